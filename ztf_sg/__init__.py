@@ -1,0 +1,29 @@
+"""Star-galaxy classification of Zwicky Transient Facility image cutouts with MuyGPs.
+
+The names below are loaded when first used, so that ``import ztf_sg`` stays light.
+"""
+
+from importlib import import_module
+
+_HOME = {
+    "CutoutSet": "dataset",
+    "load_cutouts": "dataset",
+    "NORMALIZATIONS": "normalization",
+    "Normalizer": "normalization",
+    "normalize": "normalization",
+    "MuyGPSClassifier": "muygps",
+    "StarGalaxyClassifier": "classification",
+    "fetch_cutouts": "cutouts",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name):
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

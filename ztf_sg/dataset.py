@@ -1,0 +1,344 @@
+"""Cutout sets: pixels, labels and metadata, read from folders of FITS files or from CSV tables."""
+
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from pyarrow import csv
+from tqdm.auto import tqdm
+
+CUTOUT_SHAPE = (20, 20)
+CLASS_NAMES = ("star", "galaxy")
+UNKNOWN = -1
+
+APERTURE_KEYS = tuple(f"APCOR{i}" for i in range(1, 7))
+HEADER_KEYS = ("SEEING", "MAGZP", "FILTER", "OBSMJD", "EXPTIME", "GAIN", "SATURATE", *APERTURE_KEYS, "ORIGIN")
+TEXT_KEYS = ("FILTER", "ORIGIN")
+REQUIRED_KEYS = tuple(key for key in HEADER_KEYS if key not in APERTURE_KEYS)
+
+
+class CutoutError(ValueError):
+    """A cutout file that cannot be used; the message names the file, the fault and the remedy."""
+
+
+@dataclass(frozen=True)
+class CutoutSet:
+    """Cutouts of one size with their labels and metadata, row by row.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        Pixels in detector counts [DN], float32, shape (n, height, width).
+    labels : numpy.ndarray
+        0 star, 1 galaxy, -1 unknown; int8, shape (n,).
+    table : pandas.DataFrame
+        n rows with columns name, ra, dec [deg, ICRS; the centre of the cutout], seeing [px, FWHM],
+        magzp [mag], filter, obsmjd [d], exptime [s], gain [e-/DN], saturate [DN],
+        apcor1..apcor6 [mag] and origin. Absent aperture corrections are NaN.
+    skipped : pandas.DataFrame
+        Files left out by ``load_cutouts(..., on_error="skip")``: columns name and reason.
+
+    Raises
+    ------
+    ValueError
+        If the three do not have the same number of rows, or images is not a stack.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    table: pd.DataFrame
+    skipped: pd.DataFrame = None
+
+    def __post_init__(self):
+        if np.ndim(self.images) != 3:
+            raise ValueError(f"images: expected shape (n, height, width), got {np.shape(self.images)}")
+        lengths = {"images": len(self.images), "labels": len(self.labels), "table": len(self.table)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"images, labels and table must have as many rows as each other, got {lengths}")
+        if self.skipped is None:
+            object.__setattr__(self, "skipped", pd.DataFrame(columns=["name", "reason"]))
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        """Return the CutoutSet of the rows that a mask, slice, integer or index array picks."""
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        table = self.table.iloc[rows].reset_index(drop=True)
+        return CutoutSet(self.images[rows], self.labels[rows], table)
+
+    def __repr__(self):
+        stars, galaxies = (int(np.sum(self.labels == label)) for label in (0, 1))
+        unknown = len(self) - stars - galaxies
+        height, width = self.images.shape[1:]
+        return f"CutoutSet({stars} stars, {galaxies} galaxies, {unknown} unknown; {height} x {width} px)"
+
+
+def natural_key(name):
+    """Return a sorting key that puts star_2 before star_10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(name))]
+
+
+def label_of(name):
+    """Return the label that a file name's prefix states: 0 for star_, 1 for galaxy_, else -1."""
+    prefix = Path(name).name.split("_")[0]
+    return CLASS_NAMES.index(prefix) if prefix in CLASS_NAMES else UNKNOWN
+
+
+def load_cutouts(folder, on_error="raise", progress=False):
+    """Read a folder of FITS cutouts.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder with ``*.fits`` files. Files named ``star_*`` and ``galaxy_*`` get labels 0 and 1,
+        all others -1.
+    on_error : {"raise", "skip"}
+        What to do about a file that cannot be used: raise, or leave it out and list it in the
+        ``skipped`` table of the result.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    CutoutSet
+        Files in natural order of their names (star_2 before star_10).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist or holds no FITS file.
+    CutoutError
+        If a file is empty, truncated, not FITS, of another shape than the first, has non-finite
+        pixels or lacks a needed header keyword (with ``on_error="raise"``), or if none is usable.
+
+    Warns
+    -----
+    UserWarning
+        If labels are missing from some names, or the folder mixes cutouts of several origins.
+    """
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
+    paths = _list_cutouts(folder)
+    images, headers, kept, skipped = [], [], [], []
+    for path in tqdm(paths, desc="reading cutouts", unit="file", disable=not progress):
+        try:
+            image, header = read_cutout(path, shape=images[0].shape if images else None)
+        except CutoutError as error:
+            if on_error == "raise":
+                raise
+            skipped.append({"name": path.name, "reason": str(error)})
+            continue
+        images.append(image)
+        headers.append(header)
+        kept.append(path)
+    if not images:
+        raise CutoutError(
+            f"{folder}: none of its {len(paths)} FITS files can be used; {skipped[0]['reason']}"
+        )
+    labels = np.array([label_of(path.stem) for path in kept], dtype=np.int8)
+    table = _metadata_table(kept, headers, images[0].shape)
+    _warn_of_mixtures(folder, labels, table)
+    return CutoutSet(np.stack(images), labels, table, pd.DataFrame(skipped, columns=["name", "reason"]))
+
+
+def write_image_csv(path, images, labels):
+    """Write flattened cutouts as CSV: the label, then the pixels row by row; no header.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; written under another name first, so that it is whole or not there.
+    images : numpy.ndarray
+        Raw or normalized pixels, shape (n, height, width) or (n, pixels); written with float32 precision.
+    labels : array-like of int
+        0 star, 1 galaxy, -1 unknown; shape (n,).
+    """
+    path = Path(path)
+    pixels = np.asarray(images, dtype=np.float32).reshape(len(images), -1)
+    columns = [pa.array(np.asarray(labels, dtype=np.int8)), *map(pa.array, np.ascontiguousarray(pixels.T))]
+    table = pa.table(columns, names=[str(number) for number in range(len(columns))])
+    partial = path.with_name(path.name + ".part")
+    csv.write_csv(table, partial, csv.WriteOptions(include_header=False))
+    os.replace(partial, path)
+
+
+def read_image_csv(path):
+    """Read what :func:`write_image_csv` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    pixels : numpy.ndarray
+        float64, shape (n, pixels).
+    labels : numpy.ndarray
+        int8, shape (n,).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If rows differ in length, or a value is no finite number, or a label is not 0, 1 or -1; the
+        message names the file and the row.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; run notebook 3 (data normalization) first")
+    try:
+        options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
+        table = csv.read_csv(path, options)
+        values = np.column_stack([column.cast(pa.float64()).to_numpy() for column in table.columns])
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: not a table of numbers with rows of equal length ({error})") from error
+    bad = ~np.isfinite(values).all(axis=1) | ~np.isin(values[:, 0], (0, 1, UNKNOWN))
+    if bad.any():
+        raise ValueError(
+            f"{path}: row {np.argmax(bad) + 1} holds a non-finite number or a label other than 0, 1, -1"
+        )
+    return values[:, 1:], values[:, 0].astype(np.int8)
+
+
+def read_cutout(path, shape=None):
+    """Read and check one FITS cutout.
+
+    Parameters
+    ----------
+    path : path-like or binary file object
+        The FITS file; its first image with data counts.
+    shape : tuple of int, optional
+        The (height, width) that it must have.
+
+    Returns
+    -------
+    image : numpy.ndarray
+        Pixels [DN], float32, shape (height, width).
+    header : astropy.io.fits.Header
+
+    Raises
+    ------
+    CutoutError
+        If the file cannot be used as a cutout.
+    """
+    name = getattr(path, "name", None) or str(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", fits.verify.VerifyWarning)
+            warnings.filterwarnings("error", message="File may have been truncated")
+            with fits.open(path, memmap=False) as hdus:
+                hdu = next((hdu for hdu in hdus if hdu.is_image and hdu.header["NAXIS"]), None)
+                data, header = (hdu.data, hdu.header) if hdu else (None, None)
+    except (OSError, ValueError, TypeError, KeyError, Warning) as error:
+        reason = "is empty" if _is_empty(path) else f"is not a complete FITS file ({error})"
+        raise CutoutError(f"{name}: {reason}; delete it and fetch it again") from error
+    if data is None:
+        raise CutoutError(f"{name}: holds no image; delete it and fetch it again")
+    check_cutout(name, data, header, shape)
+    return data.astype(np.float32), header
+
+
+def check_cutout(name, data, header, shape=None):
+    """Raise a CutoutError unless data and header make a usable cutout.
+
+    Parameters
+    ----------
+    name : str
+        What to call the cutout in the message.
+    data : numpy.ndarray
+        Pixels [DN].
+    header : mapping
+        FITS header.
+    shape : tuple of int, optional
+        The (height, width) that it must have.
+    """
+    if data.ndim != 2:
+        raise CutoutError(f"{name}: expected an image with two axes, got shape {data.shape}")
+    if shape is not None and data.shape != shape:
+        raise CutoutError(
+            f"{name}: expected {shape[0]} x {shape[1]} px, got {data.shape[0]} x {data.shape[1]}"
+        )
+    bad = int(np.sum(~np.isfinite(data)))
+    if bad:
+        raise CutoutError(
+            f"{name}: {bad} of {data.size} pixels are NaN or infinite; leave it out or fetch it again"
+        )
+    missing = [key for key in REQUIRED_KEYS if key not in header]
+    if missing:
+        raise CutoutError(f"{name}: its header lacks {', '.join(missing)}; cut it from a ZTF science image")
+
+
+def _list_cutouts(folder):
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; make cutouts with notebook 2 or name another")
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.lower().endswith((".fits", ".fit"))]
+    if not names:
+        raise FileNotFoundError(
+            f"{folder}: holds no FITS files; make cutouts with notebook 2 or name another"
+        )
+    return [folder / name for name in sorted(names, key=natural_key)]
+
+
+def _is_empty(path):
+    return isinstance(path, (str, os.PathLike)) and os.path.isfile(path) and os.path.getsize(path) == 0
+
+
+def _metadata_table(paths, headers, shape):
+    ra, dec = _centres(headers, shape)
+    table = pd.DataFrame({"name": [path.stem for path in paths], "ra": ra, "dec": dec})
+    for key in HEADER_KEYS:
+        values = [header.get(key) for header in headers]
+        table[key.lower()] = values if key in TEXT_KEYS else np.array(values, dtype=float)
+    return table
+
+
+def _centres(headers, shape):
+    """Return RA and DEC [deg] of the centres of cutouts.
+
+    Cutouts of one science image differ in CRPIX alone, so one astropy WCS serves them all.
+    """
+    crpix = np.array([[header.get("CRPIX1", np.nan), header.get("CRPIX2", np.nan)] for header in headers])
+    groups = {}
+    for row, header in enumerate(headers):
+        groups.setdefault(_wcs_key(header), []).append(row)
+    sky = np.full((len(headers), 2), np.nan)
+    for key, rows in groups.items():
+        if key is None:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FITSFixedWarning)
+            wcs = WCS(headers[rows[0]])
+        centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
+        pixels = centre + crpix[rows[0]] - crpix[rows]
+        sky[rows] = wcs.all_pix2world(pixels, 0)
+    return sky[:, 0], sky[:, 1]
+
+
+def _wcs_key(header):
+    keys = ("CTYPE1", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2", "CDELT1", "CDELT2")
+    if "CRVAL1" not in header or "CRPIX1" not in header:
+        return None
+    return tuple(header.get(key) for key in keys)
+
+
+def _warn_of_mixtures(folder, labels, table):
+    unknown = int(np.sum(labels == UNKNOWN))
+    if unknown:
+        warnings.warn(
+            f"{folder}: {unknown} of {len(labels)} names start with neither star_ nor galaxy_; labelled -1",
+            stacklevel=3,
+        )
+    origins = sorted(table["origin"].astype(str).unique())
+    if len(origins) > 1:
+        warnings.warn(f"{folder}: mixes cutouts of several origins: {', '.join(origins)}", stacklevel=3)

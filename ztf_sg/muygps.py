@@ -1,0 +1,261 @@
+"""MuyGPs as a scikit-learn classifier, composed of the parts of MuyGPyS.
+
+A Gaussian process is conditioned, for every prediction, on the nearest neighbours of the point alone
+(local kriging, [1]_); class labels are regressed as -1 and +1 ([2]_).
+
+References
+----------
+.. [1] Muyskens, Priest, Goumiri & Schneider 2021, arXiv:2104.14581.
+.. [2] Muyskens, Goumiri, Priest et al. 2022, AJ 163, 148, arXiv:2105.01106.
+"""
+
+import warnings
+
+import numpy as np
+from MuyGPyS.gp import MuyGPS
+from MuyGPyS.gp.deformation import Isotropy, l2
+from MuyGPyS.gp.hyperparameter import AnalyticScale, Parameter
+from MuyGPyS.gp.kernels import Matern
+from MuyGPyS.gp.noise import HomoscedasticNoise
+from MuyGPyS.neighbors import NN_Wrapper
+from MuyGPyS.optimize import L_BFGS_B_optimize
+from MuyGPyS.optimize.loss import lool_fn
+from scipy.optimize import minimize
+from scipy.stats import norm
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+LENGTH_SCALE = (3.0, (0.1, 30.0))  # start and bounds, in units of the typical neighbour distance
+NOISE = (1e-2, (1e-6, 1.0))  # start and bounds, in units of the prior variance
+CHUNK_BYTES = 64 * 2**20  # memory for the largest array of a chunk of predictions
+
+
+class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
+    """Binary Gaussian-process classifier on nearest neighbours.
+
+    Length scale and noise of an isotropic Matern kernel are trained by MuyGPyS: L-BFGS-B on the
+    leave-one-out log-likelihood of a batch of training points.
+
+    Parameters
+    ----------
+    nn_count : int
+        Nearest neighbours that each prediction is conditioned on.
+    smoothness : float
+        Matern smoothness; 0.5, 1.5, 2.5 and ``inf`` (the RBF kernel) are fast, others slow.
+    batch_count : int
+        Training points whose leave-one-out predictions train the hyperparameters.
+    random_state : int, RandomState instance or None
+        Draws that batch.
+
+    Attributes
+    ----------
+    classes_ : numpy.ndarray
+        The two classes; the second is regressed as +1.
+    length_scale_, noise_, scale_ : float
+        Trained hyperparameters: length scale in units of ``distance_unit_``, noise in units of the
+        prior variance, and the prior variance (``scale``) itself.
+    neighbours_ : MuyGPyS.neighbors.NN_Wrapper
+        Nearest-neighbour index of the training points.
+    nn_count_ : int
+        Neighbours in use: ``nn_count``, or fewer when there are too few training points.
+    distance_unit_ : float
+        Median distance of training points to their neighbours, in the units of X.
+    slope_, offset_ : float
+        Of the probit link from the posterior to probabilities, see :meth:`predict_proba`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ztf_sg import MuyGPSClassifier
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> y = np.where(X[:, 0] > 0, "galaxy", "star")
+    >>> MuyGPSClassifier().fit(X, y).predict([[2, 0], [-2, 0]]).tolist()
+    ['galaxy', 'star']
+    """
+
+    def __init__(self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0):
+        self.nn_count = nn_count
+        self.smoothness = smoothness
+        self.batch_count = batch_count
+        self.random_state = random_state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    def fit(self, X, y):
+        """Index the training points and train the hyperparameters.
+
+        Parameters
+        ----------
+        X : array-like
+            Features, shape (n, n_features).
+        y : array-like
+            Two classes, shape (n,).
+
+        Returns
+        -------
+        MuyGPSClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            If y does not hold exactly two classes, X is not finite, or a parameter is out of range.
+
+        Warns
+        -----
+        UserWarning
+            If there are too few training points for ``nn_count`` neighbours.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        check_classification_targets(y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self._check_classes(y)
+        self.nn_count_ = self._usable_nn_count(len(X))
+        self._center = X.mean(axis=0)
+        self._points, self._targets = X - self._center, 2.0 * codes - 1.0
+        self.neighbours_ = NN_Wrapper(self._points, self.nn_count_, nn_method="exact")
+        self._train()
+        return self
+
+    def posterior(self, X):
+        """Return mean and variance of the regression of the labels -1 and +1.
+
+        Parameters
+        ----------
+        X : array-like
+            Features, shape (n, n_features).
+
+        Returns
+        -------
+        mean, variance : numpy.ndarray
+            Shape (n,) each; the variance is that of the latent function, without the noise.
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False) - self._center
+        mean, variance = np.empty(len(X)), np.empty(len(X))
+        row_bytes = 8 * self.nn_count_ * max(self.nn_count_, X.shape[1])
+        step = max(1, CHUNK_BYTES // row_bytes)
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            indices, squared = self.neighbours_.get_nns(X[rows])
+            mean[rows], variance[rows] = self._posterior(indices, squared)
+        return mean, variance
+
+    def predict_proba(self, X):
+        r"""Return the probabilities of the two classes.
+
+        With posterior mean :math:`\mu` and variance :math:`\sigma^2`, the probability of the second
+        class is :math:`\Phi((\alpha\mu + \beta) / \sqrt{1 + \alpha^2\sigma^2})`, where slope and offset
+        maximise the likelihood of the leave-one-out predictions of the training set (Rasmussen &
+        Williams 2006, Gaussian Processes for Machine Learning, section 6.5).
+
+        Parameters
+        ----------
+        X : array-like
+            Features, shape (n, n_features).
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n, 2), in the order of ``classes_``; rows sum to one.
+        """
+        second = _probit(*self.posterior(X), self.slope_, self.offset_)
+        return np.stack([1 - second, second], axis=1)
+
+    def predict(self, X):
+        """Return the more probable class of each row of X, shape (n,)."""
+        second = self.predict_proba(X)[:, 1] > 0.5
+        return self.classes_[second.astype(int)]
+
+    @property
+    def muygps_(self):
+        """The trained :class:`MuyGPyS.gp.MuyGPS`; its distances are in units of ``distance_unit_``."""
+        check_is_fitted(self)
+        scale = AnalyticScale(val=self.scale_)
+        return _compose(self.smoothness, Parameter(self.length_scale_), (self.noise_,), scale)
+
+    def _check_classes(self, y):
+        if len(self.classes_) > 2:
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is multiclass: "
+                f"found {len(self.classes_)} classes"
+            )
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"training needs two classes, but all {len(y)} labels are of class {self.classes_[0]!r}; "
+                "add objects of the other class"
+            )
+
+    def _usable_nn_count(self, n_points):
+        if not (isinstance(self.nn_count, (int, np.integer)) and self.nn_count >= 1):
+            raise ValueError(f"nn_count: expected an integer >= 1, got {self.nn_count!r}")
+        if self.nn_count < n_points:
+            return int(self.nn_count)
+        warnings.warn(
+            f"nn_count={self.nn_count} needs more than {n_points} training points; using {n_points - 1}",
+            stacklevel=3,
+        )
+        return n_points - 1
+
+    def _train(self):
+        """Optimize the hyperparameters on a batch, then fit the probit link to the same batch."""
+        distances, indices = self.neighbours_.nbrs.kneighbors(n_neighbors=self.nn_count_)
+        self.distance_unit_ = float(np.median(distances)) or 1.0
+        size = min(len(indices), self.batch_count)
+        batch = check_random_state(self.random_state).choice(len(indices), size, replace=False)
+        crosswise = distances[batch] / self.distance_unit_
+        pairwise = self._pairwise_distances(indices[batch])
+        targets, nn_targets = self._targets[batch], self._targets[indices[batch]]
+        untrained = _compose(self.smoothness, Parameter(*LENGTH_SCALE), NOISE, AnalyticScale())
+        trained = L_BFGS_B_optimize(untrained, targets, nn_targets, crosswise, pairwise, loss_fn=lool_fn)
+        trained = trained.optimize_scale(pairwise, nn_targets)
+        self.length_scale_ = float(trained.kernel.deformation.length_scale())
+        self.noise_, self.scale_ = float(trained.noise()), float(trained.scale())
+        mean, variance = self._posterior(indices[batch], distances[batch] ** 2)
+        self.slope_, self.offset_ = _fit_probit(mean, variance, targets)
+
+    def _posterior(self, indices, squared_distances):
+        """Return posterior mean and variance given neighbours (m, nn) and squared distances to them."""
+        muygps = self.muygps_
+        crosswise = muygps.kernel(np.sqrt(squared_distances) / self.distance_unit_)
+        pairwise = muygps.kernel(self._pairwise_distances(indices))
+        mean = muygps.posterior_mean(pairwise, crosswise, self._targets[indices])
+        variance = muygps.posterior_variance(pairwise, crosswise)
+        return mean, np.maximum(variance, 0)
+
+    def _pairwise_distances(self, indices):
+        """Return distances among neighbours, (m, nn, nn), without a tensor of their differences."""
+        points = self._points[indices] / self.distance_unit_
+        norms = np.einsum("ijk,ijk->ij", points, points)
+        squared = norms[:, :, None] + norms[:, None, :] - 2 * points @ points.swapaxes(1, 2)
+        diagonal = np.arange(indices.shape[1])
+        squared[:, diagonal, diagonal] = 0
+        return np.sqrt(np.maximum(squared, 0))
+
+
+def _compose(smoothness, length_scale, noise, scale):
+    """Return a MuyGPS with an isotropic Matern kernel."""
+    kernel = Matern(
+        smoothness=Parameter(smoothness), deformation=Isotropy(metric=l2, length_scale=length_scale)
+    )
+    return MuyGPS(kernel=kernel, noise=HomoscedasticNoise(*noise), scale=scale)
+
+
+def _probit(mean, variance, slope, offset):
+    return norm.cdf((slope * mean + offset) / np.sqrt(1 + slope**2 * variance))
+
+
+def _fit_probit(mean, variance, targets):
+    """Return the slope and offset that maximise the likelihood of leave-one-out predictions."""
+
+    def negative_log_likelihood(parameters):
+        margin = (np.exp(parameters[0]) * mean + parameters[1]) * targets
+        return -norm.logcdf(margin / np.sqrt(1 + np.exp(2 * parameters[0]) * variance)).sum()
+
+    best = minimize(negative_log_likelihood, [0.0, 0.0], method="L-BFGS-B", bounds=[(-3, 4), (-3, 3)])
+    return float(np.exp(best.x[0])), float(best.x[1])

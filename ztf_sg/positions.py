@@ -1,0 +1,291 @@
+"""Positions and labels of stars and galaxies, selected from a Legacy Survey catalogue.
+
+A catalogue is a pandas.DataFrame or astropy Table with the columns of a sweep file, in upper or lower
+case. Each cut takes a catalogue and returns the rows that pass; what every cut left is kept with the
+table and shown by :func:`cut_report`.
+"""
+
+from pathlib import Path
+
+import astropy.units as u
+import numpy as np
+import pandas as pd
+from astropy.coordinates import SkyCoord, search_around_sky
+from astropy.table import Table
+
+STAR_TYPES = ("PSF",)
+GALAXY_TYPES = ("REX", "EXP", "DEV", "SER")
+MAGNITUDE_LIMITS = {"g": 20.5, "r": 20.0, "z": 19.0}
+RA_RANGE, DEC_RANGE = (5.0, 10.0), (-5.0, 0.0)
+ISOLATION_RADIUS = 20 * np.sqrt(2) * u.arcsec
+CLASSES = ("star", "galaxy")
+POSITION_COLUMNS = ("RA", "DEC", "type")
+
+
+def standard_columns(catalogue, needed=()):
+    """Return a catalogue as a DataFrame with upper-case columns and types as stripped text.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame or astropy.table.Table
+    needed : sequence of str
+        Upper-case columns that must be there.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    KeyError
+        If a needed column is missing; the message names it and those present.
+    """
+    table = catalogue.to_pandas() if isinstance(catalogue, Table) else catalogue
+    cuts = list(table.attrs.get("cuts", []))
+    table = table.rename(columns=lambda name: name if name == "type" else str(name).upper())
+    if "type" in table and "TYPE" not in table:
+        table = table.rename(columns={"type": "TYPE"})
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise KeyError(
+            f"the catalogue lacks {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
+        )
+    if "TYPE" in table:
+        text = table["TYPE"].map(lambda value: value.decode() if isinstance(value, bytes) else str(value))
+        table = table.assign(TYPE=text.str.strip())
+    table.attrs["cuts"] = cuts
+    return table
+
+
+def magnitude(flux):
+    """Return AB magnitudes of fluxes in nanomaggies, 22.5 - 2.5 log10(flux); NaN where flux <= 0.
+
+    Parameters
+    ----------
+    flux : array-like
+        Flux [nanomaggies], any shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        Magnitude [mag, AB], same shape.
+    """
+    flux = np.asarray(flux, dtype=float)
+    positive = np.where(flux > 0, flux, np.nan)
+    return 22.5 - 2.5 * np.log10(positive)
+
+
+def labels_of_types(types):
+    """Return labels of Tractor types: 0 for PSF, 1 for REX, EXP, DEV and SER, -1 for any other.
+
+    Parameters
+    ----------
+    types : array-like of str
+        Tractor types, shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        int8, shape (n,).
+    """
+    types = pd.Series(np.asarray(types, dtype=object))
+    return np.select([types.isin(STAR_TYPES), types.isin(GALAXY_TYPES)], [0, 1], -1).astype(np.int8)
+
+
+def cut_region(catalogue, ra=RA_RANGE, dec=DEC_RANGE):
+    """Keep objects in a box of sky.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame or astropy.table.Table
+    ra, dec : tuple of float
+        First and last right ascension, least and greatest declination [deg]. A right ascension range
+        that goes down, such as (355, 5), crosses RA 0.
+    """
+    table = standard_columns(catalogue, ["RA", "DEC"])
+    if ra[0] <= ra[1]:
+        inside = table["RA"].between(*ra)
+    else:
+        inside = (table["RA"] >= ra[0]) | (table["RA"] <= ra[1])
+    return _keep(
+        table, inside & table["DEC"].between(*dec), f"RA {ra[0]:g}..{ra[1]:g}, DEC {dec[0]:g}..{dec[1]:g} deg"
+    )
+
+
+def cut_types(catalogue):
+    """Keep objects whose morphological type is that of a star or a galaxy (DUP is neither)."""
+    table = standard_columns(catalogue, ["TYPE"])
+    return _keep(table, labels_of_types(table["TYPE"]) >= 0, "type of a star or a galaxy")
+
+
+def cut_fluxes(catalogue, bands="grz"):
+    """Keep objects with a positive flux in every band; a flux of 0 or NaN means no measurement."""
+    table = standard_columns(catalogue, [f"FLUX_{band.upper()}" for band in bands])
+    positive = [table[f"FLUX_{band.upper()}"] > 0 for band in bands]
+    return _keep(table, np.all(positive, axis=0), f"flux > 0 in {', '.join(bands)}")
+
+
+def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
+    """Keep objects brighter than a limit in every band.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame or astropy.table.Table
+    limits : dict of str to float
+        Faintest magnitude [AB] by band. Objects without a positive flux do not pass.
+    """
+    table = standard_columns(catalogue, [f"FLUX_{band.upper()}" for band in limits])
+    bright = [magnitude(table[f"FLUX_{band.upper()}"]) < limit for band, limit in limits.items()]
+    return _keep(
+        table, np.all(bright, axis=0), ", ".join(f"{band} < {limit:g}" for band, limit in limits.items())
+    )
+
+
+def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
+    """Keep objects of whose flux in each band at most a given share belongs to neighbours (FRACFLUX)."""
+    table = standard_columns(catalogue, [f"FRACFLUX_{band.upper()}" for band in bands])
+    clean = [table[f"FRACFLUX_{band.upper()}"].between(0, max_fracflux) for band in bands]
+    return _keep(table, np.all(clean, axis=0), f"FRACFLUX <= {max_fracflux:g} in {', '.join(bands)}")
+
+
+def cut_neighbours(catalogue, radius=ISOLATION_RADIUS):
+    """Keep objects without another object of the same catalogue within a radius.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame or astropy.table.Table
+    radius : astropy.units.Quantity
+        Angle; by default the diagonal of a 20 arcsec cutout.
+    """
+    table = standard_columns(catalogue, ["RA", "DEC"])
+    crowded = np.zeros(len(table), dtype=bool)
+    if len(table) > 1:
+        places = SkyCoord(table["RA"].to_numpy(), table["DEC"].to_numpy(), unit="deg")
+        first, second, _, _ = search_around_sky(places, places, radius)
+        crowded[first[first != second]] = True
+    return _keep(table, ~crowded, f"no neighbour within {u.Quantity(radius).to(u.arcsec):.1f}")
+
+
+def select_positions(catalogue, n_per_class=10_000, random_state=0):
+    """Apply the reference selection and draw a sample of each class.
+
+    The region, type, flux, magnitude, blend and isolation cuts are applied with their default limits,
+    in this order.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame or astropy.table.Table
+        Columns RA, DEC, TYPE, FLUX_G, R, Z and FRACFLUX_G, R, Z.
+    n_per_class : int
+        At most so many stars and so many galaxies.
+    random_state : int
+        Seed of the draw.
+
+    Returns
+    -------
+    stars, galaxies : pandas.DataFrame
+        The selected rows, in random order.
+    """
+    for cut in (cut_region, cut_types, cut_fluxes, cut_magnitudes, cut_blends, cut_neighbours):
+        catalogue = cut(catalogue)
+    return sample_classes(catalogue, n_per_class, random_state)
+
+
+def sample_classes(catalogue, n_per_class=10_000, random_state=0):
+    """Return up to n_per_class stars and as many galaxies, each in random order.
+
+    Raises
+    ------
+    ValueError
+        If one of the classes has no object left.
+    """
+    table = standard_columns(catalogue, ["RA", "DEC", "TYPE"])
+    labels = labels_of_types(table["TYPE"])
+    for label, name in enumerate(CLASSES):
+        if not np.any(labels == label):
+            raise ValueError(f"no {name} is left after the cuts; loosen them or enlarge the region")
+    return tuple(
+        table[labels == label]
+        .sample(frac=1, random_state=random_state)
+        .head(n_per_class)
+        .reset_index(drop=True)
+        for label in (0, 1)
+    )
+
+
+def cut_report(catalogue):
+    """Return what each cut left: a DataFrame with columns cut, before, left and removed."""
+    report = pd.DataFrame(catalogue.attrs.get("cuts", []), columns=["cut", "before", "left"])
+    return report.assign(removed=report["before"] - report["left"])
+
+
+def position_table(catalogue):
+    """Return the columns RA, DEC [deg] and type of a catalogue, as the position files have them."""
+    table = standard_columns(catalogue, ["RA", "DEC", "TYPE"]).rename(columns={"TYPE": "type"})
+    return table[list(POSITION_COLUMNS)].astype({"RA": float, "DEC": float})
+
+
+def write_positions(stars, galaxies, directory):
+    """Write ``stars.csv`` and ``gals.csv``, with columns RA, DEC [deg] and type, into a directory.
+
+    Returns
+    -------
+    list of pathlib.Path
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / "stars.csv", directory / "gals.csv"]
+    for path, table in zip(paths, (stars, galaxies), strict=True):
+        partial = path.with_suffix(".csv.part")
+        position_table(table).to_csv(partial, index=False, float_format="%.7f")
+        partial.replace(path)
+    return paths
+
+
+def read_positions(directory):
+    """Read ``stars.csv`` and ``gals.csv``.
+
+    Parameters
+    ----------
+    directory : path-like
+
+    Returns
+    -------
+    stars, galaxies : pandas.DataFrame
+        Columns RA, DEC [deg] and type.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file lacks a column, holds a position that is no number or off the sphere, or objects of
+        the other class.
+    """
+    return tuple(
+        _read_class(Path(directory) / name, label) for label, name in enumerate(("stars.csv", "gals.csv"))
+    )
+
+
+def _read_class(path, label):
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; run notebook 1 (getting object positions) first")
+    table = pd.read_csv(path, dtype={"type": str})
+    missing = [name for name in POSITION_COLUMNS if name not in table]
+    if missing:
+        raise ValueError(f"{path}: lacks the column {', '.join(missing)}; run notebook 1 again")
+    ra, dec = (pd.to_numeric(table[name], errors="coerce") for name in ("RA", "DEC"))
+    bad = ~(ra.between(0, 360) & dec.between(-90, 90)) | (labels_of_types(table["type"]) != label)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise ValueError(
+            f"{path}: row {row} is no {CLASSES[label]} with a position: {table.iloc[row].to_dict()}"
+        )
+    return table[list(POSITION_COLUMNS)].astype({"RA": float, "DEC": float})
+
+
+def _keep(table, mask, cut):
+    """Return the rows of a mask, with the cut entered in the table's report."""
+    kept = table[np.asarray(mask)].reset_index(drop=True)
+    kept.attrs["cuts"] = [*table.attrs.get("cuts", []), {"cut": cut, "before": len(table), "left": len(kept)}]
+    return kept
