@@ -40,7 +40,7 @@ def fetch_cutouts(
     """Fetch a cutout of every position into a folder, as ``star_N.fits`` or ``galaxy_N.fits``.
 
     N is the position's row. What the folder's manifest lists is not fetched again, so that an
-    interrupted run can be continued; a cutout of unusable shape is listed with the reason.
+    interrupted run can be continued; a cutout that cannot be used is listed with the reason.
 
     Parameters
     ----------
@@ -140,14 +140,19 @@ class ImageChooser:
         return images.iloc[np.argmin(np.where(inside, np.hypot(x - x0, y - y0), np.inf))]
 
     def _images_around(self, ra, dec):
-        width = PATCH_SIZE / max(np.cos(np.radians(dec)), 0.01)
-        row, column = int(dec // PATCH_SIZE), int(ra // width)
+        row = int(dec // PATCH_SIZE)
+        width = PATCH_SIZE / max(np.cos(np.radians((row + 0.5) * PATCH_SIZE)), 0.01)
+        column = int(ra // width)
         if (row, column) not in self._patches:
             self.searches += 1
-            centre = (column + 0.5) * width, (row + 0.5) * PATCH_SIZE
-            self._patches[row, column] = self.service.search_images(
-                *centre, 1.1 * PATCH_SIZE, self.filtercode, self.max_seeing
-            )
+            centre = (column + 0.5) * width % 360, (row + 0.5) * PATCH_SIZE
+            try:
+                images = self.service.search_images(
+                    *centre, 1.1 * PATCH_SIZE, self.filtercode, self.max_seeing
+                )
+            except NothingFound:
+                images = pd.DataFrame()
+            self._patches[row, column] = images
         return self._patches[row, column], ((QUADRANT[0] - 1) / 2, (QUADRANT[1] - 1) / 2)
 
 
@@ -231,7 +236,7 @@ def read_manifest(directory):
         raise ManifestError(
             f"{path}: lacks {', '.join(missing)}; move the folder's files away and fetch them again"
         )
-    return table
+    return table.drop_duplicates("file", keep="last", ignore_index=True)
 
 
 def _names(positions):
@@ -254,6 +259,7 @@ def _check_folder(directory, names, positions, origin):
             f"{directory}: holds cutouts of origin {', '.join(others)!r}, not {origin!r}; name another folder"
         )
     unlisted = sorted(path.name for path in directory.glob("*.fits") if path.name not in listed)
+    unlisted = [name for name in unlisted if name not in names or _origin(directory / name) != origin]
     if unlisted:
         raise ManifestError(
             f"{directory}: holds {len(unlisted)} FITS files that its manifest does not list, such as "
@@ -269,6 +275,14 @@ def _check_folder(directory, names, positions, origin):
     return {
         name: row for name, row in listed.items() if row["status"] != SAVED or (directory / name).exists()
     }
+
+
+def _origin(path):
+    """Return the ORIGIN of a file that a stopped run saved but did not list yet, or None."""
+    try:
+        return fits.getval(path, "ORIGIN")
+    except (OSError, KeyError):
+        return None
 
 
 def _fetch_one(path, position, images):
@@ -303,8 +317,11 @@ def save_cutout(content, path):
     data, header = read_cutout(file)
     hdu = trim_cutout(fits.PrimaryHDU(data, header))
     partial = path.with_suffix(".part")
-    hdu.writeto(partial, overwrite=True)
-    os.replace(partial, path)
+    try:
+        hdu.writeto(partial, overwrite=True)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _append_to_manifest(directory, row):

@@ -166,8 +166,11 @@ def write_image_csv(path, images, labels):
     columns = [pa.array(np.asarray(labels, dtype=np.int8)), *map(pa.array, np.ascontiguousarray(pixels.T))]
     table = pa.table(columns, names=[str(number) for number in range(len(columns))])
     partial = path.with_name(path.name + ".part")
-    csv.write_csv(table, partial, csv.WriteOptions(include_header=False))
-    os.replace(partial, path)
+    try:
+        csv.write_csv(table, partial, csv.WriteOptions(include_header=False))
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_image_csv(path):
@@ -199,7 +202,7 @@ def read_image_csv(path):
         options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
         table = csv.read_csv(path, options)
         values = np.column_stack([column.cast(pa.float64()).to_numpy() for column in table.columns])
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise ValueError(f"{path}: not a table of numbers with rows of equal length ({error})") from error
     bad = ~np.isfinite(values).all(axis=1) | ~np.isin(values[:, 0], (0, 1, UNKNOWN))
     if bad.any():
@@ -272,9 +275,12 @@ def check_cutout(name, data, header, shape=None):
         raise CutoutError(
             f"{name}: {bad} of {data.size} pixels are NaN or infinite; leave it out or fetch it again"
         )
-    missing = [key for key in REQUIRED_KEYS if key not in header]
+    missing = [key for key in REQUIRED_KEYS if header.get(key) is None]
     if missing:
         raise CutoutError(f"{name}: its header lacks {', '.join(missing)}; cut it from a ZTF science image")
+    for key in HEADER_KEYS:
+        if key not in TEXT_KEYS and not isinstance(header.get(key, 0.0), (int, float, type(None))):
+            raise CutoutError(f"{name}: its header has {key} = {header[key]!r}, expected a number")
 
 
 def _list_cutouts(folder):

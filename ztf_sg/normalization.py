@@ -63,7 +63,8 @@ def min_over_global_max(images, statistics):
 def log_min_over_global_max(images, statistics):
     """Return (log10 x - min(log10 x)) / log10 max_all."""
     name = "log_min_over_global_max"
-    return _ratio(log_minus_min(images), np.log10(_positive(statistics.maximum, name)))
+    logs = _log10(images, name)
+    return _ratio(logs - _low(logs), np.log10(_positive(statistics.maximum, name)))
 
 
 def root_minmax(images, statistics=None, r=2):

@@ -270,7 +270,10 @@ def read_positions(directory):
 def _read_class(path, label):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; run notebook 1 (getting object positions) first")
-    table = pd.read_csv(path, dtype={"type": str})
+    try:
+        table = pd.read_csv(path, dtype={"type": str})
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a table of positions ({error}); run notebook 1 again") from error
     missing = [name for name in POSITION_COLUMNS if name not in table]
     if missing:
         raise ValueError(f"{path}: lacks the column {', '.join(missing)}; run notebook 1 again")

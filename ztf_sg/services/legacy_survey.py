@@ -80,6 +80,7 @@ def _first_table(hdus, path):
 
 def _columns_of(records, columns, path):
     """Return the named columns of a FITS table, in the byte order of this machine."""
+    columns = records.names if columns is None else columns
     missing = [name for name in columns if name not in records.names]
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; is it a Legacy Survey sweep file?")

@@ -83,7 +83,8 @@ class MockSky:
 
     def __init__(self, catalogue=None, seed=0):
         self.seed = seed
-        self._path = catalogue or (BUNDLED_CATALOGUE if seed == 0 and BUNDLED_CATALOGUE.exists() else None)
+        bundled = BUNDLED_CATALOGUE if seed == 0 and BUNDLED_CATALOGUE.exists() else None
+        self._path = Path(catalogue) if catalogue else bundled
 
     def __repr__(self):
         return f"MockSky(catalogue={str(self._path.name) if self._path else None!r}, seed={self.seed})"
@@ -116,7 +117,8 @@ class MockSky:
             If no object is left.
         """
         table = self.catalogue
-        keep = table["RA"].between(*ra) & table["DEC"].between(*dec)
+        after, before = table["RA"] >= ra[0], table["RA"] <= ra[1]
+        keep = (after & before if ra[0] <= ra[1] else after | before) & table["DEC"].between(*dec)
         for band, limit in (limits or {}).items():
             keep &= table[f"FLUX_{band.upper()}"] > 10 ** (0.4 * (22.5 - limit))
         if max_fracflux is not None:

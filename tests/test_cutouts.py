@@ -1,0 +1,467 @@
+import re
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ztf_sg.cutouts import (
+    EDGE_MARGIN,
+    QUADRANT,
+    ImageChooser,
+    ManifestError,
+    fetch_cutouts,
+    pixel_positions,
+    read_manifest,
+    save_cutout,
+    trim_cutout,
+)
+from ztf_sg.dataset import CutoutError, load_cutouts
+from ztf_sg.services.errors import NothingFound
+from ztf_sg.services.mock_sky import ORIGIN, image_wcs
+
+COLUMNS = ["file", "RA", "DEC", "type", "source_image", "origin", "status"]
+
+
+class Recorder:
+    """An image service that notes what it is asked and passes it on to another one.
+
+    ``spoil`` changes the answer to the request of that number, counted from 0.
+    """
+
+    def __init__(self, service, spoil=None, origin=None):
+        self.service = service
+        self.spoil = spoil or {}
+        self.origin = origin or service.origin
+        self.searches = []
+        self.fetched = []
+
+    def search_images(self, ra, dec, size, filtercode, max_seeing):
+        self.searches.append((ra, dec, size))
+        return self.service.search_images(ra, dec, size, filtercode, max_seeing)
+
+    def get_cutout(self, image, ra, dec, size):
+        number = len(self.fetched)
+        self.fetched.append((ra, dec))
+        content = self.service.get_cutout(image, ra, dec, size)
+        return self.spoil.get(number, lambda content: content)(content)
+
+
+def interrupt(content):
+    raise KeyboardInterrupt
+
+
+def not_fits(content):
+    return b"<html><body>Service unavailable</body></html>"
+
+
+def empty(content):
+    return b""
+
+
+def cut_short(content):
+    return content[:4000]
+
+
+def with_nan(content):
+    pixels, header = fits.getdata(BytesIO(content), header=True)
+    pixels[5, 5] = np.nan
+    return as_bytes(pixels, header)
+
+
+def too_small(content):
+    pixels, header = fits.getdata(BytesIO(content), header=True)
+    return as_bytes(pixels[:19], header)
+
+
+def too_large(content):
+    pixels, header = fits.getdata(BytesIO(content), header=True)
+    return as_bytes(np.resize(pixels, (22, 22)), header)
+
+
+def as_bytes(pixels, header):
+    file = BytesIO()
+    fits.PrimaryHDU(pixels, header).writeto(file)
+    return file.getvalue()
+
+
+@pytest.fixture
+def service(mock_sky):
+    return Recorder(mock_sky)
+
+
+@pytest.fixture
+def stars(mock_positions):
+    return mock_positions[0].head(5)
+
+
+@pytest.fixture
+def galaxies(mock_positions):
+    return mock_positions[1].head(3)
+
+
+def fetch(positions, directory, service, **options):
+    return fetch_cutouts(positions, directory, service, progress=False, **options)
+
+
+def files(directory):
+    return sorted(path.name for path in directory.iterdir() if path.name != "manifest.csv")
+
+
+def star_files(*numbers):
+    return [f"star_{number}.fits" for number in numbers]
+
+
+def make_hdu(height=20, width=20):
+    header = fits.Header(
+        {
+            "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 7.0, "CRVAL2": -2.0,
+            "CRPIX1": -300.5, "CRPIX2": 812.25,
+            "CD1_1": -2.8e-4, "CD1_2": 1e-6, "CD2_1": 1e-6, "CD2_2": -2.8e-4,
+        }
+    )  # fmt: skip
+    return fits.PrimaryHDU(np.arange(height * width, dtype=np.float32).reshape(height, width), header)
+
+
+class TestTrimming:
+    @pytest.mark.parametrize("height", [20, 21])
+    @pytest.mark.parametrize("width", [20, 21])
+    def test_first_row_and_column_go_and_the_sky_stays(self, height, width):
+        hdu = make_hdu(height, width)
+        trimmed = trim_cutout(hdu)
+        np.testing.assert_array_equal(trimmed.data, hdu.data[height - 20 :, width - 20 :])
+        assert trimmed.header["NAXIS1"] == trimmed.header["NAXIS2"] == 20
+        pixels = np.array([[0, 0], [19, 19], [4.5, 12.25]])
+        before = WCS(hdu.header).all_pix2world(pixels + [width - 20, height - 20], 0)
+        after = WCS(trimmed.header).all_pix2world(pixels, 0)
+        np.testing.assert_allclose(after, before, rtol=0, atol=1e-10)
+
+    def test_cutout_given_is_left_alone(self):
+        hdu = make_hdu(21, 21)
+        before = hdu.header.copy()
+        trim_cutout(hdu)
+        assert hdu.header == before
+        assert hdu.data.shape == (21, 21)
+
+    @pytest.mark.parametrize(
+        ("height", "width"), [(19, 19), (19, 20), (20, 19), (21, 19), (22, 22), (20, 22), (5, 5)]
+    )
+    def test_any_other_size_is_refused(self, height, width):
+        with pytest.raises(CutoutError, match=f"{height} x {width} px"):
+            trim_cutout(make_hdu(height, width))
+
+    def test_other_sizes_can_be_wanted(self):
+        assert trim_cutout(make_hdu(33, 32), shape=(32, 32)).data.shape == (32, 32)
+
+    @pytest.mark.parametrize(("height", "width"), [(20, 21), (21, 20), (21, 21)])
+    def test_saved_cutout_is_trimmed(self, mock_sky, stars, tmp_path, height, width):
+        star = stars.iloc[0]
+        image = ImageChooser(mock_sky).choose(star["RA"], star["DEC"])
+        pixels, header = fits.getdata(
+            BytesIO(mock_sky.get_cutout(image, star["RA"], star["DEC"], 30)), header=True
+        )
+        save_cutout(as_bytes(pixels[:height, :width], header), tmp_path / "star_0.fits")
+        saved = fits.getdata(tmp_path / "star_0.fits")
+        np.testing.assert_array_equal(saved, pixels[height - 20 : height, width - 20 : width])
+        assert files(tmp_path) == star_files(0)
+
+
+class TestFetching:
+    def test_manifest_lists_every_cutout(self, stars, tmp_path, service):
+        manifest = fetch(stars, tmp_path, service)
+        assert list(manifest.columns) == COLUMNS
+        assert manifest["file"].tolist() == star_files(0, 1, 2, 3, 4) == files(tmp_path)
+        np.testing.assert_allclose(manifest[["RA", "DEC"]], stars[["RA", "DEC"]], rtol=0, atol=1e-7)
+        assert set(manifest["type"]) == {"PSF"}
+        assert set(manifest["origin"]) == {ORIGIN}
+        assert set(manifest["status"]) == {"saved"}
+        assert all(
+            re.fullmatch(r"ztf_\d{14}_\d{6}_zi_c\d\d_o_q\d_sciimg\.fits", x) for x in manifest["source_image"]
+        )
+
+    def test_manifest_returned_is_the_one_on_disk(self, stars, tmp_path, service):
+        returned = fetch(stars, tmp_path, service)
+        on_disk = read_manifest(tmp_path)
+        np.testing.assert_allclose(on_disk[["RA", "DEC"]], returned[["RA", "DEC"]], rtol=0, atol=1e-7)
+        text = [name for name in COLUMNS if name not in ("RA", "DEC")]
+        assert on_disk[text].to_numpy().tolist() == returned[text].to_numpy().tolist()
+
+    def test_cutouts_show_the_listed_position_on_the_listed_image(self, stars, tmp_path, service):
+        manifest = fetch(stars, tmp_path, service)
+        table = load_cutouts(tmp_path).table
+        there = SkyCoord(table["ra"], table["dec"], unit="deg")
+        wanted = SkyCoord(stars["RA"], stars["DEC"], unit="deg")
+        assert (there.separation(wanted) < 1.5 * u.arcsec).all()
+        headers = [fits.getheader(tmp_path / name) for name in manifest["file"]]
+        assert [header["FILENAME"] for header in headers] == manifest["source_image"].tolist()
+
+    def test_both_classes_share_a_folder(self, stars, galaxies, tmp_path, service):
+        fetch(stars.head(2), tmp_path, service)
+        manifest = fetch(galaxies, tmp_path, service)
+        assert manifest["file"].tolist() == ["galaxy_0.fits", "galaxy_1.fits", "galaxy_2.fits"]
+        assert len(read_manifest(tmp_path)) == 5
+        assert load_cutouts(tmp_path).labels.tolist() == [1, 1, 1, 0, 0]
+
+    def test_lower_case_types_column_of_a_position_file_will_do(self, stars, tmp_path, service):
+        fetch(stars[["RA", "DEC", "TYPE"]].rename(columns={"TYPE": "type"}).head(1), tmp_path, service)
+        assert files(tmp_path) == star_files(0)
+
+    def test_folder_without_manifest_has_an_empty_one(self, tmp_path):
+        manifest = read_manifest(tmp_path)
+        assert manifest.empty
+        assert list(manifest.columns) == COLUMNS
+
+    def test_manifest_without_a_column_is_named(self, tmp_path):
+        (tmp_path / "manifest.csv").write_text("file,RA,DEC,type\n")
+        with pytest.raises(ManifestError, match="manifest.csv: lacks source_image, origin, status"):
+            read_manifest(tmp_path)
+
+
+class TestContinuing:
+    def test_repeated_fetch_asks_for_nothing(self, stars, tmp_path, service, mock_sky):
+        first = fetch(stars, tmp_path, service)
+        content = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+        again = Recorder(mock_sky)
+        second = fetch(stars, tmp_path, again)
+        assert again.fetched == again.searches == []
+        assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == content
+        assert second["file"].tolist() == first["file"].tolist()
+
+    def test_deleted_file_alone_is_fetched_again(self, stars, tmp_path, service):
+        fetch(stars, tmp_path, service)
+        before = (tmp_path / "star_2.fits").read_bytes()
+        (tmp_path / "star_2.fits").unlink()
+        service.fetched.clear()
+        fetch(stars, tmp_path, service)
+        assert service.fetched == [(stars["RA"].iloc[2], stars["DEC"].iloc[2])]
+        assert (tmp_path / "star_2.fits").read_bytes() == before
+
+    def test_file_fetched_again_is_listed_once(self, stars, tmp_path, service):
+        fetch(stars, tmp_path, service)
+        (tmp_path / "star_2.fits").unlink()
+        fetch(stars, tmp_path, service)
+        assert sorted(read_manifest(tmp_path)["file"]) == star_files(0, 1, 2, 3, 4)
+
+    def test_interrupted_fetch_is_continued(self, stars, tmp_path, mock_sky):
+        with pytest.raises(KeyboardInterrupt):
+            fetch(stars, tmp_path, Recorder(mock_sky, {2: interrupt}))
+        assert files(tmp_path) == star_files(0, 1)
+        rest = Recorder(mock_sky)
+        manifest = fetch(stars, tmp_path, rest)
+        assert len(rest.fetched) == 3
+        assert manifest["file"].tolist() == files(tmp_path) == star_files(0, 1, 2, 3, 4)
+
+    def test_longer_list_with_the_same_beginning_extends_the_folder(self, stars, tmp_path, service):
+        fetch(stars.head(2), tmp_path, service)
+        fetch(stars, tmp_path, service)
+        assert len(service.fetched) == 5
+        assert files(tmp_path) == star_files(0, 1, 2, 3, 4)
+
+    def test_shorter_list_is_served_from_the_folder(self, stars, tmp_path, service):
+        fetch(stars, tmp_path, service)
+        assert fetch(stars.head(2), tmp_path, service)["file"].tolist() == star_files(0, 1)
+        assert len(service.fetched) == 5
+
+    def test_skipped_positions_are_not_asked_for_again(self, stars, tmp_path, mock_sky):
+        fetch(stars, tmp_path, Recorder(mock_sky, {1: not_fits}))
+        again = Recorder(mock_sky)
+        manifest = fetch(stars, tmp_path, again)
+        assert again.fetched == []
+        assert (manifest["status"] == "saved").tolist() == [True, False, True, True, True]
+
+
+class TestNumberOfCutouts:
+    def test_stops_when_so_many_are_saved(self, stars, tmp_path, service):
+        assert len(fetch(stars, tmp_path, service, n_cutouts=2)) == 2
+        assert files(tmp_path) == star_files(0, 1)
+        assert len(service.fetched) == 2
+
+    def test_skipped_ones_do_not_count(self, stars, tmp_path, mock_sky):
+        manifest = fetch(stars, tmp_path, Recorder(mock_sky, {0: not_fits}), n_cutouts=2)
+        assert files(tmp_path) == star_files(1, 2)
+        assert len(manifest) == 3
+
+    def test_those_there_already_count(self, stars, tmp_path, service):
+        fetch(stars, tmp_path, service, n_cutouts=2)
+        fetch(stars, tmp_path, service, n_cutouts=3)
+        assert len(service.fetched) == 3
+        assert files(tmp_path) == star_files(0, 1, 2)
+
+    def test_more_than_there_are_positions_means_all(self, stars, tmp_path, service):
+        assert len(fetch(stars.head(2), tmp_path, service, n_cutouts=100)) == 2
+
+
+class TestRefusals:
+    def test_other_list_of_positions(self, stars, tmp_path, service):
+        fetch(stars.head(2), tmp_path, service)
+        with pytest.raises(ManifestError, match=r"star_0\.fits was made for RA"):
+            fetch(stars.iloc[::-1], tmp_path, service)
+        assert len(service.fetched) == 2
+
+    def test_positions_rounded_in_a_file_are_no_other_list(self, stars, tmp_path, service):
+        fetch(stars.head(2), tmp_path, service)
+        fetch(stars.head(2).round({"RA": 6, "DEC": 6}), tmp_path, service)
+        assert len(service.fetched) == 2
+
+    def test_other_origin(self, stars, tmp_path, service, mock_sky):
+        fetch(stars.head(1), tmp_path, service)
+        live = Recorder(mock_sky, origin="Zwicky Transient Facility")
+        with pytest.raises(ManifestError, match="simulated.* not 'Zwicky Transient Facility'"):
+            fetch(stars, tmp_path, live)
+        assert live.fetched == []
+
+    def test_unlisted_file(self, stars, tmp_path, service):
+        (tmp_path / "star_7.fits").write_bytes(b"")
+        with pytest.raises(ManifestError, match=r"does not list, such as star_7\.fits"):
+            fetch(stars, tmp_path, service)
+        assert service.fetched == []
+
+    def test_positions_of_both_classes(self, stars, galaxies, tmp_path, service):
+        with pytest.raises(ValueError, match="all stars or all galaxies; .*PSF"):
+            fetch(pd.concat([stars, galaxies]), tmp_path, service)
+
+    def test_positions_of_neither_class(self, stars, tmp_path, service):
+        with pytest.raises(ValueError, match="DUP"):
+            fetch(stars.assign(TYPE="DUP"), tmp_path, service)
+
+    def test_no_positions(self, stars, tmp_path, service):
+        with pytest.raises(ValueError, match="empty"):
+            fetch(stars.head(0), tmp_path, service)
+
+
+class TestUnusableAnswers:
+    @pytest.mark.parametrize("fault", [not_fits, empty, cut_short, with_nan, too_small, too_large])
+    def test_are_listed_as_skipped_and_leave_no_file(self, stars, tmp_path, mock_sky, fault):
+        manifest = fetch(stars.head(3), tmp_path, Recorder(mock_sky, {1: fault}))
+        assert manifest["status"].str.startswith("skipped: ").tolist() == [False, True, False]
+        assert files(tmp_path) == star_files(0, 2)
+        assert read_manifest(tmp_path)["status"].tolist() == manifest["status"].tolist()
+
+    def test_position_off_every_image_is_listed_as_skipped(self, stars, tmp_path, service):
+        lost = stars.head(2).assign(RA=[200.0, stars["RA"].iloc[1]])
+        manifest = fetch(lost, tmp_path, service)
+        assert manifest["status"].str.startswith("skipped: ").tolist() == [True, False]
+        assert manifest["source_image"].iloc[0] == ""
+        assert files(tmp_path) == star_files(1)
+
+
+def places_by_astropy(images, ra, dec):
+    return np.array([image_wcs(image).all_world2pix(ra, dec, 0) for _, image in images.iterrows()])
+
+
+class TileService:
+    """An image service whose answer is one image that covers the patch asked for, and no more."""
+
+    origin = "tiles"
+
+    def __init__(self):
+        self.searches = []
+
+    def search_images(self, ra, dec, size, filtercode, max_seeing):
+        self.searches.append((ra, dec, size))
+        scale = size / (QUADRANT[0] - 2 * EDGE_MARGIN - 2)
+        centre = {
+            "crpix1": (QUADRANT[0] + 1) / 2,
+            "crpix2": (QUADRANT[1] + 1) / 2,
+            "crval1": ra,
+            "crval2": dec,
+        }
+        return pd.DataFrame([centre | {"cd11": -scale, "cd12": 0.0, "cd21": 0.0, "cd22": -scale}])
+
+
+class FixedAnswer:
+    """An image service that has the same images for every patch."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def search_images(self, ra, dec, size, filtercode, max_seeing):
+        return self.images
+
+
+right_ascensions = st.floats(0, 360, exclude_max=True)
+declinations = st.floats(-70, 70)
+
+
+class TestImageChooser:
+    def test_pixel_positions_agree_with_astropy(self, mock_sky, stars):
+        star = stars.iloc[0]
+        x, y = pixel_positions(mock_sky.exposures, star["RA"], star["DEC"])
+        expected = places_by_astropy(mock_sky.exposures, star["RA"], star["DEC"])
+        np.testing.assert_allclose(np.transpose([x, y]), expected, rtol=0, atol=1e-3)
+
+    def test_chosen_image_is_the_best_centred_of_all(self, mock_sky, mock_positions):
+        images = mock_sky.exposures
+        images = images[(images["seeing"] < 1.85) & (images["filtercode"] == "zi")]
+        chooser = ImageChooser(mock_sky)
+        for star in mock_positions[0].iloc[20:32].itertuples():
+            chosen = chooser.choose(star.RA, star.DEC)
+            middle = (np.array(QUADRANT) - 1) / 2
+            offsets = places_by_astropy(images, star.RA, star.DEC) - middle
+            usable = (np.abs(offsets) <= middle - EDGE_MARGIN).all(axis=1)
+            distances = np.hypot(*offsets.T)[usable]
+            (place,) = places_by_astropy(chosen.to_frame().T, star.RA, star.DEC) - middle
+            assert (np.abs(place) <= middle - EDGE_MARGIN).all()
+            assert np.hypot(*place) == pytest.approx(distances.min(), abs=1e-3)
+
+    @pytest.mark.parametrize(
+        ("x", "y", "held"),
+        [
+            (EDGE_MARGIN + 0.5, 1500, True),
+            (EDGE_MARGIN - 0.5, 1500, False),
+            (1500, EDGE_MARGIN - 0.5, False),
+            (QUADRANT[0] - 1 - EDGE_MARGIN - 0.5, 1500, True),
+            (QUADRANT[0] - 1 - EDGE_MARGIN + 0.5, 1500, False),
+            (1500, QUADRANT[1] - 1 - EDGE_MARGIN + 0.5, False),
+            (-5000, 1500, False),
+        ],
+    )
+    def test_object_closer_to_the_edge_than_the_margin_is_refused(self, mock_sky, x, y, held):
+        images = mock_sky.exposures.head(1)
+        ra, dec = image_wcs(images.iloc[0]).all_pix2world(x, y, 0)
+        chooser = ImageChooser(FixedAnswer(images))
+        if held:
+            assert chooser.choose(float(ra), float(dec))["meta_id"] == images["meta_id"].iloc[0]
+        else:
+            with pytest.raises(NothingFound, match=f"{EDGE_MARGIN} px"):
+                chooser.choose(float(ra), float(dec))
+
+    def test_one_search_serves_a_patch_of_sky(self, service, mock_positions):
+        chooser = ImageChooser(service)
+        stars = mock_positions[0]
+        patch = stars[stars["RA"].between(5.1, 5.9) & stars["DEC"].between(-0.9, -0.1)].head(10)
+        for star in patch.itertuples():
+            chooser.choose(star.RA, star.DEC)
+        assert len(patch) == 10
+        assert len(service.searches) == chooser.searches == 1
+
+    def test_one_search_serves_a_patch_without_images(self, service):
+        chooser = ImageChooser(service)
+        for ra in (200.3, 200.4, 200.5):
+            with pytest.raises(NothingFound):
+                chooser.choose(ra, 0.5)
+        assert len(service.searches) == 1
+
+    @given(st.lists(st.tuples(right_ascensions, declinations), min_size=1, max_size=4))
+    @example([(339.0, 60.01), (350.0, 60.99)])
+    @example([(200.0, -4.99), (199.6, -4.01)])
+    def test_patches_searched_cover_the_positions(self, positions):
+        chooser = ImageChooser(TileService())
+        for ra, dec in positions:
+            chooser.choose(ra, dec)
+
+    @given(right_ascensions, declinations)
+    @example(359.95, 60.9)
+    def test_patches_searched_are_on_the_sphere(self, ra, dec):
+        service = TileService()
+        ImageChooser(service).choose(ra, dec)
+        (centre_ra, centre_dec, size) = service.searches[0]
+        assert 0 <= centre_ra < 360
+        assert -90 <= centre_dec <= 90
+        assert size > 0

@@ -1,0 +1,440 @@
+from io import BytesIO
+from posixpath import basename
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from photutils.aperture import CircularAperture, aperture_photometry
+from photutils.centroids import centroid_com
+from scipy.spatial import cKDTree
+from ztfquery import metasearch
+
+from ztf_sg.cutouts import ImageChooser
+from ztf_sg.dataset import HEADER_KEYS, check_cutout
+from ztf_sg.services.errors import NothingFound
+from ztf_sg.services.irsa import cutout_url, image_name
+from ztf_sg.services.legacy_survey import COLUMNS as LIVE_COLUMNS
+from ztf_sg.services.legacy_survey import read_sweep
+from ztf_sg.services.mock_sky import (
+    BUNDLED_CATALOGUE,
+    DEC_RANGE,
+    FULL_WELL,
+    GAIN,
+    NOISE_EXCESS,
+    ORIGIN,
+    RA_RANGE,
+    READ_NOISE,
+    MockSky,
+    add_noise,
+    object_profile,
+    simulate_catalogue,
+    simulate_exposures,
+    write_catalogue,
+)
+
+EMPTY_SKY = np.array([4.6, -1.8])  # RA, DEC [deg]
+TYPES = {"PSF", "REX", "EXP", "DEV", "SER", "DUP"}
+
+
+def get_stamp(sky, ra, dec, size=20, image=None):
+    """Return pixels and header of the cutout of a position on its best centred image."""
+    image = ImageChooser(sky).choose(ra, dec) if image is None else image
+    return fits.getdata(BytesIO(sky.get_cutout(image, ra, dec, size)), header=True)
+
+
+def place_on(header, row):
+    return np.array(WCS(header).all_world2pix(row.RA, row.DEC, 0), dtype=float)
+
+
+def background_of(sky, header):
+    """Return the sky level [DN] of the exposure that a cutout was made from."""
+    names = sky.exposures.apply(image_name, axis=1)
+    return sky.exposures["background"][names == header["FILENAME"]].iloc[0]
+
+
+def i_magnitude(table):
+    return 22.5 - 2.5 * np.log10(table["FLUX_I"])
+
+
+def plane(table):
+    """Return places [arcsec] on a plane that is good enough to tell neighbours."""
+    return np.stack([table["RA"] * np.cos(np.radians(table["DEC"])), table["DEC"]], axis=1) * 3600
+
+
+def images_of_empty_sky(sky):
+    """Return the images that hold a place outside the catalogue's area, 0.1 deg or more from their edges."""
+    images = sky.exposures
+    inside = np.abs(images["ra"] - EMPTY_SKY[0]) < 0.33
+    return images[inside & (np.abs(images["dec"] - EMPTY_SKY[1]) < 0.33)]
+
+
+@pytest.fixture(scope="module")
+def lights(mock_sky):
+    """Return the catalogued objects that shine, well inside the area, with their i magnitude."""
+    table = mock_sky.catalogue
+    inside = table["RA"].between(RA_RANGE[0] + 0.1, RA_RANGE[1] - 0.1)
+    inside &= table["DEC"].between(DEC_RANGE[0] + 0.1, DEC_RANGE[1] - 0.1)
+    table = table[(table["FLUX_I"] > 0) & inside].reset_index(drop=True)
+    return table.assign(i=i_magnitude(table))
+
+
+@pytest.fixture(scope="module")
+def bright_stars(mock_sky, lights):
+    """Return 20 bright, unsaturated stars without neighbours: row, pixels less sky, header."""
+    distance, _ = cKDTree(plane(lights)).query(plane(lights), k=2)
+    isolated = distance[:, 1] > 20
+    stars = lights[isolated & (lights["TYPE"] == "PSF") & lights["i"].between(13.3, 15)]
+    stamps = list(less_sky(mock_sky, stars, 20))
+    assert len(stamps) == 20
+    return stamps
+
+
+def less_sky(sky, table, n):
+    """Yield row, pixels less sky and header of n objects; those between the images are passed over."""
+    for row in table.itertuples():
+        try:
+            pixels, header = get_stamp(sky, row.RA, row.DEC)
+        except NothingFound:
+            continue
+        yield row, pixels.astype(float) - background_of(sky, header), header
+        n -= 1
+        if not n:
+            return
+
+
+def aperture_counts(pixels, place, diameter):
+    return float(aperture_photometry(pixels, CircularAperture(place, diameter / 2))["aperture_sum"][0])
+
+
+class TestSeed:
+    def test_same_seed_makes_the_same_sky(self, mock_sky):
+        twin = MockSky(seed=1)
+        pd.testing.assert_frame_equal(twin.catalogue, mock_sky.catalogue)
+        pd.testing.assert_frame_equal(twin.exposures, mock_sky.exposures)
+        image = mock_sky.search_images(5.8, -0.9, 0.1).iloc[0]
+        place = image["ra"], image["dec"]
+        assert twin.get_cutout(image, *place) == mock_sky.get_cutout(image, *place)
+
+    def test_repeated_cutout_is_the_same(self, mock_sky):
+        image = mock_sky.search_images(5.8, -0.9, 0.1).iloc[0]
+        place = image["ra"], image["dec"]
+        first = mock_sky.get_cutout(image, *place)
+        mock_sky.get_cutout(image, place[0] + 0.01, place[1])
+        assert mock_sky.get_cutout(image, *place) == first
+
+    def test_other_seed_makes_another_sky(self, mock_sky):
+        other = MockSky(seed=2)
+        assert not np.isin(other.catalogue["RA"], mock_sky.catalogue["RA"]).any()
+        assert not np.isin(other.exposures["background"], mock_sky.exposures["background"]).any()
+
+    def test_image_of_another_seed_is_not_found(self, mock_sky):
+        image = simulate_exposures(2).iloc[0]
+        with pytest.raises(NothingFound, match="seed 1"):
+            mock_sky.get_cutout(image, image["ra"], image["dec"])
+
+
+class TestCatalogue:
+    def test_bundled_file_is_the_catalogue_of_seed_0(self):
+        bundled = Table.read(BUNDLED_CATALOGUE)
+        bundled.convert_bytestring_to_unicode()
+        simulated = simulate_catalogue(0)
+        assert bundled.colnames == list(simulated.columns)
+        for name in bundled.colnames:
+            np.testing.assert_array_equal(np.asarray(bundled[name]), simulated[name].to_numpy())
+
+    def test_bundled_file_says_that_it_is_simulated(self):
+        assert fits.getheader(BUNDLED_CATALOGUE, 1)["ORIGIN"] == ORIGIN
+
+    def test_default_sky_shows_the_bundled_catalogue(self):
+        pd.testing.assert_frame_equal(MockSky().catalogue, simulate_catalogue(0), check_dtype=False)
+
+    @pytest.mark.parametrize("kind", [str, lambda path: path], ids=["text", "path"])
+    def test_catalogue_can_be_a_file(self, tmp_path, kind):
+        path = tmp_path / "sweep.fits"
+        write_catalogue(path, seed=3)
+        sky = MockSky(kind(path))
+        assert "sweep.fits" in repr(sky)
+        pd.testing.assert_frame_equal(sky.catalogue, simulate_catalogue(3), check_dtype=False)
+
+    def test_has_the_columns_of_the_live_catalogue(self, mock_sky):
+        assert set(LIVE_COLUMNS) <= set(mock_sky.catalogue.columns)
+
+    def test_written_file_is_read_like_a_sweep_file(self, tmp_path, mock_sky):
+        write_catalogue(tmp_path / "sweep.fits", seed=1)
+        table = read_sweep(tmp_path / "sweep.fits")
+        pd.testing.assert_frame_equal(table, mock_sky.catalogue[list(LIVE_COLUMNS)], check_dtype=False)
+
+    def test_lies_in_its_area(self, mock_sky):
+        table = mock_sky.catalogue
+        # groups and companions may reach a little over the edge
+        assert table["RA"].between(RA_RANGE[0] - 0.01, RA_RANGE[1] + 0.01).all()
+        assert table["DEC"].between(DEC_RANGE[0] - 0.01, DEC_RANGE[1] + 0.01).all()
+
+    def test_classes_are_plausible(self, mock_sky, lights):
+        table = mock_sky.catalogue
+        assert set(table["TYPE"]) == TYPES
+        stars = table["TYPE"] == "PSF"
+        galaxies = ~stars & (table["TYPE"] != "DUP")
+        assert 0.2 < stars.mean() < 0.6
+        assert (table.loc[stars, "SHAPE_R"] == 0).all()
+        assert (table.loc[galaxies, "SHAPE_R"] > 0).all()
+        assert (table.loc[table["TYPE"] == "DUP", ["FLUX_G", "FLUX_R", "FLUX_I", "FLUX_Z"]] == 0).all(
+            axis=None
+        )
+        ellipticity = np.hypot(table["SHAPE_E1"], table["SHAPE_E2"])
+        assert ellipticity.max() < 0.61
+        assert (ellipticity[table["TYPE"] == "REX"] == 0).all()
+        bright = lights[lights["i"] < 17]
+        assert (bright["TYPE"] == "PSF").mean() > 0.7
+        assert lights["i"].min() > 12
+        assert lights["i"].max() < 21.1
+
+    def test_blends_share_their_light(self, mock_sky):
+        table = mock_sky.catalogue
+        shares = table[["FRACFLUX_G", "FRACFLUX_R", "FRACFLUX_Z"]]
+        assert (shares >= 0).all(axis=None)
+        distance, _ = cKDTree(plane(table)).query(plane(table), k=2)
+        crowded, lonely = distance[:, 1] < 1.5, distance[:, 1] > 8.1
+        assert shares[crowded].max(axis=1).median() > 0.1
+        assert (shares[lonely] == 0).all(axis=None)
+
+
+class TestRegion:
+    def test_gives_the_objects_of_the_box(self, mock_sky):
+        table = mock_sky.query_region((5.2, 5.6), (-1.0, -0.5))
+        everything = mock_sky.catalogue
+        box = everything["RA"].between(5.2, 5.6) & everything["DEC"].between(-1.0, -0.5)
+        assert table["OBJID"].tolist() == everything["OBJID"][box].tolist()
+        assert list(table.index) == list(range(len(table)))
+
+    def test_limits_are_magnitudes(self, mock_sky):
+        limits = {"g": 20.5, "r": 20.0, "z": 19.0}
+        everything = mock_sky.query_region(RA_RANGE, DEC_RANGE)
+        bright = np.all(
+            [everything[f"FLUX_{b.upper()}"] > 10 ** (0.4 * (22.5 - m)) for b, m in limits.items()], axis=0
+        )
+        table = mock_sky.query_region(RA_RANGE, DEC_RANGE, limits=limits)
+        assert table["OBJID"].tolist() == everything["OBJID"][bright].tolist()
+        assert 0 < len(table) < len(everything)
+
+    def test_blends_can_be_left_out(self, mock_sky):
+        table = mock_sky.query_region(RA_RANGE, DEC_RANGE, max_fracflux=0.1)
+        assert 0 < len(table) < len(mock_sky.catalogue)
+        assert (table[["FRACFLUX_G", "FRACFLUX_R", "FRACFLUX_Z"]] <= 0.1).all(axis=None)
+
+    def test_region_over_right_ascension_zero_as_the_live_service_has_it(self, mock_sky):
+        table = mock_sky.query_region((350, 5.0), DEC_RANGE)
+        assert table["RA"].between(RA_RANGE[0] - 0.01, 5.0).all()
+
+    @pytest.mark.parametrize(
+        "request_",
+        [{"ra": (100, 101), "dec": (-1, 0)}, {"ra": RA_RANGE, "dec": DEC_RANGE, "limits": {"r": 5}}],
+    )
+    def test_nothing_found_says_where_the_sky_is(self, mock_sky, request_):
+        with pytest.raises(NothingFound, match=r"it is at RA \(4\.8, 6\.8\)"):
+            mock_sky.query_region(**request_)
+
+
+class TestSearch:
+    def test_metadata_has_columns_of_irsa(self, mock_sky):
+        images = mock_sky.search_images(5.8, -0.9, 0.5)
+        assert set(images.columns) <= set(metasearch.QUERIABLE_FIELD["sci"])
+        assert images.notna().all(axis=None)
+
+    def test_images_have_names_and_urls(self, mock_sky):
+        for _, image in mock_sky.search_images(5.8, -0.9, 0.5).iterrows():
+            night = image["obsdate"][:10].replace("-", "")
+            expected = (
+                f"ztf_{image['filefracday']}_{image['field']:06d}_zi_c{image['ccdid']:02d}_o_q{image['qid']}"
+            )
+            assert image_name(image) == f"{expected}_sciimg.fits"
+            assert image_name(image).startswith(f"ztf_{night}")
+            url = urlsplit(cutout_url(image, 5.8, -0.9))
+            assert basename(url.path) == image_name(image)
+            assert parse_qs(url.query)["center"] == ["5.8,-0.9"]
+
+    def test_images_are_told_apart_by_their_names(self, mock_sky):
+        assert mock_sky.exposures.apply(image_name, axis=1).is_unique
+
+    def test_images_overlap_the_patch(self, mock_sky):
+        images = mock_sky.search_images(5.8, -0.9, 0.2)
+        assert 0 < len(images) < len(mock_sky.exposures)
+        for image in images.itertuples():
+            assert min(image.ra1, image.ra2, image.ra3, image.ra4) < 5.9
+            assert max(image.ra1, image.ra2, image.ra3, image.ra4) > 5.7
+            assert min(image.dec1, image.dec2, image.dec3, image.dec4) < -0.8
+            assert max(image.dec1, image.dec2, image.dec3, image.dec4) > -1.0
+
+    def test_corners_agree_with_the_wcs(self, mock_sky):
+        image = mock_sky.exposures.iloc[0]
+        pixels, header = get_stamp(mock_sky, image["ra"], image["dec"], image=image)
+        whole = WCS(header)
+        whole.wcs.crpix = image["crpix1"], image["crpix2"]
+        sides = [[2 * image["crpix1"] - 0.5, 0.5], [2 * image["crpix2"] - 0.5, 0.5]]
+        corners = {tuple(np.round(whole.all_pix2world(x, y, 1), 2)) for x in sides[0] for y in sides[1]}
+        assert corners == {tuple(np.round([image[f"ra{i}"], image[f"dec{i}"]], 2)) for i in range(1, 5)}
+
+    def test_images_are_sharper_than_asked(self, mock_sky):
+        everything = mock_sky.search_images(5.8, -0.9, 0.5, max_seeing=9)
+        sharp = mock_sky.search_images(5.8, -0.9, 0.5, max_seeing=1.7)
+        assert 0 < len(sharp) < len(everything)
+        assert sharp["meta_id"].tolist() == everything["meta_id"][everything["seeing"] < 1.7].tolist()
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            {"ra": 100.0, "dec": -0.9, "size": 1},
+            {"ra": 5.8, "dec": -30.0, "size": 1},
+            {"ra": 5.8, "dec": -0.9, "size": 1, "filtercode": "zg"},
+            {"ra": 5.8, "dec": -0.9, "size": 1, "max_seeing": 0.5},
+        ],
+        ids=["other_ra", "other_dec", "other_filter", "too_sharp"],
+    )
+    def test_nothing_found_is_an_error(self, mock_sky, request_):
+        with pytest.raises(NothingFound, match="no z[gi] image with seeing < "):
+            mock_sky.search_images(**request_)
+
+    def test_position_off_the_image_is_not_found(self, mock_sky):
+        image = mock_sky.exposures.iloc[0]
+        with pytest.raises(NothingFound, match="lies off image ztf_"):
+            mock_sky.get_cutout(image, image["ra"] + 1, image["dec"])
+
+    def test_metadata_row_from_a_csv_file_will_do(self, mock_sky):
+        images = mock_sky.search_images(5.8, -0.9, 0.1)
+        again = pd.read_csv(BytesIO(images.to_csv(index=False).encode()))
+        place = images["ra"][0], images["dec"][0]
+        assert mock_sky.get_cutout(again.iloc[0], *place) == mock_sky.get_cutout(images.iloc[0], *place)
+
+
+class TestCutoutFiles:
+    def test_headers_say_that_they_are_simulated(self, bright_stars):
+        for _, _, header in bright_stars:
+            assert header["ORIGIN"] == ORIGIN
+            assert "simulated" in header["ORIGIN"]
+
+    def test_headers_carry_the_keywords_of_ztf(self, bright_stars):
+        for _, pixels, header in bright_stars:
+            assert set(HEADER_KEYS) <= set(header)
+            check_cutout("a simulated cutout", pixels, header)
+            assert header["GAIN"] == GAIN
+            assert header["FILTER"] == "ZTF_i"
+            assert 1.3 < header["SEEING"] < 2.1
+            assert 25 < header["MAGZP"] < 26
+
+    def test_curve_of_growth_rises_to_the_psf_magnitude(self, bright_stars):
+        for _, _, header in bright_stars:
+            corrections = [header[f"APCOR{i}"] for i in range(1, 7)]
+            assert (np.diff(corrections) > 0).all()
+            assert corrections[0] < -0.5
+            assert abs(corrections[5]) < 0.03
+
+    def test_seeing_of_the_header_is_that_of_the_metadata_in_pixels(self, mock_sky):
+        image = mock_sky.exposures.iloc[0]
+        _, header = get_stamp(mock_sky, image["ra"], image["dec"], image=image)
+        assert header["SEEING"] * 1.012 == pytest.approx(image["seeing"], abs=1e-3)
+
+    def test_most_are_of_20_pixels_and_a_few_have_one_more(self, mock_sky):
+        image = images_of_empty_sky(mock_sky).iloc[0]
+        shapes = []
+        for shift in np.random.default_rng(1).uniform(-0.05, 0.05, (150, 2)):
+            shapes += get_stamp(mock_sky, *(EMPTY_SKY + shift), image=image)[0].shape
+        assert set(shapes) <= {20, 21}
+        assert 0.94 < np.mean(np.array(shapes) == 20) < 1
+
+    def test_cutout_at_the_edge_of_the_image_is_smaller(self, mock_sky):
+        image = mock_sky.exposures.iloc[0]
+        wcs = WCS(get_stamp(mock_sky, image["ra"], image["dec"], image=image)[1])
+        wcs.wcs.crpix = image["crpix1"], image["crpix2"]
+        ra, dec = (float(v) for v in wcs.all_pix2world(4, 1500, 0))
+        height, width = get_stamp(mock_sky, ra, dec, image=image)[0].shape
+        assert width < 20 <= height
+
+
+class TestPhotometry:
+    def test_catalogue_position_is_on_the_centroid_of_the_star(self, bright_stars):
+        for row, pixels, header in bright_stars:
+            place = place_on(header, row)
+            y, x = np.indices(pixels.shape)
+            near = np.hypot(x - place[0], y - place[1]) < 5
+            centroid = centroid_com(np.where(near, pixels, 0))
+            assert np.hypot(*(centroid - place)) < 0.3
+
+    def test_star_is_close_to_the_middle_of_the_cutout(self, bright_stars):
+        for row, pixels, header in bright_stars:
+            middle = (np.array(pixels.shape[::-1]) - 1) / 2
+            assert np.abs(place_on(header, row) - middle).max() < 1.5
+
+    def test_aperture_magnitude_and_apcor_give_the_catalogue_magnitude(self, bright_stars):
+        differences = []
+        for row, pixels, header in bright_stars:
+            counts = aperture_counts(pixels, place_on(header, row), 10)
+            magnitude = header["MAGZP"] - 2.5 * np.log10(counts) + header["APCOR5"]
+            differences.append(magnitude - row.i)
+        np.testing.assert_allclose(differences, 0, atol=0.03)
+
+    def test_concentration_of_stars_is_that_of_the_psf(self, bright_stars):
+        ratios = []
+        for row, pixels, header in bright_stars:
+            place = place_on(header, row)
+            measured = aperture_counts(pixels, place, 4) / aperture_counts(pixels, place, 10)
+            ratios.append(measured / 10 ** (0.4 * (header["APCOR3"] - header["APCOR5"])))
+        assert np.median(ratios) == pytest.approx(1, abs=0.03)
+        assert np.std(ratios) < 0.05
+
+    def test_galaxies_are_less_concentrated_than_stars(self, mock_sky, lights):
+        galaxies = lights[(lights["TYPE"].isin(["EXP", "DEV", "SER"])) & lights["i"].between(16, 18)]
+        ratios = []
+        for row, pixels, header in less_sky(mock_sky, galaxies, 6):
+            place = place_on(header, row)
+            measured = aperture_counts(pixels, place, 4) / aperture_counts(pixels, place, 10)
+            ratios.append(measured / 10 ** (0.4 * (header["APCOR3"] - header["APCOR5"])))
+        assert 0.3 < np.median(ratios) < 0.96
+
+    def test_sky_level_and_noise_are_those_of_the_exposure(self, mock_sky):
+        for _, image in images_of_empty_sky(mock_sky).head(4).iterrows():
+            pixels, header = get_stamp(mock_sky, *EMPTY_SKY, size=100, image=image)
+            sky = image["background"]
+            noise = NOISE_EXCESS * np.sqrt(sky / header["GAIN"] + (header["READNOI"] / header["GAIN"]) ** 2)
+            assert pixels.size > 9000
+            assert pixels.mean() == pytest.approx(sky, abs=5 * noise / pixels.size**0.5)
+            assert pixels.std() == pytest.approx(noise, rel=0.03)
+
+    def test_neighbouring_sky_pixels_are_uncorrelated(self):
+        exposure = simulate_exposures(1).iloc[0]
+        pixels = add_noise(np.zeros((200, 200)), exposure, np.random.default_rng(0))
+        for one, other in ((pixels[1:], pixels[:-1]), (pixels[:, 1:], pixels[:, :-1])):
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
+
+    def test_saturated_star_reaches_the_full_well_and_not_above(self, lights):
+        exposure = simulate_exposures(1).iloc[0]
+        star = next(lights[lights["TYPE"] == "PSF"].head(1).assign(FLUX_I=10**5.0).itertuples())
+        light = object_profile(star, exposure).drawImage(nx=41, ny=41, scale=1.0).array
+        pixels = add_noise(light, exposure, np.random.default_rng(0))
+        full_well = FULL_WELL * exposure["saturate"]
+        assert light.max() > 2 * full_well
+        assert pixels.max() == pytest.approx(full_well, rel=1e-6)
+        row, column = np.unravel_index(np.argmax(light), light.shape)
+        high = pixels > 0.95 * full_well
+        assert high[:, column].sum() > high[row].sum()
+        assert pixels.sum() == pytest.approx(light.sum() + exposure["background"] * light.size, rel=0.01)
+
+    def test_neighbours_are_in_the_stamp(self, mock_sky, lights):
+        places = plane(lights)
+        pairs = cKDTree(places).query_pairs(8, output_type="ndarray")
+        apart = np.hypot(*(places[pairs[:, 0]] - places[pairs[:, 1]]).T) > 5
+        shining = (lights["i"].to_numpy()[pairs] < 18).all(axis=1)
+        stars = (lights["TYPE"].to_numpy()[pairs] == "PSF").all(axis=1)
+        first, second = pairs[apart & shining & stars].T
+        neighbours = lights.iloc[second].set_index(lights["OBJID"].iloc[first])
+        stamps = list(less_sky(mock_sky, lights.iloc[first], 5))
+        assert len(stamps) == 5
+        for main, pixels, header in stamps:
+            noise = np.sqrt(background_of(mock_sky, header) / GAIN + (READ_NOISE / GAIN) ** 2)
+            neighbour = neighbours.loc[main.OBJID]
+            for row in (main, neighbour):
+                x, y = np.round(place_on(header, row)).astype(int)
+                assert pixels[y, x] > 10 * noise

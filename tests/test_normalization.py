@@ -1,0 +1,262 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import check_estimator
+
+from ztf_sg import NORMALIZATIONS, Normalizer, load_cutouts, normalize
+from ztf_sg.normalization import GlobalStatistics
+
+LOGARITHMIC = ("log_minus_min", "log_min_over_global_max")
+GLOBAL = ("global_minmax", "min_over_global_max", "log_min_over_global_max")
+UNIT_RANGE = ("minmax", "global_minmax", "root_minmax", "asinh_minmax")
+
+
+def by_hand(images, technique):
+    """Normalize one cutout after the other with the formulas of the technique numbers."""
+    min_all, max_all = np.min(images), np.max(images)
+    result = []
+    for x in images:
+        scaled = (x - x.min()) / (x.max() - x.min())
+        logs = np.log10(x) - np.min(np.log10(x))
+        result.append(
+            {
+                "raw": x,
+                "log_minus_min": logs,
+                "minmax": scaled,
+                "global_minmax": (x - min_all) / (max_all - min_all),
+                "min_over_global_max": (x - x.min()) / max_all,
+                "log_min_over_global_max": logs / np.log10(max_all),
+                "root_minmax": np.sqrt(scaled),
+                "asinh_minmax": np.arcsinh(scaled / 0.3) / np.arcsinh(1 / 0.3),
+            }[technique]
+        )
+    return np.array(result)
+
+
+def stacks(low=1.5, high=6.5e4, min_side=1):
+    """Return a strategy of stacks with the counts of science images."""
+    shapes = hnp.array_shapes(min_dims=3, max_dims=3, min_side=min_side, max_side=4)
+    return shapes.flatmap(lambda shape: hnp.arrays(float, shape, elements=st.floats(low, high)))
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(3)
+    return rng.uniform(100, 40_000, (5, 20, 20))
+
+
+@pytest.fixture
+def flat(images):
+    return images.reshape(len(images), -1)
+
+
+def test_the_first_six_techniques_have_their_numbers():
+    assert list(NORMALIZATIONS)[:6] == [
+        "raw",
+        "log_minus_min",
+        "minmax",
+        "global_minmax",
+        "min_over_global_max",
+        "log_min_over_global_max",
+    ]
+
+
+@pytest.mark.parametrize("technique", NORMALIZATIONS)
+class TestEveryTechnique:
+    def test_agrees_with_the_formula_applied_by_hand(self, images, technique):
+        np.testing.assert_allclose(normalize(images, technique), by_hand(images, technique), rtol=1e-12)
+
+    def test_agrees_with_the_formula_on_simulated_cutouts(self, simulated_cutouts, technique):
+        images = load_cutouts(simulated_cutouts).images
+        expected = by_hand(images.astype(float), technique)
+        np.testing.assert_allclose(normalize(images, technique), expected, rtol=1e-12)
+
+    def test_gives_floats_of_the_same_shape_and_leaves_the_input_alone(self, images, technique):
+        counts = images.astype(np.uint16)
+        before = counts.copy()
+        result = normalize(counts, technique)
+        assert result.dtype == np.float64
+        assert result.shape == counts.shape
+        np.testing.assert_array_equal(counts, before)
+        result[:] = 0
+        np.testing.assert_array_equal(counts, before)
+
+    def test_result_does_not_share_memory_with_the_input(self, images, technique):
+        assert not np.shares_memory(normalize(images, technique), images)
+
+    def test_single_image_is_a_stack_of_one(self, images, technique):
+        single = normalize(images[0], technique)
+        assert single.shape == (20, 20)
+        np.testing.assert_array_equal(single, normalize(images[:1], technique)[0])
+
+    def test_constant_cutout_gives_zeros_without_a_warning(self, technique):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = normalize(np.full((2, 3, 3), 250.0), technique)
+        np.testing.assert_array_equal(result, 250.0 if technique == "raw" else 0.0)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_non_finite_pixel_is_refused_and_its_cutout_named(self, images, technique, value):
+        images[3, 2, 1] = value
+        with pytest.raises(ValueError, match="cutout 3 .*NaN or infinite"):
+            normalize(images, technique)
+
+    @pytest.mark.parametrize("shape", [(400,), (2, 3, 20, 20), (0, 20, 20), (3, 0, 20), ()])
+    def test_wrong_dimension_is_refused(self, technique, shape):
+        with pytest.raises(ValueError, match="expected shape"):
+            normalize(np.ones(shape), technique)
+
+    @given(images=stacks())
+    def test_never_nan(self, technique, images):
+        assert np.isfinite(normalize(images, technique)).all()
+
+    @given(images=stacks())
+    def test_keeps_the_order_of_the_pixels_of_a_cutout(self, technique, images):
+        for before, after in zip(images, normalize(images, technique), strict=True):
+            assert (np.diff(after.ravel()[np.argsort(before.ravel())]) >= 0).all()
+
+
+@pytest.mark.parametrize("technique", UNIT_RANGE)
+@given(images=stacks(low=-1e6, high=1e6))
+def test_range_is_zero_to_one(technique, images):
+    result = normalize(images, technique)
+    assert (result >= 0).all()
+    assert (result <= 1).all()
+
+
+@pytest.mark.parametrize("technique", ["minmax", "root_minmax", "asinh_minmax"])
+@given(
+    images=hnp.arrays(float, (2, 3, 4), elements=st.integers(-1000, 60_000).map(float)),
+    scale=st.floats(0.01, 100),
+    offset=st.floats(-1e4, 1e4),
+)
+def test_minmax_is_blind_to_gain_and_sky_level(technique, images, scale, offset):
+    assume(all(np.ptp(image) > 0 for image in images))
+    changed = normalize(scale * images + offset, technique)
+    np.testing.assert_allclose(changed, normalize(images, technique), atol=1e-6)
+
+
+@given(images=stacks(min_side=2))
+def test_minmax_reaches_both_ends_unless_constant(images):
+    for image, scaled in zip(images, normalize(images, "minmax"), strict=True):
+        assert scaled.min() == 0
+        assert scaled.max() == (1 if np.ptp(image) > 0 else 0)
+
+
+@pytest.mark.parametrize("r", [2, 3])
+def test_root_minmax_takes_the_order_of_the_root(images, r):
+    np.testing.assert_allclose(normalize(images, "root_minmax", r=r) ** r, normalize(images, "minmax"))
+
+
+@pytest.mark.parametrize("technique", LOGARITHMIC)
+@pytest.mark.parametrize("value", [0.0, -3.5])
+def test_logarithm_of_a_pixel_not_above_zero_names_the_cutout(images, technique, value):
+    images[2, 0, 0] = images[4, 5, 5] = value
+    with pytest.raises(ValueError, match=rf"{technique}: cutout 2 \(and 1 more\) has pixels <= 0"):
+        normalize(images, technique)
+
+
+@pytest.mark.parametrize("technique", [name for name in NORMALIZATIONS if name not in LOGARITHMIC])
+def test_negative_pixels_are_welcome_without_a_logarithm(images, technique):
+    assert np.isfinite(normalize(images - 20_000, technique)).all()
+
+
+@pytest.mark.parametrize("technique", ["min_over_global_max", "log_min_over_global_max"])
+def test_maximum_not_above_zero_is_refused(technique):
+    with pytest.raises(ValueError, match="expected > 0|pixels <= 0"):
+        normalize(-np.ones((2, 3, 3)), technique)
+
+
+def test_unknown_name_lists_those_known(images):
+    with pytest.raises(ValueError, match="'zscore'; choose one of raw, log_minus_min"):
+        normalize(images, "zscore")
+
+
+@pytest.mark.parametrize("technique", GLOBAL)
+def test_global_techniques_use_the_statistics_given(images, technique):
+    everything = normalize(images, technique)
+    statistics = GlobalStatistics.of(images)
+    np.testing.assert_allclose(normalize(images[:2], technique, statistics), everything[:2])
+    assert not np.allclose(
+        normalize(images[:2] / 2, technique), normalize(images[:2] / 2, technique, statistics)
+    )
+
+
+class TestNormalizer:
+    def test_passes_the_checks_of_scikit_learn(self):
+        check_estimator(Normalizer())
+
+    @pytest.mark.parametrize("technique", ["raw", "global_minmax", "root_minmax", "asinh_minmax"])
+    def test_passes_the_checks_of_scikit_learn_with_techniques_for_any_sign(self, technique):
+        check_estimator(Normalizer(technique))
+
+    @pytest.mark.parametrize("technique", NORMALIZATIONS)
+    def test_agrees_with_normalize_on_the_training_set(self, images, flat, technique):
+        result = Normalizer(technique).fit_transform(flat)
+        np.testing.assert_allclose(result.reshape(images.shape), normalize(images, technique), rtol=1e-12)
+
+    @pytest.mark.parametrize("technique", NORMALIZATIONS)
+    def test_cutouts_that_are_not_square_are_handled_row_by_row(self, technique):
+        rows = np.random.default_rng(0).uniform(100, 1000, (4, 6))
+        expected = normalize(rows.reshape(4, 2, 3), technique).reshape(4, 6)
+        np.testing.assert_allclose(Normalizer(technique).fit_transform(rows), expected, rtol=1e-12)
+
+    @pytest.mark.parametrize("technique", GLOBAL)
+    def test_keeps_the_statistics_of_the_training_set(self, images, flat, technique):
+        normalizer = Normalizer(technique).fit(flat[:3])
+        assert normalizer.statistics_ == GlobalStatistics(flat[:3].min(), flat[:3].max())
+        expected = normalize(2 * images[3:], technique, GlobalStatistics.of(images[:3]))
+        np.testing.assert_allclose(normalizer.transform(2 * flat[3:]).reshape(2, 20, 20), expected)
+        assert normalizer.statistics_ == GlobalStatistics(flat[:3].min(), flat[:3].max())
+
+    @pytest.mark.parametrize("technique", NORMALIZATIONS)
+    def test_transform_of_a_cutout_does_not_depend_on_its_company(self, flat, technique):
+        normalizer = Normalizer(technique).fit(flat[:3])
+        alone = normalizer.transform(flat[3:4])
+        company = normalizer.transform(np.vstack([flat[3:4], 100 * flat[4:]]))
+        np.testing.assert_array_equal(alone[0], company[0])
+
+    @pytest.mark.parametrize("technique", GLOBAL)
+    def test_pipeline_predicts_without_learning_from_the_test_set(self, technique):
+        rng = np.random.default_rng(5)
+        X, y = rng.uniform(100, 1000, (40, 25)), np.arange(40) % 2
+        pipeline = make_pipeline(Normalizer(technique), KNeighborsClassifier(1)).fit(X, y)
+        learned = pipeline[0].statistics_
+        pipeline.predict(rng.uniform(1, 1e5, (10, 25)))
+        assert pipeline[0].statistics_ == learned == GlobalStatistics(X.min(), X.max())
+        np.testing.assert_array_equal(pipeline.predict(X), y)
+
+    def test_works_in_cross_validation(self):
+        rng = np.random.default_rng(6)
+        y = np.arange(60) % 2
+        X = rng.uniform(100, 110, (60, 16))
+        X[:, 0] += 1000 * y + 1000
+        X[:, 1] += 1000 * (1 - y) + 1000
+        scores = cross_val_score(make_pipeline(Normalizer("minmax"), KNeighborsClassifier(3)), X, y)
+        np.testing.assert_array_equal(scores, 1)
+
+    def test_clone_keeps_the_technique_and_forgets_the_statistics(self, flat):
+        copy = clone(Normalizer("global_minmax").fit(flat))
+        assert copy.technique == "global_minmax"
+        assert not hasattr(copy, "statistics_")
+
+    def test_unknown_name_is_refused_at_fit(self, flat):
+        with pytest.raises(ValueError, match="'zscore'; choose one of"):
+            Normalizer("zscore").fit(flat)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_non_finite_pixels_are_refused(self, flat, value):
+        normalizer = Normalizer().fit(flat)
+        flat[1, 7] = value
+        with pytest.raises(ValueError):
+            Normalizer().fit(flat)
+        with pytest.raises(ValueError):
+            normalizer.transform(flat)
