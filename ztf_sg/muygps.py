@@ -19,8 +19,8 @@ from MuyGPyS.gp.kernels import Matern
 from MuyGPyS.gp.noise import HomoscedasticNoise
 from MuyGPyS.neighbors import NN_Wrapper
 from MuyGPyS.optimize import L_BFGS_B_optimize
-from MuyGPyS.optimize.loss import lool_fn
-from scipy.optimize import minimize
+from MuyGPyS.optimize.loss import mse_fn
+from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
@@ -28,15 +28,15 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 LENGTH_SCALE = (3.0, (0.1, 30.0))  # start and bounds, in units of the typical neighbour distance
-NOISE = (1e-2, (1e-6, 1.0))  # start and bounds, in units of the prior variance
+NOISE = (1e-1, (1e-6, 10.0))  # start and bounds, in units of the prior variance
 CHUNK_BYTES = 64 * 2**20  # memory for the largest array of a chunk of predictions
 
 
 class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     """Binary Gaussian-process classifier on nearest neighbours.
 
-    Length scale and noise of an isotropic Matern kernel are trained by MuyGPyS: L-BFGS-B on the
-    leave-one-out log-likelihood of a batch of training points.
+    Length scale and noise of an isotropic Matern kernel are trained by MuyGPyS: L-BFGS-B on the mean
+    squared error of leave-one-out predictions of a batch of training points.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         Neighbours in use: ``nn_count``, or fewer when there are too few training points.
     distance_unit_ : float
         Median distance of training points to their neighbours, in the units of X.
-    slope_, offset_ : float
+    slope_ : float
         Of the probit link from the posterior to probabilities, see :meth:`predict_proba`.
 
     Examples
@@ -113,6 +113,10 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(y)
+        if not (isinstance(self.batch_count, (int, np.integer)) and self.batch_count >= 1):
+            raise ValueError(f"batch_count: expected an integer >= 1, got {self.batch_count!r}")
+        if not self.smoothness > 0:
+            raise ValueError(f"smoothness: expected a number > 0, got {self.smoothness!r}")
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._check_classes(y)
         self.nn_count_ = self._usable_nn_count(len(X))
@@ -142,17 +146,17 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         step = max(1, CHUNK_BYTES // row_bytes)
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
-            indices, squared = self.neighbours_.get_nns(X[rows])
-            mean[rows], variance[rows] = self._posterior(indices, squared)
+            indices, _ = self.neighbours_.get_nns(X[rows])
+            mean[rows], variance[rows] = self._posterior(X[rows], indices)
         return mean, variance
 
     def predict_proba(self, X):
         r"""Return the probabilities of the two classes.
 
         With posterior mean :math:`\mu` and variance :math:`\sigma^2`, the probability of the second
-        class is :math:`\Phi((\alpha\mu + \beta) / \sqrt{1 + \alpha^2\sigma^2})`, where slope and offset
-        maximise the likelihood of the leave-one-out predictions of the training set (Rasmussen &
-        Williams 2006, Gaussian Processes for Machine Learning, section 6.5).
+        class is :math:`\Phi(\alpha\mu / \sqrt{1 + \alpha^2\sigma^2})`, where the slope :math:`\alpha`
+        maximises the likelihood of leave-one-out predictions of the training set (Rasmussen & Williams
+        2006, Gaussian Processes for Machine Learning, section 6.5, without its offset).
 
         Parameters
         ----------
@@ -164,7 +168,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         numpy.ndarray
             Shape (n, 2), in the order of ``classes_``; rows sum to one.
         """
-        second = _probit(*self.posterior(X), self.slope_, self.offset_)
+        second = _probit(*self.posterior(X), self.slope_)
         return np.stack([1 - second, second], axis=1)
 
     def predict(self, X):
@@ -208,29 +212,35 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         self.distance_unit_ = float(np.median(distances)) or 1.0
         size = min(len(indices), self.batch_count)
         batch = check_random_state(self.random_state).choice(len(indices), size, replace=False)
-        crosswise = distances[batch] / self.distance_unit_
+        crosswise = self._crosswise_distances(self._points[batch], indices[batch])
         pairwise = self._pairwise_distances(indices[batch])
         targets, nn_targets = self._targets[batch], self._targets[indices[batch]]
         untrained = _compose(self.smoothness, Parameter(*LENGTH_SCALE), NOISE, AnalyticScale())
-        trained = L_BFGS_B_optimize(untrained, targets, nn_targets, crosswise, pairwise, loss_fn=lool_fn)
+        trained = L_BFGS_B_optimize(untrained, targets, nn_targets, crosswise, pairwise, loss_fn=mse_fn)
         trained = trained.optimize_scale(pairwise, nn_targets)
         self.length_scale_ = float(trained.kernel.deformation.length_scale())
         self.noise_, self.scale_ = float(trained.noise()), float(trained.scale())
-        mean, variance = self._posterior(indices[batch], distances[batch] ** 2)
-        self.slope_, self.offset_ = _fit_probit(mean, variance, targets)
+        mean, variance = self._posterior(self._points[batch], indices[batch])
+        self.slope_ = _fit_probit(mean, variance, targets)
 
-    def _posterior(self, indices, squared_distances):
-        """Return posterior mean and variance given neighbours (m, nn) and squared distances to them."""
+    def _posterior(self, X, indices):
+        """Return posterior mean and variance of points (m, n_features) given their neighbours (m, nn)."""
         muygps = self.muygps_
-        crosswise = muygps.kernel(np.sqrt(squared_distances) / self.distance_unit_)
+        crosswise = muygps.kernel(self._crosswise_distances(X, indices))
         pairwise = muygps.kernel(self._pairwise_distances(indices))
         mean = muygps.posterior_mean(pairwise, crosswise, self._targets[indices])
         variance = muygps.posterior_variance(pairwise, crosswise)
         return mean, np.maximum(variance, 0)
 
+    def _crosswise_distances(self, X, indices):
+        """Return distances of points (m, n_features) to their neighbours, (m, nn)."""
+        differences = (self._points[indices] - X[:, None]) / self.distance_unit_
+        return np.sqrt(np.einsum("ijk,ijk->ij", differences, differences))
+
     def _pairwise_distances(self, indices):
         """Return distances among neighbours, (m, nn, nn), without a tensor of their differences."""
-        points = self._points[indices] / self.distance_unit_
+        points = self._points[indices]
+        points = (points - points[:, :1]) / self.distance_unit_
         norms = np.einsum("ijk,ijk->ij", points, points)
         squared = norms[:, :, None] + norms[:, None, :] - 2 * points @ points.swapaxes(1, 2)
         diagonal = np.arange(indices.shape[1])
@@ -246,16 +256,15 @@ def _compose(smoothness, length_scale, noise, scale):
     return MuyGPS(kernel=kernel, noise=HomoscedasticNoise(*noise), scale=scale)
 
 
-def _probit(mean, variance, slope, offset):
-    return norm.cdf((slope * mean + offset) / np.sqrt(1 + slope**2 * variance))
+def _probit(mean, variance, slope):
+    return norm.cdf(slope * mean / np.sqrt(1 + slope**2 * variance))
 
 
 def _fit_probit(mean, variance, targets):
-    """Return the slope and offset that maximise the likelihood of leave-one-out predictions."""
+    """Return the slope that maximises the likelihood of leave-one-out predictions."""
 
-    def negative_log_likelihood(parameters):
-        margin = (np.exp(parameters[0]) * mean + parameters[1]) * targets
-        return -norm.logcdf(margin / np.sqrt(1 + np.exp(2 * parameters[0]) * variance)).sum()
+    def negative_log_likelihood(log_slope):
+        slope = np.exp(log_slope)
+        return -norm.logcdf(slope * mean * targets / np.sqrt(1 + slope**2 * variance)).sum()
 
-    best = minimize(negative_log_likelihood, [0.0, 0.0], method="L-BFGS-B", bounds=[(-3, 4), (-3, 3)])
-    return float(np.exp(best.x[0])), float(best.x[1])
+    return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(-3, 4), method="bounded").x))

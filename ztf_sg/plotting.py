@@ -17,6 +17,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator, StrMethodFormatter
 from scipy.special import gamma, gammaincinv
 from sklearn.metrics import auc, roc_curve
 
+from ztf_sg.positions import labels_of_types
+
 STAR_COLOR = "#0072B2"
 GALAXY_COLOR = "#D55E00"
 UNKNOWN_COLOR = "#999999"
@@ -27,7 +29,6 @@ LINE_COLORS = ("#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 LINE_STYLES = ("-", "--", ":")
 
 CLASSES = ((0, "star", STAR_COLOR), (1, "galaxy", GALAXY_COLOR), (-1, "unknown", UNKNOWN_COLOR))
-TYPE_LABELS = {"PSF": 0, "REX": 1, "EXP": 1, "DEV": 1, "SER": 1}
 STRETCHES = {"asinh": AsinhStretch(0.1), "linear": LinearStretch(), "log": LogStretch(1000)}
 
 
@@ -169,6 +170,77 @@ def plot_cut_report(report, *, title=None, ax=None):
     ax.locator_params(axis="x", nbins=5)
     ax.spines[["top", "right"]].set_visible(False)
     return _describe(ax, "objects left (removed by the cut)", None, title)
+
+
+def plot_finding_charts(catalogue, rows, width=40.0, *, box=20.0, titles=None):
+    """Draw the catalogued objects around a few chosen ones, brighter ones larger: finding charts.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame of n rows
+        Columns RA and DEC [deg, ICRS], TYPE and FLUX_R [nanomaggies].
+    rows : sequence of int
+        Row numbers of the objects in the middle of the charts.
+    width : float
+        Width of a chart [arcsec].
+    box : float
+        Width of the cutout outlined in the middle [arcsec].
+    titles : sequence of str, optional
+        One a chart.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    _require_columns(catalogue, ["RA", "DEC", "TYPE", "FLUX_R"], "catalogue")
+    fig, axes = plt.subplots(
+        1, len(rows), figsize=(3.1 * len(rows), 3.5), layout="constrained", squeeze=False
+    )
+    for ax, row, title in zip(axes[0], rows, titles or [None] * len(rows), strict=True):
+        centre = catalogue.iloc[row]
+        east = (catalogue["RA"] - centre["RA"]) * np.cos(np.radians(centre["DEC"])) * 3600
+        north = (catalogue["DEC"] - centre["DEC"]) * 3600
+        near = (east.abs() < width / 2) & (north.abs() < width / 2) & (catalogue["FLUX_R"] > 0)
+        size = 12 * catalogue.loc[near, "FLUX_R"].clip(0.5, 500) ** 0.5
+        colors = [STAR_COLOR if kind == "PSF" else GALAXY_COLOR for kind in catalogue.loc[near, "TYPE"]]
+        ax.scatter(east[near], north[near], size, colors, alpha=0.75, linewidths=0)
+        ax.add_patch(plt.Rectangle((-box / 2, -box / 2), box, box, fill=False, linestyle="--"))
+        ax.set(xlim=(width / 2, -width / 2), ylim=(-width / 2, width / 2), aspect="equal")
+        _describe(ax, "east [arcsec]", "north [arcsec]", title)
+    handles = [_dot("star", STAR_COLOR), _dot("galaxy", GALAXY_COLOR)]
+    fig.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
+
+def plot_footprints(images, positions=None, *, title=None, ax=None):
+    """Draw outlines of images on the sky, with the positions to be cut from them.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame of n rows
+        ZTF metadata: the corners ra1..ra4 and dec1..dec4 [deg, ICRS].
+    positions : pandas.DataFrame, optional
+        Columns RA, DEC [deg, ICRS] and type.
+    title : str, optional
+        Title of the figure.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    corners = [[f"ra{i}", f"dec{i}"] for i in (1, 2, 3, 4)]
+    _require_columns(images, sum(corners, []), "images")
+    ax = _axes(ax, (6, 5.2))
+    for image in images.to_dict("records"):
+        outline = [[image[name] for name in corner] for corner in corners]
+        ax.add_patch(plt.Polygon(outline, fill=False, edgecolor="black", linewidth=0.7, alpha=0.5))
+    if positions is not None:
+        plot_sky_map(positions, ax=ax)
+    ax.autoscale_view()
+    ax.xaxis.set_inverted(True)
+    return _describe(ax, "RA [deg]", "DEC [deg]", title)
 
 
 def sersic_profile(radius, half_light_radius, index):
@@ -690,7 +762,7 @@ def _class_labels(labels, n):
 
 
 def _type_labels(types):
-    return types.astype(str).str.strip().str.upper().map(TYPE_LABELS).fillna(-1).to_numpy(int)
+    return labels_of_types(types.astype(str).str.strip().str.upper()).astype(int)
 
 
 def _unwrapped(ra):

@@ -1,0 +1,50 @@
+# make notebooks   set up .venv and run the four notebooks in order, offline, in place
+# make test        set up .venv, lint and run all tests, notebooks included
+# make bundle      remake the simulated catalogue and the bundled cutouts
+# make bench       print the benchmarks
+
+PYTHON ?= python3
+BIN := .venv/bin
+EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=900
+
+export MPLBACKEND := module://matplotlib_inline.backend_inline
+
+.PHONY: notebooks test bundle bench clean
+
+notebooks: .venv/notebooks.done
+	$(EXECUTE) notebooks/1_*.ipynb
+	$(EXECUTE) notebooks/2_*.ipynb
+	$(EXECUTE) notebooks/3_*.ipynb
+	$(EXECUTE) notebooks/4_*.ipynb
+
+test: .venv/test.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MPLBACKEND=agg $(BIN)/python -m pytest
+
+bundle: .venv/notebooks.done
+	$(BIN)/python -m ztf_sg.services.mock_sky data/mock_sweep.fits
+	rm -rf cutouts_test
+	$(EXECUTE) notebooks/1_*.ipynb
+	$(EXECUTE) notebooks/2_*.ipynb
+
+bench: .venv/notebooks.done
+	$(BIN)/python benchmarks/normalization_job.py
+	$(BIN)/python benchmarks/classification_speed.py
+	$(BIN)/python benchmarks/accuracy.py
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info data/*.csv
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
+	$(PYTHON) -m venv .venv
+
+.venv/notebooks.done: .venv/bin/pip pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[notebooks]"
+	touch $@
+
+.venv/test.done: .venv/bin/pip pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[notebooks,test]"
+	touch $@

@@ -1,0 +1,156 @@
+"""Time notebook 3's job: read cutouts, apply every normalization, write a CSV file of each.
+
+    python benchmarks/normalization_job.py [FOLDER] [--cutouts 1500] [--repeats 1]
+
+The job is timed twice: with ztf_sg, on whole stacks, and row by row with pandas: one table a technique
+that grows by one normalized cutout at a time, written when it is complete. Both write the same numbers,
+which is checked.
+"""
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from astropy.io import fits
+from timing import medians, repeat_alternately, thread_note
+
+from ztf_sg import NORMALIZATIONS, load_cutouts, normalize
+from ztf_sg.dataset import label_of, natural_key, read_image_csv, write_image_csv
+from ztf_sg.normalization import GlobalStatistics
+
+DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "cutouts_test"
+STEPS = ("reading", "normalizing", "writing")
+
+# One cutout x, with the smallest and largest pixel of the whole set: written out again, so that
+# the comparison of the two outputs tests the formulas too.
+ONE_CUTOUT = {
+    "raw": lambda x, low, high: x,
+    "log_minus_min": lambda x, low, high: np.log10(x) - np.log10(x).min(),
+    "minmax": lambda x, low, high: (x - x.min()) / (x.max() - x.min()),
+    "global_minmax": lambda x, low, high: (x - low) / (high - low),
+    "min_over_global_max": lambda x, low, high: (x - x.min()) / high,
+    "log_min_over_global_max": lambda x, low, high: (np.log10(x) - np.log10(x).min()) / np.log10(high),
+    "root_minmax": lambda x, low, high: np.sqrt((x - x.min()) / (x.max() - x.min())),
+    "asinh_minmax": lambda x, low, high: (
+        np.arcsinh((x - x.min()) / (x.max() - x.min()) / 0.3) / np.arcsinh(1 / 0.3)
+    ),
+}
+
+
+class StepTimer:
+    """Adds up the wall time of the steps of a job [s]."""
+
+    def __init__(self):
+        self.seconds = Counter()
+        self._last = time.perf_counter()
+
+    def done(self, step):
+        """Book the time since the last call, or since the start, on a step."""
+        now = time.perf_counter()
+        self.seconds[step] += now - self._last
+        self._last = now
+
+
+def link_cutouts(folder, target, count):
+    """Link count cutouts of a folder into another under new names, going round when there are too few."""
+    names = [path for path in folder.glob("*.fits")] if folder.is_dir() else []
+    if not names:
+        raise SystemExit(f"{folder}: holds no FITS files; make cutouts with notebook 2 or name another")
+    paths = sorted(names, key=lambda path: natural_key(path.name))
+    for number, path in enumerate(islice(cycle(paths), count)):
+        (target / f"{path.stem.split('_')[0]}_{number}.fits").symlink_to(path.resolve())
+    return len(paths)
+
+
+def run_ours(folder, out):
+    timer = StepTimer()
+    cutouts = load_cutouts(folder)
+    timer.done("reading")
+    for technique in NORMALIZATIONS:
+        pixels = normalize(cutouts.images, technique)
+        timer.done("normalizing")
+        write_image_csv(out / f"{technique}.csv", pixels, cutouts.labels)
+        timer.done("writing")
+    return timer.seconds
+
+
+def run_row_by_row(paths, statistics, out):
+    timer = StepTimer()
+    raw = pd.DataFrame()
+    for path in paths:
+        row = pd.Series([label_of(path.stem), *fits.getdata(path).astype(float).ravel()])
+        raw = pd.concat([raw, row.to_frame().T], ignore_index=True)
+    timer.done("reading")
+    for technique in NORMALIZATIONS:
+        table = pd.DataFrame()
+        for number in range(len(raw)):
+            row = raw.iloc[number].copy()
+            row[1:] = ONE_CUTOUT[technique](row[1:], statistics.minimum, statistics.maximum)
+            table = pd.concat([table, row.to_frame().T], ignore_index=True)
+        timer.done("normalizing")
+        table.astype({0: int}).to_csv(out / f"{technique}.csv", header=False, index=False)
+        timer.done("writing")
+    return timer.seconds
+
+
+def check_same_numbers(ours, row_by_row):
+    """Stop unless both sets of CSV files agree."""
+    for technique in NORMALIZATIONS:
+        pixels, labels = read_image_csv(ours / f"{technique}.csv")
+        expected, expected_labels = read_image_csv(row_by_row / f"{technique}.csv")
+        np.testing.assert_array_equal(labels, expected_labels, err_msg=technique)
+        np.testing.assert_allclose(pixels, expected, rtol=1e-6, atol=1e-12, err_msg=technique)
+
+
+def report_shares(name, runs, total):
+    """Print the time of a job and how reading, normalizing and writing share it."""
+    spent = {step: np.median([run[step] for run in runs]) for step in STEPS}
+    shares = ", ".join(f"{step} {100 * spent[step] / sum(spent.values()):.0f} %" for step in STEPS)
+    print(f"{name}: median {total:.2f} s ({shares})")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=DEFAULT_FOLDER)
+    parser.add_argument("--cutouts", type=int, default=1500)
+    parser.add_argument("--repeats", type=int, default=1)
+    arguments = parser.parse_args()
+    if min(arguments.cutouts, arguments.repeats) < 1:
+        parser.error("the numbers of cutouts and repeats must be at least 1")
+    return arguments
+
+
+def main():
+    arguments = parse_arguments()
+    if set(ONE_CUTOUT) != set(NORMALIZATIONS):
+        raise SystemExit(f"ONE_CUTOUT lacks or exceeds: {set(ONE_CUTOUT) ^ set(NORMALIZATIONS)}")
+    print(thread_note())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, ours, row_by_row = (Path(scratch) / name for name in ("cutouts", "ours", "row_by_row"))
+        for directory in (folder, ours, row_by_row):
+            directory.mkdir()
+        found = link_cutouts(arguments.folder, folder, arguments.cutouts)
+        print(f"{arguments.cutouts} cutouts (from {found} files), {len(NORMALIZATIONS)} normalizations")
+        statistics = GlobalStatistics.of(load_cutouts(folder).images)
+        paths = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+        jobs = {
+            "ours": lambda: run_ours(folder, ours),
+            "row-by-row": lambda: run_row_by_row(paths, statistics, row_by_row),
+        }
+        seconds, steps = repeat_alternately(jobs, arguments.repeats)
+        check_same_numbers(ours, row_by_row)
+    total = medians(seconds)
+    print("both wrote the same numbers, to 1e-6")
+    for name, seconds_spent in total.items():
+        report_shares(name, steps[name], seconds_spent)
+    ratio = total["row-by-row"] / total["ours"]
+    print(f"ratio {ratio:.1f} ours {total['ours']:.2f} s row-by-row {total['row-by-row']:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

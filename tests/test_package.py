@@ -1,0 +1,109 @@
+import ast
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import metadata, version
+from pathlib import Path
+
+import pytest
+
+import ztf_sg
+
+PACKAGE = Path(ztf_sg.__file__).parent
+ABOVE_SERVICES = (
+    "dataset",
+    "normalization",
+    "embedding",
+    "muygps",
+    "classification",
+    "evaluation",
+    "plotting",
+)
+URL = re.compile(r"https?://([^/\s'\"`>)]+)")
+
+
+def run_python(code, folder):
+    """Run code in a new interpreter in a folder; return what it prints."""
+    process = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def modules_after(names, folder):
+    """Import modules in turn in one new interpreter; return what is loaded after each, by name."""
+    code = f"""
+import importlib, json, sys
+loaded = {{}}
+for name in {list(names)!r}:
+    importlib.import_module(name)
+    loaded[name] = list(sys.modules)
+print(json.dumps(loaded))
+"""
+    return {name: set(modules) for name, modules in json.loads(run_python(code, folder)).items()}
+
+
+def sources(services):
+    paths = sorted(PACKAGE.rglob("*.py"))
+    return [path for path in paths if ("services" in path.relative_to(PACKAGE).parts) == services]
+
+
+def strings_of(path):
+    """Return the strings of a module that are no docstrings, f-strings included."""
+    tree = ast.parse(path.read_text())
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in statements
+    ]
+
+
+def test_the_contract_is_importable_from_anywhere(tmp_path):
+    names = "load_cutouts, normalize, NORMALIZATIONS, MuyGPSClassifier, StarGalaxyClassifier"
+    printed = run_python(f"from ztf_sg import {names}\nprint(*({names}), sep='|')", tmp_path)
+    assert printed.count("|") == 4
+
+
+@pytest.mark.parametrize("name", ztf_sg.__all__)
+def test_every_public_name_can_be_had(name):
+    assert getattr(ztf_sg, name) is not None
+    assert name in dir(ztf_sg)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="ztf_sg.*no attribute 'streaks'"):
+        ztf_sg.streaks  # noqa: B018
+
+
+def test_importing_the_package_is_light(tmp_path):
+    heavy = {"matplotlib", "galsim", "MuyGPyS", "sklearn", "astropy", "pandas", "ztfquery", "astroquery"}
+    assert not modules_after(["ztf_sg"], tmp_path)["ztf_sg"] & heavy
+
+
+def test_analysis_does_without_the_services(tmp_path):
+    names = [f"ztf_sg.{name}" for name in ABOVE_SERVICES if (PACKAGE / f"{name}.py").exists()]
+    assert len(names) >= 5
+    for name, loaded in modules_after(names, tmp_path).items():
+        assert name in loaded
+        assert not {module for module in loaded if module.startswith("ztf_sg.services")}, name
+
+
+def test_only_services_know_a_url():
+    """Elsewhere docstrings and comments may cite pages, but no string of the code holds a URL."""
+    found = {path.name: [text for text in strings_of(path) if URL.search(text)] for path in sources(False)}
+    assert not {name: texts for name, texts in found.items() if texts}
+
+
+def test_only_services_know_the_hosts_of_the_services():
+    hosts = {host for path in sources(True) for text in strings_of(path) for host in URL.findall(text)}
+    assert hosts, "no service has a URL: this test looks in the wrong place"
+    for path in sources(False):
+        text = path.read_text()
+        assert not [host for host in hosts if host in text], path.name
+
+
+def test_the_installed_version_is_a_version():
+    assert re.fullmatch(r"\d+(\.\d+)+\S*", version("ztf_sg"))
+    assert metadata("ztf_sg")["Summary"]
+    assert metadata("ztf_sg")["Requires-Python"]
