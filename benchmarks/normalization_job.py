@@ -3,8 +3,8 @@
     python benchmarks/normalization_job.py [FOLDER] [--cutouts 1500] [--repeats 1]
 
 The job is timed twice: with ztf_sg, on whole stacks, and row by row with pandas: one table a technique
-that grows by one normalized cutout at a time, written when it is complete. Both write the same numbers,
-which is checked.
+that is filled with ``table.loc[number] = row``, one normalized cutout at a time, then written. Both write
+the same numbers, which is checked.
 """
 
 import argparse
@@ -82,16 +82,18 @@ def run_ours(folder, out):
 def run_row_by_row(paths, statistics, out):
     timer = StepTimer()
     raw = pd.DataFrame()
-    for path in paths:
-        row = pd.Series([label_of(path.stem), *fits.getdata(path).astype(float).ravel()])
-        raw = pd.concat([raw, row.to_frame().T], ignore_index=True)
+    for number, path in enumerate(paths):
+        row = [label_of(path.stem), *fits.getdata(path).astype(float).ravel()]
+        if raw.empty:
+            raw = pd.DataFrame(columns=range(len(row)))
+        raw.loc[number] = row
     timer.done("reading")
     for technique in NORMALIZATIONS:
-        table = pd.DataFrame()
-        for number in range(len(raw)):
-            row = raw.iloc[number].copy()
-            row[1:] = ONE_CUTOUT[technique](row[1:], statistics.minimum, statistics.maximum)
-            table = pd.concat([table, row.to_frame().T], ignore_index=True)
+        table = pd.DataFrame(columns=raw.columns)
+        for number, row in raw.iterrows():
+            pixels = row[1:].to_numpy(dtype=float)
+            low, high = statistics.minimum, statistics.maximum
+            table.loc[number] = [row[0], *ONE_CUTOUT[technique](pixels, low, high)]
         timer.done("normalizing")
         table.astype({0: int}).to_csv(out / f"{technique}.csv", header=False, index=False)
         timer.done("writing")
