@@ -28,6 +28,7 @@ bundle: .venv/notebooks.done
 	rm -rf cutouts_test
 	$(EXECUTE) notebooks/1_*.ipynb
 	$(EXECUTE) notebooks/2_*.ipynb
+	$(MAKE) notebooks
 
 bench: .venv/notebooks.done
 	$(BIN)/python benchmarks/normalization_job.py

@@ -87,10 +87,14 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self.pipeline_.predict_proba(self._features(cutouts))
 
-    def posterior_variance(self, cutouts):
-        """Return the variance of the latent function of each cutout, shape (n,); labels are -1 and +1."""
+    def posterior(self, cutouts):
+        """Return mean and variance of the regression of the labels -1 and +1, shape (n,) each."""
         check_is_fitted(self)
-        return self.pipeline_[-1].posterior(self.pipeline_[:-1].transform(self._features(cutouts)))[1]
+        return self.pipeline_[-1].posterior(self.pipeline_[:-1].transform(self._features(cutouts)))
+
+    def posterior_variance(self, cutouts):
+        """Return the posterior variance of each cutout, shape (n,)."""
+        return self.posterior(cutouts)[1]
 
     @staticmethod
     def _features(cutouts):
@@ -128,10 +132,11 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         """Train on flattened square cutouts X, shape (n, side**2), of two classes y, shape (n,)."""
         X, y = validate_data(self, X, y, dtype=np.float64)
         oriented = orientations(X)
+        copies = len(oriented) // len(X)
         self.pipeline_ = make_pipeline(
             PCA(min(self.n_components, *X.shape), random_state=self.random_state),
             MuyGPSClassifier(nn_count=self.nn_count, batch_count=300, random_state=self.random_state),
-        ).fit(oriented, np.tile(y, len(oriented) // len(y)))
+        ).fit(oriented, np.tile(y, copies), muygpsclassifier__groups=np.tile(np.arange(len(X)), copies))
         self.classes_ = self.pipeline_.classes_
         return self
 

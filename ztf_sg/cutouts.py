@@ -57,7 +57,7 @@ def fetch_cutouts(
     max_seeing : float
         Only images sharper than this [arcsec, FWHM].
     progress : bool
-        Show a progress bar.
+        Show a progress bar, unless there is nothing to fetch.
 
     Returns
     -------
@@ -79,9 +79,9 @@ def fetch_cutouts(
     wanted = len(positions) if n_cutouts is None else min(n_cutouts, len(positions))
     images = None
     saved, rows = 0, []
-    with tqdm(
-        total=wanted, desc=f"{names[0].split('_')[0]} cutouts", unit="file", disable=not progress
-    ) as bar:
+    complete = sum(row["status"] == SAVED for row in done.values()) >= wanted
+    kind = names[0].split("_")[0]
+    with tqdm(total=wanted, desc=f"{kind} cutouts", unit="file", disable=complete or not progress) as bar:
         for name, position in zip(names, positions.itertuples(), strict=True):
             if saved >= wanted:
                 break

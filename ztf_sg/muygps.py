@@ -86,7 +86,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         tags.classifier_tags.multi_class = False
         return tags
 
-    def fit(self, X, y):
+    def fit(self, X, y, groups=None):
         """Index the training points and train the hyperparameters.
 
         Parameters
@@ -95,6 +95,9 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             Features, shape (n, n_features).
         y : array-like
             Two classes, shape (n,).
+        groups : array-like, optional
+            Which points are versions of one object, shape (n,). Leave-one-out predictions then leave
+            out the whole object. All points are objects of their own by default.
 
         Returns
         -------
@@ -119,11 +122,13 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"smoothness: expected a number > 0, got {self.smoothness!r}")
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._check_classes(y)
-        self.nn_count_ = self._usable_nn_count(len(X))
+        groups = np.arange(len(X)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        largest = int(np.bincount(groups).max())
+        self.nn_count_ = self._usable_nn_count(len(X) - largest + 1)
         self._center = X.mean(axis=0)
         self._points, self._targets = X - self._center, 2.0 * codes - 1.0
         self.neighbours_ = NN_Wrapper(self._points, self.nn_count_, nn_method="exact")
-        self._train()
+        self._train(groups, largest)
         return self
 
     def posterior(self, X):
@@ -206,21 +211,24 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         )
         return n_points - 1
 
-    def _train(self):
+    def _train(self, groups, largest):
         """Optimize the hyperparameters on a batch, then fit the probit link to the same batch."""
-        distances, indices = self.neighbours_.nbrs.kneighbors(n_neighbors=self.nn_count_)
+        size = min(len(self._points), self.batch_count)
+        batch = check_random_state(self.random_state).choice(len(self._points), size, replace=False)
+        found = self.neighbours_.nbrs.kneighbors(self._points[batch], self.nn_count_ + largest)
+        own = groups[found[1]] == groups[batch][:, None]
+        others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
+        distances, indices = (np.take_along_axis(array, others, axis=1) for array in found)
         self.distance_unit_ = float(np.median(distances)) or 1.0
-        size = min(len(indices), self.batch_count)
-        batch = check_random_state(self.random_state).choice(len(indices), size, replace=False)
-        crosswise = self._crosswise_distances(self._points[batch], indices[batch])
-        pairwise = self._pairwise_distances(indices[batch])
-        targets, nn_targets = self._targets[batch], self._targets[indices[batch]]
+        crosswise = self._crosswise_distances(self._points[batch], indices)
+        pairwise = self._pairwise_distances(indices)
+        targets, nn_targets = self._targets[batch], self._targets[indices]
         untrained = _compose(self.smoothness, Parameter(*LENGTH_SCALE), NOISE, AnalyticScale())
         trained = L_BFGS_B_optimize(untrained, targets, nn_targets, crosswise, pairwise, loss_fn=mse_fn)
         trained = trained.optimize_scale(pairwise, nn_targets)
         self.length_scale_ = float(trained.kernel.deformation.length_scale())
         self.noise_, self.scale_ = float(trained.noise()), float(trained.scale())
-        mean, variance = self._posterior(self._points[batch], indices[batch])
+        mean, variance = self._posterior(self._points[batch], indices)
         self.slope_ = _fit_probit(mean, variance, targets)
 
     def _posterior(self, X, indices):

@@ -787,7 +787,7 @@ def _scatter_classes(ax, x, y, labels):
     order = np.random.default_rng(0).permutation(len(x))
     colors = np.array([STAR_COLOR, GALAXY_COLOR, UNKNOWN_COLOR])[labels[order]]
     ax.scatter(
-        x[order], y[order], s=_marker_size(len(x)), c=colors, lw=0, antialiased=len(x) < 3000, rasterized=True
+        x[order], y[order], s=_marker_size(len(x)), c=colors, lw=0, antialiased=len(x) < 1000, rasterized=True
     )
     handles = [
         _dot(_counted(name, x[labels == label]), color) for label, name, color in _present_classes(labels)

@@ -55,7 +55,11 @@ PSF_MAG_DIAMETER = 13.5  # a PSF magnitude counts the light inside this aperture
 APERTURES = (2, 3, 4, 6, 10, 14)  # diameters of APCOR1..6 [px]
 
 # What IRSA's metadata tells of an image.
-METADATA_COLUMNS = ["ra", "dec", "infobits", "field", "ccdid", "qid", "rcid", "fid", "filtercode", "pid", "nid", "expid", "itid", "imgtype", "imgtypecode", "obsdate", "obsjd", "exptime", "filefracday", "seeing", "airmass", "moonillf", "moonesb", "maglimit", "crpix1", "crpix2", "crval1", "crval2", "cd11", "cd12", "cd21", "cd22", "ra1", "dec1", "ra2", "dec2", "ra3", "dec3", "ra4", "dec4", "ipac_gid", "meta_id"]
+METADATA_COLUMNS = (
+    "ra dec infobits field ccdid qid rcid fid filtercode pid nid expid itid imgtype imgtypecode obsdate "
+    "obsjd exptime filefracday seeing airmass moonillf moonesb maglimit crpix1 crpix2 crval1 crval2 "
+    "cd11 cd12 cd21 cd22 ra1 dec1 ra2 dec2 ra3 dec3 ra4 dec4 ipac_gid meta_id"
+).split()
 
 # Where a cutout starts: the object lies 8.72 to 9.72 px from the centre of the first pixel.
 FIRST_PIXEL = 9.72
