@@ -26,7 +26,7 @@ from ztf_sg.dataset import CutoutError, load_cutouts
 from ztf_sg.services.errors import NothingFound
 from ztf_sg.services.mock_sky import ORIGIN, image_wcs
 
-COLUMNS = ["file", "RA", "DEC", "type", "source_image", "origin", "status"]
+COLUMNS = "file RA DEC type source_image origin filter max_seeing status".split()
 
 
 class Recorder:
@@ -219,7 +219,9 @@ class TestFetching:
 
     def test_manifest_without_a_column_is_named(self, tmp_path):
         (tmp_path / "manifest.csv").write_text("file,RA,DEC,type\n")
-        with pytest.raises(ManifestError, match="manifest.csv: lacks source_image, origin, status"):
+        with pytest.raises(
+            ManifestError, match="manifest.csv: lacks source_image, origin, filter, max_seeing, status"
+        ):
             read_manifest(tmp_path)
 
 
@@ -275,6 +277,31 @@ class TestContinuing:
         assert again.fetched == []
         assert (manifest["status"] == "saved").tolist() == [True, False, True, True, True]
 
+    def test_file_saved_but_not_listed_by_a_stopped_run_is_no_obstacle(self, stars, tmp_path, service):
+        fetch(stars, tmp_path, service)
+        manifest = tmp_path / "manifest.csv"
+        manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+        fetch(stars, tmp_path, service)
+        assert read_manifest(tmp_path)["file"].tolist() == files(tmp_path)
+
+    @pytest.mark.parametrize("torn", [1, 20, 60])
+    def test_torn_last_line_of_the_manifest_is_no_obstacle(self, stars, tmp_path, service, torn):
+        fetch(stars, tmp_path, service)
+        manifest = tmp_path / "manifest.csv"
+        manifest.write_bytes(manifest.read_bytes()[:-torn])
+        fetch(stars, tmp_path, service)
+        assert read_manifest(tmp_path)["file"].tolist() == files(tmp_path)
+
+    def test_progress_bar_is_shown_unless_there_is_nothing_to_do(
+        self, stars, galaxies, tmp_path, service, capsys
+    ):
+        fetch_cutouts(stars, tmp_path, service)
+        capsys.readouterr()
+        fetch_cutouts(stars, tmp_path, service)
+        assert capsys.readouterr().err == ""
+        fetch_cutouts(galaxies.head(1), tmp_path, service)
+        assert "galaxy cutouts: 100%" in capsys.readouterr().err
+
 
 class TestNumberOfCutouts:
     def test_stops_when_so_many_are_saved(self, stars, tmp_path, service):
@@ -315,6 +342,21 @@ class TestRefusals:
         with pytest.raises(ManifestError, match="simulated.* not 'Zwicky Transient Facility'"):
             fetch(stars, tmp_path, live)
         assert live.fetched == []
+
+    def test_other_filter_or_seeing_limit(self, stars, tmp_path, service):
+        fetch(stars, tmp_path, service)
+        with pytest.raises(ManifestError, match="made with max_seeing 1.85, not 1.6"):
+            fetch(stars, tmp_path, service, max_seeing=1.6)
+        with pytest.raises(ManifestError, match="made with filter 'zi', not 'zr'"):
+            fetch(stars, tmp_path, service, filtercode="zr")
+
+    def test_own_cutouts_of_another_list_without_a_manifest(self, stars, tmp_path, service):
+        fetch(stars, tmp_path, service)
+        (tmp_path / "manifest.csv").unlink()
+        before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+        with pytest.raises(ManifestError, match="does not list, such as star_"):
+            fetch(stars[::-1].reset_index(drop=True), tmp_path, service)
+        assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
 
     def test_unlisted_file(self, stars, tmp_path, service):
         (tmp_path / "star_7.fits").write_bytes(b"")

@@ -286,6 +286,28 @@ class TestBadFiles:
         for row in cutouts.skipped.itertuples():
             assert row.name in row.reason
 
+    def test_odd_first_file_does_not_cost_the_others(self, tmp_path):
+        write_cutout(tmp_path / "galaxy_0.fits", pixels=np.full((19, 20), 200, np.float32))
+        for number in range(3):
+            write_cutout(tmp_path / f"star_{number}.fits")
+        with pytest.raises(CutoutError, match="galaxy_0.fits: expected 20 x 20 px, got 19 x 20"):
+            load_cutouts(tmp_path)
+        cutouts = load_cutouts(tmp_path, on_error="skip")
+        assert len(cutouts) == 3
+        assert cutouts.skipped["name"].tolist() == ["galaxy_0.fits"]
+
+    @pytest.mark.parametrize("changes", [{"GAIN": 0.0}, {"SEEING": -1.0}, {"CRVAL1": "abc"}], ids=str)
+    def test_impossible_header_value_is_named(self, folder, changes):
+        write_cutout(folder / "star_1.fits", **changes)
+        with pytest.raises(CutoutError, match=f"star_1.fits: its header has {next(iter(changes))}"):
+            load_cutouts(folder)
+
+    def test_unusable_wcs_gives_no_position_and_says_so(self, folder):
+        write_cutout(folder / "star_1.fits", CTYPE1="RA---XYZ")
+        with pytest.warns(UserWarning, match="star_1.fits: the WCS cannot be used"):
+            table = load_cutouts(folder).table
+        assert table["ra"].isna().tolist() == [False, True]
+
     def test_nothing_is_listed_as_skipped_when_all_is_well(self, cutouts):
         assert cutouts.skipped.empty
         assert list(cutouts.skipped.columns) == ["name", "reason"]

@@ -159,11 +159,11 @@ def test_cutout_url_names_product_centre_and_size(image):
     assert cutout_url(image, 7.5, -0.00001) == (
         f"{buildurl.DATA_BASEURL}sci/2019/0917/468333/{NAME}?center=7.5,-0.00001&size=20arcsec&gzip=false"
     )
-    assert Irsa().cutout_url(image, 7.5, 1, size=30.5).endswith("center=7.5,1&size=30.5arcsec&gzip=false")
+    assert cutout_url(image, 7.5, 1, size=30.5).endswith("center=7.5,1&size=30.5arcsec&gzip=false")
 
 
 def test_image_name_from_text_and_from_floats(image):
-    assert image_name(image) == Irsa().image_name(image) == NAME
+    assert image_name(image) == NAME
     assert image_name(image.astype(str).replace("698", "000698")) == NAME
     assert image_name(metadata().astype({"field": float, "filefracday": float, "qid": float}).iloc[0]) == NAME
 

@@ -12,21 +12,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from astropy.io import fits
-from astropy.wcs import WCS
+from astropy.wcs import WCS, WcsError
 from tqdm.auto import tqdm
 
 from ztf_sg.dataset import CLASS_NAMES, CUTOUT_SHAPE, CutoutError, read_cutout
 from ztf_sg.positions import labels_of_types, position_table
 from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.irsa import image_name
+from ztf_sg.services.irsa import QUADRANT, image_name, image_wcs
 
 CUTOUT_SIZE = 20.0  # [arcsec]
 PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
 EDGE_MARGIN = 15  # least distance of an object from the edge of its image [px]
-QUADRANT = (3072, 3080)  # x, y of a ZTF science image [px]
 POSITION_TOLERANCE = 0.1 / 3600  # by how much a listed position may differ from the manifest's [deg]
 MANIFEST = "manifest.csv"
-MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", "origin", "status")
+MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", "origin", "filter", "max_seeing", "status")
 SAVED = "saved"
 
 
@@ -62,12 +61,13 @@ def fetch_cutouts(
     Returns
     -------
     pandas.DataFrame
-        The manifest rows of these positions: file, RA, DEC, type, source_image, origin and status.
+        The manifest rows of these positions, see :func:`read_manifest`.
 
     Raises
     ------
     ManifestError
-        If the folder holds cutouts of another origin, of another list of positions, or unlisted ones.
+        If the folder holds cutouts of another origin, filter, seeing limit or list of positions, or
+        files that its manifest does not list.
     ValueError
         If the positions are not all stars or all galaxies.
     """
@@ -75,11 +75,12 @@ def fetch_cutouts(
     positions = position_table(positions)
     names = _names(positions)
     directory.mkdir(parents=True, exist_ok=True)
-    done = _check_folder(directory, names, positions, service.origin)
+    request = {"origin": service.origin, "filter": filtercode, "max_seeing": float(max_seeing)}
+    done = _check_folder(directory, names, positions, request)
     wanted = len(positions) if n_cutouts is None else min(n_cutouts, len(positions))
     images = None
     saved, rows = 0, []
-    complete = sum(row["status"] == SAVED for row in done.values()) >= wanted
+    complete = sum(done[name]["status"] == SAVED for name in names if name in done) >= wanted
     kind = names[0].split("_")[0]
     with tqdm(total=wanted, desc=f"{kind} cutouts", unit="file", disable=complete or not progress) as bar:
         for name, position in zip(names, positions.itertuples(), strict=True):
@@ -89,7 +90,7 @@ def fetch_cutouts(
             if row is None:
                 if images is None:
                     images = ImageChooser(service, filtercode, max_seeing)
-                row = _fetch_one(directory / name, position, images)
+                row = _fetch_one(directory / name, position, images) | request
                 _append_to_manifest(directory, row)
             rows.append(row)
             saved += row["status"] == SAVED
@@ -128,8 +129,9 @@ class ImageChooser:
         NothingFound
             If no image holds the position at a safe distance from its edges.
         """
-        images, (x0, y0) = self._images_around(ra, dec)
+        images = self._images_around(ra, dec)
         x, y = pixel_positions(images, ra, dec)
+        x0, y0 = ((side - 1) / 2 for side in QUADRANT)
         inside = (np.minimum(x, QUADRANT[0] - 1 - x) >= EDGE_MARGIN) & (
             np.minimum(y, QUADRANT[1] - 1 - y) >= EDGE_MARGIN
         )
@@ -153,7 +155,7 @@ class ImageChooser:
             except NothingFound:
                 images = pd.DataFrame()
             self._patches[row, column] = images
-        return self._patches[row, column], ((QUADRANT[0] - 1) / 2, (QUADRANT[1] - 1) / 2)
+        return self._patches[row, column]
 
 
 def pixel_positions(images, ra, dec):
@@ -171,16 +173,8 @@ def pixel_positions(images, ra, dec):
     x, y : numpy.ndarray
         Pixel coordinates counted from 0, shape (n,). Distortion is left out: good to a few px.
     """
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    pixels = np.empty((len(images), 2))
-    for i, image in enumerate(images.itertuples()):
-        wcs.wcs.crpix = image.crpix1, image.crpix2
-        wcs.wcs.crval = image.crval1, image.crval2
-        wcs.wcs.cd = [[image.cd11, image.cd12], [image.cd21, image.cd22]]
-        wcs.wcs.set()
-        pixels[i] = wcs.wcs_world2pix([[ra, dec]], 0)[0]
-    return pixels.T
+    pixels = [image_wcs(image).wcs_world2pix([[ra, dec]], 0)[0] for image in images.to_dict("records")]
+    return np.array(pixels).reshape(-1, 2).T
 
 
 def trim_cutout(hdu, shape=CUTOUT_SHAPE):
@@ -220,7 +214,7 @@ def read_manifest(directory):
     Returns
     -------
     pandas.DataFrame
-        Columns file, RA, DEC [deg], type, source_image, origin and status.
+        Columns file, RA, DEC [deg], type, source_image, origin, filter, max_seeing [arcsec] and status.
 
     Raises
     ------
@@ -249,23 +243,26 @@ def _names(positions):
     return [f"{CLASS_NAMES[labels[0]]}_{row}.fits" for row in range(len(positions))]
 
 
-def _check_folder(directory, names, positions, origin):
+def _check_folder(directory, names, positions, request):
     """Return the manifest's rows by file, after making sure that they go with the request."""
+    _mend_manifest(directory)
     manifest = read_manifest(directory)
+    for key, value in request.items():
+        others = manifest.loc[manifest[key] != value, key].tolist()
+        if others:
+            raise ManifestError(
+                f"{directory}: its cutouts were made with {key} {others[0]!r}, not {value!r}; name another"
+            )
     listed = {row["file"]: row for row in manifest.to_dict("records")}
-    others = sorted(set(manifest["origin"]) - {origin})
-    if others:
-        raise ManifestError(
-            f"{directory}: holds cutouts of origin {', '.join(others)!r}, not {origin!r}; name another folder"
-        )
-    unlisted = sorted(path.name for path in directory.glob("*.fits") if path.name not in listed)
-    unlisted = [name for name in unlisted if name not in names or _origin(directory / name) != origin]
-    if unlisted:
-        raise ManifestError(
-            f"{directory}: holds {len(unlisted)} FITS files that its manifest does not list, such as "
-            f"{unlisted[0]}; name another folder"
-        )
-    for name, position in zip(names, positions.itertuples(), strict=True):
+    places = dict(zip(names, positions.itertuples(), strict=True))
+    for path in directory.glob("*.fits"):
+        known = path.name in listed
+        if not known and not _is_cutout_of(path, places.get(path.name), request["origin"]):
+            raise ManifestError(
+                f"{directory}: holds FITS files that its manifest does not list, such as {path.name}; "
+                "name another folder"
+            )
+    for name, position in places.items():
         row = listed.get(name)
         if row and max(abs(row["RA"] - position.RA), abs(row["DEC"] - position.DEC)) > POSITION_TOLERANCE:
             raise ManifestError(
@@ -273,22 +270,37 @@ def _check_folder(directory, names, positions, origin):
                 f"RA {position.RA}, DEC {position.DEC}; name another folder"
             )
     return {
-        name: row for name, row in listed.items() if row["status"] != SAVED or (directory / name).exists()
+        name: listed[name]
+        for name in names
+        if name in listed and (listed[name]["status"] != SAVED or (directory / name).exists())
     }
 
 
-def _origin(path):
-    """Return the ORIGIN of a file that a stopped run saved but did not list yet, or None."""
+def _mend_manifest(directory):
+    """Drop a last line that a stopped run did not finish."""
+    path = directory / MANIFEST
+    content = path.read_bytes() if path.exists() else b""
+    if content and not content.endswith(b"\n"):
+        partial = path.with_suffix(".part")
+        partial.write_bytes(content[: content.rfind(b"\n") + 1])
+        os.replace(partial, path)
+
+
+def _is_cutout_of(path, position, origin):
+    """Tell whether a stopped run of this request has saved the file, but not listed it yet."""
     try:
-        return fits.getval(path, "ORIGIN")
-    except (OSError, KeyError):
-        return None
+        header = fits.getheader(path)
+        place = WCS(header).wcs_pix2world([[header["NAXIS1"] / 2, header["NAXIS2"] / 2]], 0)[0]
+    except (OSError, KeyError, ValueError, WcsError):
+        return False
+    near = position is not None and np.allclose(place, (position.RA, position.DEC), rtol=0, atol=3 / 3600)
+    return near and header.get("ORIGIN") == origin
 
 
 def _fetch_one(path, position, images):
     """Fetch, check and save the cutout of one position; return its manifest row."""
     row = {"file": path.name, "RA": position.RA, "DEC": position.DEC, "type": position.type}
-    row |= {"source_image": "", "origin": images.service.origin, "status": SAVED}
+    row |= {"source_image": "", "status": SAVED}
     try:
         image = images.choose(position.RA, position.DEC)
         row["source_image"] = image_name(image)

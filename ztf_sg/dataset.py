@@ -3,14 +3,16 @@
 import os
 import re
 import warnings
+from collections import Counter
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs import WCS, FITSFixedWarning, WcsError
 from pyarrow import csv
 from tqdm.auto import tqdm
 
@@ -21,11 +23,13 @@ UNKNOWN = -1
 APERTURE_KEYS = tuple(f"APCOR{i}" for i in range(1, 7))
 HEADER_KEYS = ("SEEING", "MAGZP", "FILTER", "OBSMJD", "EXPTIME", "GAIN", "SATURATE", *APERTURE_KEYS, "ORIGIN")
 TEXT_KEYS = ("FILTER", "ORIGIN")
+POSITIVE_KEYS = ("SEEING", "EXPTIME", "GAIN")
 REQUIRED_KEYS = tuple(key for key in HEADER_KEYS if key not in APERTURE_KEYS)
 WCS_KEYS = (
     "WCSAXES CTYPE1 CTYPE2 CRPIX1 CRPIX2 CRVAL1 CRVAL2 CUNIT1 CUNIT2 CDELT1 CDELT2 CD1_1 CD1_2 CD2_1 CD2_2 "
     "PC1_1 PC1_2 PC2_1 PC2_2 CROTA2 LONPOLE LATPOLE RADESYS EQUINOX"
 ).split()
+NUMERIC_WCS_KEYS = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
 IMAGE_KEYS = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "BSCALE", "BZERO")
 USED_CARDS = {key.encode() for key in (*IMAGE_KEYS, *HEADER_KEYS, *WCS_KEYS)}
 END_CARD = b"END" + b" " * 77
@@ -123,7 +127,7 @@ def load_cutouts(folder, on_error="raise", progress=False):
     FileNotFoundError
         If the folder does not exist or holds no FITS file.
     CutoutError
-        If a file is empty, truncated, not FITS, of another shape than the first, has non-finite
+        If a file is empty, truncated, not FITS, of another shape than most, has non-finite
         pixels or lacks a needed header keyword (with ``on_error="raise"``), or if none is usable.
 
     Warns
@@ -138,7 +142,7 @@ def load_cutouts(folder, on_error="raise", progress=False):
     for path in tqdm(paths, desc="reading cutouts", unit="file", disable=not progress):
         try:
             image, header = _read_plain_image(path) or read_cutout(path)
-            check_cutout(path.name, image, header, images[0].shape if images else None)
+            check_cutout(path.name, image, header)
         except CutoutError as error:
             if on_error == "raise":
                 raise
@@ -151,6 +155,8 @@ def load_cutouts(folder, on_error="raise", progress=False):
         raise CutoutError(
             f"{folder}: none of its {len(paths)} FITS files can be used; {skipped[0]['reason']}"
         )
+    images, headers, kept = _of_one_shape(images, headers, kept, on_error, skipped)
+    skipped.sort(key=lambda row: natural_key(row["name"]))
     labels = np.array([label_of(path.stem) for path in kept], dtype=np.int8)
     table = _metadata_table(kept, headers, images[0].shape)
     _warn_of_mixtures(folder, labels, table)
@@ -256,7 +262,7 @@ def read_cutout(path):
     return data.astype(np.float32), header
 
 
-def check_cutout(name, data, header, shape=None):
+def check_cutout(name, data, header):
     """Raise a CutoutError unless data and header make a usable cutout.
 
     Parameters
@@ -267,15 +273,9 @@ def check_cutout(name, data, header, shape=None):
         Pixels [DN].
     header : mapping
         FITS header.
-    shape : tuple of int, optional
-        The (height, width) that it must have.
     """
     if data.ndim != 2:
         raise CutoutError(f"{name}: expected an image with two axes, got shape {data.shape}")
-    if shape is not None and data.shape != shape:
-        raise CutoutError(
-            f"{name}: expected {shape[0]} x {shape[1]} px, got {data.shape[0]} x {data.shape[1]}"
-        )
     bad = int(np.sum(~np.isfinite(data)))
     if bad:
         raise CutoutError(
@@ -284,9 +284,31 @@ def check_cutout(name, data, header, shape=None):
     missing = [key for key in REQUIRED_KEYS if header.get(key) is None]
     if missing:
         raise CutoutError(f"{name}: its header lacks {', '.join(missing)}; cut it from a ZTF science image")
-    for key in HEADER_KEYS:
+    for key in (*HEADER_KEYS, *NUMERIC_WCS_KEYS):
         if key not in TEXT_KEYS and not isinstance(header.get(key, 0.0), (int, float, type(None))):
             raise CutoutError(f"{name}: its header has {key} = {header[key]!r}, expected a number")
+    for key in POSITIVE_KEYS:
+        if not header[key] > 0:
+            raise CutoutError(f"{name}: its header has {key} = {header[key]}, expected more than 0")
+
+
+def csv_name(number):
+    """Return the name of the table of a normalization by its technique number; 0 is raw."""
+    return f"norm_{number}_image_data.csv" if number else "raw_image_data.csv"
+
+
+def _of_one_shape(images, headers, paths, on_error, skipped):
+    """Return the cutouts of the commonest shape; raise for the others, or list them as skipped."""
+    (height, width), _ = Counter(image.shape for image in images).most_common(1)[0]
+    fits_in = [image.shape == (height, width) for image in images]
+    for image, path, good in zip(images, paths, fits_in, strict=True):
+        if good:
+            continue
+        reason = f"{path.name}: expected {height} x {width} px, got {image.shape[0]} x {image.shape[1]}"
+        if on_error == "raise":
+            raise CutoutError(f"{reason}; trim it or leave it out")
+        skipped.append({"name": path.name, "reason": reason})
+    return (list(compress(column, fits_in)) for column in (images, headers, paths))
 
 
 def _list_cutouts(folder):
@@ -331,7 +353,7 @@ def _is_empty(path):
 
 
 def _metadata_table(paths, headers, shape):
-    ra, dec = _centres(headers, shape)
+    ra, dec = _centres(paths, headers, shape)
     table = pd.DataFrame({"name": [path.stem for path in paths], "ra": ra, "dec": dec})
     for key in HEADER_KEYS:
         values = [header.get(key) for header in headers]
@@ -339,7 +361,7 @@ def _metadata_table(paths, headers, shape):
     return table
 
 
-def _centres(headers, shape):
+def _centres(paths, headers, shape):
     """Return RA and DEC [deg] of the centres of cutouts.
 
     Cutouts of one science image differ in CRPIX alone, so one astropy WCS serves them all.
@@ -352,12 +374,15 @@ def _centres(headers, shape):
     for key, rows in groups.items():
         if key is None:
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FITSFixedWarning)
-            wcs = WCS(headers[rows[0]])
         centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
         pixels = centre + crpix[rows[0]] - crpix[rows]
-        sky[rows] = wcs.all_pix2world(pixels, 0)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FITSFixedWarning)
+                sky[rows] = WCS(headers[rows[0]]).all_pix2world(pixels, 0)
+        except (WcsError, ValueError) as error:
+            names = ", ".join(paths[row].name for row in rows[:3])
+            warnings.warn(f"{names}: the WCS cannot be used, ra and dec are NaN ({error})", stacklevel=4)
     return sky[:, 0], sky[:, 1]
 
 

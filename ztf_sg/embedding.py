@@ -47,11 +47,18 @@ def embed(cutouts):
         - size: weighted radius of the light over the header's seeing;
         - ellipticity: that of the weighted second moments, 0 (round) to 1.
 
+    Raises
+    ------
+    ValueError
+        If the set is empty.
+
     Notes
     -----
     Fluxes are floored at their own noise before a logarithm is taken, so that no feature is infinite.
     Images without APCOR get the mean relation of APCOR with seeing.
     """
+    if len(cutouts) == 0:
+        raise ValueError("no cutouts: the set is empty")
     sky, noise = background(cutouts.images)
     signal = cutouts.images - sky[:, None, None]
     gain, seeing = (cutouts.table[name].to_numpy(dtype=float) for name in ("gain", "seeing"))

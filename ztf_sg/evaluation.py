@@ -171,11 +171,13 @@ def magnitude_matched_weights(magnitude, labels, bin_width=0.5):
     Raises
     ------
     ValueError
-        If the classes share no bin.
+        If the classes share no bin, a label is not 0 or 1, or a magnitude is not finite.
     """
-    bins = np.floor(np.asarray(magnitude) / bin_width).astype(int)
+    magnitude, labels = np.asarray(magnitude, dtype=float), np.asarray(labels)
+    if not (np.isfinite(magnitude).all() and np.isin(labels, (0, 1)).all()):
+        raise ValueError("magnitudes must be finite and labels 0 or 1; leave out the others")
+    bins = np.floor(magnitude / bin_width).astype(int)
     bins -= bins.min()
-    labels = np.asarray(labels)
     counts = np.stack([np.bincount(bins[labels == label], minlength=bins.max() + 1) for label in (0, 1)])
     common = counts.min(axis=0)
     if not common.any():

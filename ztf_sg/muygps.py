@@ -23,12 +23,12 @@ from MuyGPyS.optimize.loss import mse_fn
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 LENGTH_SCALE = (3.0, (0.1, 30.0))  # start and bounds, in units of the typical neighbour distance
-NOISE = (1e-1, (1e-6, 10.0))  # start and bounds, in units of the prior variance
+NOISE = (1e-1, (1e-3, 10.0))  # start and bounds, in units of the prior variance
 CHUNK_BYTES = 64 * 2**20  # memory for the largest array of a chunk of predictions
 
 
@@ -107,7 +107,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If y does not hold exactly two classes, X is not finite, or a parameter is out of range.
+            If y does not hold exactly two classes, X is not finite, a parameter is out of range, or
+            groups are not n or only one.
 
         Warns
         -----
@@ -123,7 +124,10 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._check_classes(y)
         groups = np.arange(len(X)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        check_consistent_length(X, groups)
         largest = int(np.bincount(groups).max())
+        if largest == len(X):
+            raise ValueError(f"groups: all {largest} points are of one object; training needs two objects")
         self.nn_count_ = self._usable_nn_count(len(X) - largest + 1)
         self._center = X.mean(axis=0)
         self._points, self._targets = X - self._center, 2.0 * codes - 1.0

@@ -119,7 +119,7 @@ def normalize(images, technique, statistics=None, **parameters):
     Parameters
     ----------
     images : array-like
-        Pixels [DN], shape (n, height, width), or (height, width) for a single cutout.
+        Pixels [DN], shape (n, height, width).
     technique : str
         A name in :data:`NORMALIZATIONS`.
     statistics : GlobalStatistics, optional
@@ -142,16 +142,18 @@ def normalize(images, technique, statistics=None, **parameters):
     if technique not in NORMALIZATIONS:
         raise ValueError(f"unknown normalization {technique!r}; choose one of {', '.join(NORMALIZATIONS)}")
     images = np.asarray(images, dtype=float)
-    stack = images[None] if images.ndim == 2 else images
-    if stack.ndim != 3 or not stack.size:
-        raise ValueError(f"images: expected shape (n, height, width) with n >= 1, got {images.shape}")
-    bad = ~np.isfinite(stack).all(axis=(1, 2))
+    if images.ndim != 3 or not images.size:
+        raise ValueError(
+            f"images: expected shape (n, height, width) with n >= 1, got {images.shape}; "
+            "give a single cutout as image[None], and flattened ones to a Normalizer"
+        )
+    bad = ~np.isfinite(images).all(axis=(1, 2))
     if bad.any():
         raise ValueError(
             f"cutout {np.argmax(bad)} (and {bad.sum() - 1} more) has NaN or infinite pixels; leave it out"
         )
-    statistics = statistics or GlobalStatistics.of(stack)
-    return NORMALIZATIONS[technique](stack, statistics, **parameters).reshape(images.shape)
+    statistics = statistics or GlobalStatistics.of(images)
+    return NORMALIZATIONS[technique](images, statistics, **parameters)
 
 
 class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

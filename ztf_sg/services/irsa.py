@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import numpy as np
 import pandas as pd
 import requests
+from astropy.wcs import WCS
 from ztfquery import buildurl, io, metasearch
 from ztfquery.query import metatable_to_url
 
@@ -21,6 +22,7 @@ from .errors import AuthenticationError, BadAnswer, NothingFound, Unreachable
 
 ORIGIN = "Zwicky Transient Facility"
 FILTERCODES = ("zg", "zr", "zi")
+QUADRANT = (3072, 3080)  # x, y of a science image [px]
 TIMEOUT = (10, 60)  # seconds: to connect, and between two parts of an answer
 COOKIE_DOMAIN = ".ipac.caltech.edu"
 FITS_BLOCK = 2880  # bytes
@@ -54,6 +56,26 @@ def image_url(image):
     # ztfquery cuts numbers up as text: as floats, which a row of mixed types may hold, they would be misread
     row = {name: int(image[name]) for name in _NUMBERS} | {name: str(image[name]) for name in _CODES}
     return metatable_to_url(pd.DataFrame([row]), datakind="sci", source=buildurl.DATA_BASEURL)[0]
+
+
+def image_wcs(image):
+    """Return the tangent-plane WCS of an image from its metadata; without distortion, good to a few px.
+
+    Parameters
+    ----------
+    image : pandas.Series
+        A row of ZTF metadata, with the columns crpix, crval and cd.
+
+    Returns
+    -------
+    astropy.wcs.WCS
+    """
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crpix = [image["crpix1"], image["crpix2"]]
+    wcs.wcs.crval = [image["crval1"], image["crval2"]]
+    wcs.wcs.cd = [[image["cd11"], image["cd12"]], [image["cd21"], image["cd22"]]]
+    return wcs
 
 
 def image_name(image):
@@ -167,14 +189,6 @@ class Irsa:
             account = " in the public data; an account may show more" if self._auth is None else ""
             raise NothingFound(f"IRSA holds no image of {patch} with {condition}{account}")
         return images
-
-    def image_name(self, image):
-        """Return the file name of a science image; see `image_name`."""
-        return image_name(image)
-
-    def cutout_url(self, image, ra, dec, size=20):
-        """Return the URL of a cutout; see `cutout_url`."""
-        return cutout_url(image, ra, dec, size)
 
     def get_cutout(self, image, ra, dec, size=20):
         """Download a cutout of a science image.

@@ -17,11 +17,10 @@ import pandas as pd
 from astropy.io import fits
 from astropy.table import Table
 from astropy.time import Time
-from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.irsa import image_name
+from ztf_sg.services.irsa import QUADRANT, image_name, image_wcs
 from ztf_sg.services.legacy_survey import read_sweep
 
 ORIGIN = "ztf_sg mock sky (simulated)"
@@ -39,7 +38,6 @@ DUPLICATE_FRACTION = 0.002  # share of rows of type DUP
 UNOBSERVED_FRACTION = 0.01  # share of rows without an image in one band (flux 0)
 
 # ZTF camera and images.
-QUADRANT = (3072, 3080)  # x, y [px]
 PIXEL_SCALE = 1.012  # [arcsec / px]
 GAIN, READ_NOISE, EXPTIME = 6.2, 10.0, 30.0  # [e-/DN], [e-], [s]
 NOISE_EXCESS = 1.07  # measured sky noise over sqrt(sky / gain + (read noise / gain)^2)
@@ -307,16 +305,6 @@ def encircled_energy(fwhm):
     y, x = (np.indices(image.shape) - side // 2) * scale
     radius = np.hypot(x, y)
     return tuple(float(image[radius < d / 2].sum()) for d in (*APERTURES, PSF_MAG_DIAMETER))
-
-
-def image_wcs(image):
-    """Return the celestial WCS of an image from its row of metadata."""
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crpix = [image["crpix1"], image["crpix2"]]
-    wcs.wcs.crval = [image["crval1"], image["crval2"]]
-    wcs.wcs.cd = [[image["cd11"], image["cd12"]], [image["cd21"], image["cd22"]]]
-    return wcs
 
 
 def simulate_exposures(seed=0):

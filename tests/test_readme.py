@@ -1,0 +1,25 @@
+"""What the README says is there."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_relative_link_leads_to_a_file():
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_script_named_is_there():
+    scripts = re.findall(r"python ([\w/]+\.py)", README)
+    assert scripts
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+
+
+def test_every_make_target_named_is_there():
+    targets = set(re.findall(r"^make (\w+)|`make (\w+)`", README, re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{first or second}:" in makefile for first, second in targets)
