@@ -1,0 +1,347 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+
+from ztf_sg import CutoutSet, MuyGPSClassifier, StarGalaxyClassifier, load_cutouts, normalize
+from ztf_sg.classification import PixelClassifier, orientations
+from ztf_sg.evaluation import leave_one_night_out, random_halves
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return load_cutouts(ROOT / "cutouts_test")
+
+
+@pytest.fixture(scope="module")
+def halves(bundle):
+    """Return one half of the bundle and the other."""
+    train, test = random_halves(bundle.labels, 1)[0]
+    return bundle[train], bundle[test]
+
+
+@pytest.fixture(scope="module")
+def trained(halves):
+    """Return a classifier trained on the first half."""
+    return StarGalaxyClassifier().fit(halves[0], halves[0].labels)
+
+
+@pytest.fixture(scope="module")
+def few(bundle):
+    """Return 60 stars and 60 galaxies."""
+    return bundle[np.r_[: 60, len(bundle) - 60 : len(bundle)]]
+
+
+def relabelled(cutouts, labels):
+    return CutoutSet(cutouts.images, np.asarray(labels, dtype=np.int8), cutouts.table)
+
+
+def test_training_returns_the_classifier(few):
+    classifier = StarGalaxyClassifier()
+    assert classifier.fit(few, few.labels) is classifier
+    assert classifier.classes_.tolist() == [0, 1]
+
+
+def test_the_labels_of_the_set_are_used_when_none_are_given(few):
+    given, own = (StarGalaxyClassifier().fit(few, labels) for labels in (few.labels, None))
+    np.testing.assert_array_equal(own.predict_proba(few), given.predict_proba(few))
+
+
+def test_given_labels_win_over_those_of_the_set(few):
+    unknown = relabelled(few, np.full(len(few), -1))
+    expected = StarGalaxyClassifier().fit(few).predict_proba(few)
+    found = StarGalaxyClassifier().fit(unknown, few.labels.tolist()).predict_proba(unknown)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_predictions_are_stars_and_galaxies(trained, halves):
+    predicted = trained.predict(halves[1])
+    assert predicted.shape == (len(halves[1]),)
+    assert set(predicted) == {0, 1}
+
+
+def test_probabilities_sum_to_one_and_agree_with_the_prediction(trained, halves):
+    probabilities = trained.predict_proba(halves[1])
+    assert probabilities.shape == (len(halves[1]), 2)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), trained.predict(halves[1]))
+
+
+def test_the_first_column_is_star_and_the_second_galaxy(trained, halves):
+    star, galaxy = trained.predict_proba(halves[1]).T
+    assert star[halves[1].labels == 0].mean() > 0.9
+    assert galaxy[halves[1].labels == 1].mean() > 0.9
+
+
+def test_the_posterior_leans_to_the_predicted_class_and_its_variance_is_not_negative(trained, halves):
+    mean, variance = trained.posterior(halves[1])
+    np.testing.assert_array_equal(mean > 0, trained.predict(halves[1]) == 1)
+    assert mean.shape == variance.shape == (len(halves[1]),)
+    assert np.isfinite(variance).all() and (variance >= 0).all()
+    np.testing.assert_array_equal(trained.posterior_variance(halves[1]), variance)
+
+
+def test_one_half_of_the_bundle_teaches_the_other(trained, halves):
+    assert trained.score(halves[1], halves[1].labels) > 0.95
+
+
+def test_uncertain_objects_are_wrong_more_often(trained, halves):
+    probability = trained.predict_proba(halves[1]).max(axis=1)
+    wrong = trained.predict(halves[1]) != halves[1].labels
+    assert wrong[probability < 0.9].mean() > 3 * wrong[probability > 0.99].mean()
+
+
+def test_unseen_nights_of_real_cutouts_are_classified(real_cutouts):
+    cutouts = load_cutouts(real_cutouts)
+    labels = cutouts.labels
+    galaxy = leave_one_night_out(StarGalaxyClassifier(), cutouts, labels, cutouts.table["obsmjd"])
+    assert ((galaxy > 0.5) == labels).mean() > 0.97
+
+
+def test_a_prediction_does_not_depend_on_its_company(trained, halves):
+    some = halves[1][:20]
+    alone = np.vstack([trained.predict_proba(some[row]) for row in range(20)])
+    np.testing.assert_allclose(alone, trained.predict_proba(some), atol=1e-4)
+
+
+def test_training_twice_gives_the_same(few):
+    once, twice = (StarGalaxyClassifier().fit(few).predict_proba(few) for _ in range(2))
+    np.testing.assert_array_equal(once, twice)
+
+
+def test_training_leaves_the_cutouts_alone(few):
+    images, labels, table = few.images.copy(), few.labels.copy(), few.table.copy()
+    StarGalaxyClassifier().fit(few).predict(few)
+    np.testing.assert_array_equal(few.images, images)
+    np.testing.assert_array_equal(few.labels, labels)
+    assert few.table.equals(table)
+
+
+def test_clones_keep_parameters_and_drop_what_was_learned(few):
+    fitted = StarGalaxyClassifier(nn_count=20, random_state=3).fit(few)
+    copy = clone(fitted)
+    assert copy.get_params() == {"nn_count": 20, "random_state": 3}
+    with pytest.raises(NotFittedError):
+        copy.predict(few)
+    assert fitted.pipeline_[-1].nn_count_ == 20
+
+
+def test_pickles_predict_the_same(trained, halves):
+    again = pickle.loads(pickle.dumps(trained))
+    np.testing.assert_array_equal(again.predict_proba(halves[1]), trained.predict_proba(halves[1]))
+
+
+def test_odd_cutouts_are_classified_all_the_same(trained, few):
+    images = few.images.copy()
+    images[0], images[1], images[2] = 0, 60000, -1e6
+    images[3, 9, 9] = 1e8
+    probabilities = trained.predict_proba(CutoutSet(images, few.labels, few.table))
+    assert np.isfinite(probabilities).all()
+
+
+def test_unknown_labels_are_named(few):
+    labels = few.labels.copy()
+    labels[5] = -1
+    for arguments in ((few, labels), (relabelled(few, labels),)):
+        with pytest.raises(ValueError, match="must be 0 .star. or 1 .galaxy., got -1, 0, 1"):
+            StarGalaxyClassifier().fit(*arguments)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], np.zeros((120, 1)), 0])
+def test_labels_must_be_one_a_cutout(few, labels):
+    with pytest.raises(ValueError, match=r"labels: expected shape \(120,\)"):
+        StarGalaxyClassifier().fit(few, labels)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_single_class_is_named(few, label):
+    with pytest.raises(ValueError, match="two classes"):
+        StarGalaxyClassifier().fit(few, np.full(len(few), label))
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "posterior", "posterior_variance"])
+def test_an_untrained_classifier_says_so(few, method):
+    with pytest.raises(NotFittedError):
+        getattr(StarGalaxyClassifier(), method)(few)
+
+
+def test_an_empty_set_is_named(trained, few):
+    nothing = few[np.zeros(len(few), dtype=bool)]
+    for method in (trained.predict, trained.predict_proba, trained.posterior, StarGalaxyClassifier().fit):
+        with pytest.raises(ValueError, match="no cutouts"):
+            method(nothing)
+
+
+def noise_images(n, side=8, random_state=0):
+    return np.random.default_rng(random_state).normal(size=(n, side, side))
+
+
+def symmetric_images(n, side=8, random_state=0):
+    """Return distinct images that look nearly the same in all orientations."""
+    images = noise_images(n, side, random_state)
+    turned = [np.rot90(image, turns, (1, 2)) for image in (images, images[:, ::-1]) for turns in range(4)]
+    return np.mean(turned, axis=0) + 0.01 * noise_images(n, side, random_state + 1)
+
+
+def striped(n, random_state=0):
+    """Return images of two classes, broad and narrow bars in any orientation, and the classes."""
+    rng = np.random.default_rng(random_state)
+    images, y = 0.3 * rng.normal(size=(n, 8, 8)), np.arange(n) % 2
+    for image, broad in zip(images, y, strict=True):
+        image[:, 3:5] += 2 - broad
+        image[:, 2:6] += broad
+    images[::3] = np.rot90(images[::3], 1, (1, 2))
+    return images.reshape(n, -1), y
+
+
+def test_orientations_are_the_eight_of_a_square():
+    images = noise_images(3, side=5)
+    turned = orientations(images.reshape(3, -1)).reshape(8, 3, 5, 5)
+    np.testing.assert_array_equal(turned[0], images)
+    for number, image in enumerate(images):
+        expected = {
+            side[::rows, ::columns].tobytes()
+            for side in (image, image.T)
+            for rows in (1, -1)
+            for columns in (1, -1)
+        }
+        found = {np.ascontiguousarray(copy).tobytes() for copy in turned[:, number]}
+        assert len(found) == 8
+        assert found == expected
+
+
+@pytest.mark.parametrize("n_pixels", [2, 8, 380, 401])
+def test_rows_that_are_no_squares_have_no_orientations(n_pixels):
+    with pytest.raises(ValueError, match=f"square cutouts.*{n_pixels} pixels"):
+        orientations(np.zeros((3, n_pixels)))
+    with pytest.raises(ValueError, match=f"square cutouts.*{n_pixels} pixels"):
+        PixelClassifier().fit(np.arange(3.0 * n_pixels).reshape(3, -1), [0, 1, 0])
+
+
+def test_pixels_tell_bars_of_two_widths_in_orientations_never_seen():
+    X, y = striped(160)
+    upright = X[np.arange(160) % 3 > 0], y[np.arange(160) % 3 > 0]
+    classifier = PixelClassifier().fit(*upright)
+    assert classifier.score(X[::3], y[::3]) > 0.95
+
+
+def test_pixels_predict_the_same_in_every_orientation():
+    X, y = striped(120)
+    classifier = PixelClassifier().fit(X, y)
+    queries = striped(10, random_state=1)[0]
+    probabilities = classifier.predict_proba(orientations(queries)).reshape(8, 10, 2)
+    np.testing.assert_allclose(probabilities, np.tile(probabilities[0], (8, 1, 1)), atol=0.02)
+
+
+def test_training_leaves_all_turned_copies_of_an_object_out():
+    X = symmetric_images(100).reshape(100, -1)
+    y = np.random.default_rng(5).permutation(np.repeat([0, 1], 50))
+    model = PixelClassifier().fit(X, y)
+    components, learned = model.pipeline_[0].transform(orientations(X)), model.pipeline_[1]
+    fooled = MuyGPSClassifier(batch_count=300).fit(components, np.tile(y, 8))
+    assert fooled.noise_ < 0.1
+    assert learned.noise_ > 10 * fooled.noise_
+    assert learned.slope_ < 0.3 * fooled.slope_
+    fresh = symmetric_images(200, random_state=7).reshape(200, -1)
+    doubt = np.abs(model.predict_proba(fresh)[:, 1] - 0.5)
+    assert doubt.mean() < 0.15
+
+
+def test_groups_of_one_are_the_same_as_none():
+    X, y = striped(100)
+    alone, none = (MuyGPSClassifier().fit(X, y, groups=groups) for groups in (np.arange(100) % 100, None))
+    np.testing.assert_array_equal(alone.predict_proba(X), none.predict_proba(X))
+
+
+def test_groups_may_be_named():
+    X, y = striped(100)
+    numbers = np.repeat(np.arange(50), 2)
+    numbered, named = (
+        MuyGPSClassifier().fit(X, y, groups=groups) for groups in (numbers, [f"object {i:02}" for i in numbers])
+    )
+    np.testing.assert_array_equal(named.predict_proba(X), numbered.predict_proba(X))
+
+
+@pytest.mark.parametrize("n", [3, 99, 101])
+def test_groups_must_be_one_a_point(n):
+    with pytest.raises(ValueError, match="inconsistent|groups"):
+        MuyGPSClassifier().fit(*striped(100), groups=np.arange(n))
+
+
+def test_one_object_alone_cannot_be_left_out():
+    with pytest.raises(ValueError, match="groups"):
+        MuyGPSClassifier().fit(*striped(100), groups=np.zeros(100))
+
+
+def test_fewer_cutouts_than_components_are_enough():
+    X, y = striped(10)
+    classifier = PixelClassifier(n_components=20).fit(X, y)
+    assert classifier.pipeline_[0].n_components_ == 10
+    assert classifier.predict_proba(X).shape == (10, 2)
+    assert np.isfinite(classifier.predict_proba(X)).all()
+
+
+def test_fewer_pixels_than_components_are_enough():
+    X, y = striped(60)
+    corner = X.reshape(-1, 8, 8)[:, 3:5, 3:5].reshape(60, -1)
+    assert PixelClassifier(n_components=20).fit(corner, y).pipeline_[0].n_components_ == 4
+
+
+def test_components_are_those_of_all_orientations():
+    X, y = striped(60)
+    classifier = PixelClassifier(n_components=5).fit(X, y)
+    expected = PCA(5, random_state=0).fit(orientations(X))
+    np.testing.assert_allclose(classifier.pipeline_[0].components_, expected.components_)
+
+
+def test_prediction_wants_the_pixels_of_training():
+    classifier = PixelClassifier().fit(*striped(60))
+    for method in (classifier.predict, classifier.predict_proba, classifier.posterior):
+        with pytest.raises(ValueError, match="49 features.*expecting 64"):
+            method(np.zeros((5, 49)))
+
+
+def test_pixel_probabilities_sum_to_one_and_agree_with_the_prediction():
+    X, y = striped(80)
+    names = np.array(["star", "galaxy"])[y]
+    classifier = PixelClassifier().fit(X, names)
+    queries = striped(50, random_state=2)[0]
+    probabilities = classifier.predict_proba(queries)
+    assert classifier.classes_.tolist() == ["galaxy", "star"]
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+    np.testing.assert_array_equal(
+        classifier.predict(queries), classifier.classes_[probabilities.argmax(axis=1)]
+    )
+    mean, variance = classifier.posterior(queries)
+    np.testing.assert_array_equal(mean > 0, classifier.predict(queries) == "star")
+    assert (variance >= 0).all()
+
+
+def test_an_untrained_pixel_classifier_says_so():
+    for method in ("predict", "predict_proba", "posterior"):
+        with pytest.raises(NotFittedError):
+            getattr(PixelClassifier(), method)(np.zeros((2, 64)))
+
+
+def test_pixel_classifiers_repeat_themselves_and_pickle():
+    X, y = striped(60)
+    first, again = (PixelClassifier(random_state=1).fit(X, y) for _ in range(2))
+    pickled = pickle.loads(pickle.dumps(first))
+    for other in (again, pickled):
+        np.testing.assert_array_equal(other.predict_proba(X), first.predict_proba(X))
+    assert clone(first).get_params() == first.get_params()
+
+
+def test_normalized_pixels_of_the_bundle_separate(bundle):
+    some = bundle[::4]
+    X = normalize(some.images, "minmax").reshape(len(some), -1)
+    train, test = random_halves(some.labels, 1)[0]
+    classifier = PixelClassifier().fit(X[train], some.labels[train])
+    assert classifier.score(X[test], some.labels[test]) > 0.8
