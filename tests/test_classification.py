@@ -35,7 +35,7 @@ def trained(halves):
 @pytest.fixture(scope="module")
 def few(bundle):
     """Return 60 stars and 60 galaxies."""
-    return bundle[np.r_[: 60, len(bundle) - 60 : len(bundle)]]
+    return bundle[np.r_[:60, len(bundle) - 60 : len(bundle)]]
 
 
 def relabelled(cutouts, labels):
@@ -49,14 +49,14 @@ def test_training_returns_the_classifier(few):
 
 
 def test_the_labels_of_the_set_are_used_when_none_are_given(few):
-    given, own = (StarGalaxyClassifier().fit(few, labels) for labels in (few.labels, None))
+    given, own = (StarGalaxyClassifier(nn_count=15).fit(few, labels) for labels in (few.labels, None))
     np.testing.assert_array_equal(own.predict_proba(few), given.predict_proba(few))
 
 
 def test_given_labels_win_over_those_of_the_set(few):
     unknown = relabelled(few, np.full(len(few), -1))
-    expected = StarGalaxyClassifier().fit(few).predict_proba(few)
-    found = StarGalaxyClassifier().fit(unknown, few.labels.tolist()).predict_proba(unknown)
+    expected = StarGalaxyClassifier(nn_count=15).fit(few).predict_proba(few)
+    found = StarGalaxyClassifier(nn_count=15).fit(unknown, few.labels.tolist()).predict_proba(unknown)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -112,13 +112,13 @@ def test_a_prediction_does_not_depend_on_its_company(trained, halves):
 
 
 def test_training_twice_gives_the_same(few):
-    once, twice = (StarGalaxyClassifier().fit(few).predict_proba(few) for _ in range(2))
+    once, twice = (StarGalaxyClassifier(nn_count=15).fit(few).predict_proba(few) for _ in range(2))
     np.testing.assert_array_equal(once, twice)
 
 
 def test_training_leaves_the_cutouts_alone(few):
     images, labels, table = few.images.copy(), few.labels.copy(), few.table.copy()
-    StarGalaxyClassifier().fit(few).predict(few)
+    StarGalaxyClassifier(nn_count=15).fit(few).predict(few)
     np.testing.assert_array_equal(few.images, images)
     np.testing.assert_array_equal(few.labels, labels)
     assert few.table.equals(table)
@@ -240,23 +240,27 @@ def test_pixels_predict_the_same_in_every_orientation():
     np.testing.assert_allclose(probabilities, np.tile(probabilities[0], (8, 1, 1)), atol=0.02)
 
 
-def test_training_leaves_all_turned_copies_of_an_object_out():
+@pytest.mark.parametrize("random_state", range(3))
+def test_training_leaves_all_turned_copies_of_an_object_out(random_state):
     X = symmetric_images(100).reshape(100, -1)
-    y = np.random.default_rng(5).permutation(np.repeat([0, 1], 50))
-    model = PixelClassifier().fit(X, y)
-    components, learned = model.pipeline_[0].transform(orientations(X)), model.pipeline_[1]
-    fooled = MuyGPSClassifier(batch_count=300).fit(components, np.tile(y, 8))
-    assert fooled.noise_ < 0.1
-    assert learned.noise_ > 10 * fooled.noise_
-    assert learned.slope_ < 0.3 * fooled.slope_
+    y = np.random.default_rng(random_state).permutation(np.repeat([0, 1], 50))
     fresh = symmetric_images(200, random_state=7).reshape(200, -1)
-    doubt = np.abs(model.predict_proba(fresh)[:, 1] - 0.5)
-    assert doubt.mean() < 0.15
+    model = PixelClassifier().fit(X, y)
+    components = model.pipeline_[0].transform
+    fooled = MuyGPSClassifier(batch_count=300).fit(components(orientations(X)), np.tile(y, 8))
+    confidence, fooled_confidence = (
+        np.abs(probabilities[:, 1] - 0.5).mean()
+        for probabilities in (model.predict_proba(fresh), fooled.predict_proba(components(fresh)))
+    )
+    assert confidence < 0.15  # the labels are random: nothing can be learned
+    assert fooled_confidence > 0.25
 
 
 def test_groups_of_one_are_the_same_as_none():
     X, y = striped(100)
-    alone, none = (MuyGPSClassifier().fit(X, y, groups=groups) for groups in (np.arange(100) % 100, None))
+    alone, none = (
+        MuyGPSClassifier(nn_count=10).fit(X, y, groups=groups) for groups in (np.arange(100) % 100, None)
+    )
     np.testing.assert_array_equal(alone.predict_proba(X), none.predict_proba(X))
 
 
@@ -264,7 +268,8 @@ def test_groups_may_be_named():
     X, y = striped(100)
     numbers = np.repeat(np.arange(50), 2)
     numbered, named = (
-        MuyGPSClassifier().fit(X, y, groups=groups) for groups in (numbers, [f"object {i:02}" for i in numbers])
+        MuyGPSClassifier(nn_count=10).fit(X, y, groups=groups)
+        for groups in (numbers, [f"object {i:02}" for i in numbers])
     )
     np.testing.assert_array_equal(named.predict_proba(X), numbered.predict_proba(X))
 
@@ -291,27 +296,27 @@ def test_fewer_cutouts_than_components_are_enough():
 def test_fewer_pixels_than_components_are_enough():
     X, y = striped(60)
     corner = X.reshape(-1, 8, 8)[:, 3:5, 3:5].reshape(60, -1)
-    assert PixelClassifier(n_components=20).fit(corner, y).pipeline_[0].n_components_ == 4
+    assert PixelClassifier(n_components=20, nn_count=10).fit(corner, y).pipeline_[0].n_components_ == 4
 
 
 def test_components_are_those_of_all_orientations():
-    X, y = striped(60)
-    classifier = PixelClassifier(n_components=5).fit(X, y)
+    X, y = striped(30)
+    classifier = PixelClassifier(n_components=5, nn_count=10).fit(X, y)
     expected = PCA(5, random_state=0).fit(orientations(X))
     np.testing.assert_allclose(classifier.pipeline_[0].components_, expected.components_)
 
 
 def test_prediction_wants_the_pixels_of_training():
-    classifier = PixelClassifier().fit(*striped(60))
+    classifier = PixelClassifier(nn_count=10).fit(*striped(30))
     for method in (classifier.predict, classifier.predict_proba, classifier.posterior):
         with pytest.raises(ValueError, match="49 features.*expecting 64"):
             method(np.zeros((5, 49)))
 
 
 def test_pixel_probabilities_sum_to_one_and_agree_with_the_prediction():
-    X, y = striped(80)
+    X, y = striped(40)
     names = np.array(["star", "galaxy"])[y]
-    classifier = PixelClassifier().fit(X, names)
+    classifier = PixelClassifier(nn_count=10).fit(X, names)
     queries = striped(50, random_state=2)[0]
     probabilities = classifier.predict_proba(queries)
     assert classifier.classes_.tolist() == ["galaxy", "star"]
@@ -331,8 +336,8 @@ def test_an_untrained_pixel_classifier_says_so():
 
 
 def test_pixel_classifiers_repeat_themselves_and_pickle():
-    X, y = striped(60)
-    first, again = (PixelClassifier(random_state=1).fit(X, y) for _ in range(2))
+    X, y = striped(30)
+    first, again = (PixelClassifier(nn_count=10, random_state=1).fit(X, y) for _ in range(2))
     pickled = pickle.loads(pickle.dumps(first))
     for other in (again, pickled):
         np.testing.assert_array_equal(other.predict_proba(X), first.predict_proba(X))
@@ -340,7 +345,7 @@ def test_pixel_classifiers_repeat_themselves_and_pickle():
 
 
 def test_normalized_pixels_of_the_bundle_separate(bundle):
-    some = bundle[::4]
+    some = bundle[::5]
     X = normalize(some.images, "minmax").reshape(len(some), -1)
     train, test = random_halves(some.labels, 1)[0]
     classifier = PixelClassifier().fit(X[train], some.labels[train])

@@ -1,10 +1,11 @@
+from functools import cache
 from pathlib import Path
 
 import galsim
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from photutils.aperture import CircularAperture
@@ -57,6 +58,7 @@ def exact_fluxes(images, x, y, diameters=APERTURES):
     )
 
 
+@cache
 def point_source_apcor(seeing):
     """Return APCOR1..4 [mag] of images with the mean profile of this seeing."""
     x, y = places(100, radius=0.5, random_state=1)
@@ -99,18 +101,16 @@ def test_every_cutout_gets_one_row_of_the_named_features(simulated_cutouts):
     assert_rows_of_finite_features(embed(cutouts), len(cutouts))
 
 
-@given(
-    hnp.arrays(
-        np.float32, st.tuples(st.just(2), *map(st.just, SHAPE)), elements=st.floats(-1e9, 1e9, width=32)
-    )
-)
+@settings(max_examples=20)
+@given(hnp.arrays(np.float32, (2, *SHAPE), elements=st.floats(-(2.0**100), 2.0**100, width=32)))
 def test_any_finite_image_has_finite_features(images):
     assert_rows_of_finite_features(embed(cutout_set(images)), 2)
 
 
+@settings(max_examples=20)
 @given(
-    sky=st.floats(-1e6, 1e6, width=32),
-    value=st.floats(-1e9, 1e9, width=32),
+    sky=st.floats(-1e6, 1e6),
+    value=st.floats(-1e30, 1e30),
     row=st.integers(0, 19),
     column=st.integers(0, 19),
 )
@@ -120,7 +120,7 @@ def test_one_odd_pixel_anywhere_has_finite_features(sky, value, row, column):
     assert_rows_of_finite_features(embed(cutout_set(image)), 1)
 
 
-@pytest.mark.parametrize("level", [0, 1, -1, 250, -1e4, 49000, 1e9, -1e9])
+@pytest.mark.parametrize("level", [0, 1, -1, 250, -1e4, 49000, 1e30, -1e30])
 def test_featureless_images_have_finite_features(level):
     assert_rows_of_finite_features(embed(cutout_set(np.full((3, *SHAPE), level))), 3)
 
@@ -315,13 +315,13 @@ def test_orientation_does_not_matter(turns, flipped, broader):
     np.testing.assert_allclose(embed(turned), embed(cutouts), atol=1e-4)
 
 
-@pytest.mark.parametrize("broader", [1, 1.5])
-@pytest.mark.parametrize("extra", [-70, 100, 400])
-def test_a_higher_sky_changes_neither_spread_nor_concentration(extra, broader):
+@pytest.mark.parametrize("broader, tolerance", [(1, 0.005), (1.5, 0.04)])
+@pytest.mark.parametrize("extra", [-70, 50, 150])
+def test_a_sky_of_other_level_changes_neither_spread_nor_concentration(extra, broader, tolerance):
     cutouts = stars(flux=2e4, broader=broader)
     change = embed(cutout_set(cutouts.images + extra)) - embed(cutouts)
-    assert change[CONCENTRATIONS].abs().max().max() < 1e-4
-    assert change[SPREADS].abs().max().max() < 0.04
+    np.testing.assert_allclose(change[CONCENTRATIONS], 0, atol=1e-4)
+    np.testing.assert_allclose(change[SPREADS], 0, atol=tolerance)
 
 
 def test_features_of_a_cutout_do_not_depend_on_its_company(bundle):
@@ -334,9 +334,9 @@ def test_features_of_a_cutout_do_not_depend_on_its_company(bundle):
 def test_spread_is_measured_in_units_of_the_objects_own_light():
     x, y = places(20)
     light = profiles(x, y, 2.0)
-    noise, gain, seeing = (np.full(20, value) for value in (1e3, 1e9, 1.6))
+    noise, gain, seeing = (np.full(20, value) for value in (30.0, 1e9, 1.6))
     faint, bright = (spread(flux * light, x, y, seeing, noise, gain) for flux in (100, 200))
-    np.testing.assert_allclose(faint, bright, rtol=0.02)
+    np.testing.assert_allclose(faint, bright, rtol=0.05)
 
 
 def test_moments_of_a_gaussian_are_known():

@@ -59,8 +59,9 @@ def embed(cutouts):
     """
     if len(cutouts) == 0:
         raise ValueError("no cutouts: the set is empty")
-    sky, noise = background(cutouts.images)
-    signal = cutouts.images - sky[:, None, None]
+    images = cutouts.images.astype(float)
+    sky, noise = background(images)
+    signal = images - sky[:, None, None]
     gain, seeing = (cutouts.table[name].to_numpy(dtype=float) for name in ("gain", "seeing"))
     noise = np.maximum(noise, np.sqrt(np.maximum(sky, 0) / gain + (READ_NOISE / gain) ** 2))
     x, y = centroids(signal)
@@ -216,7 +217,7 @@ def aperture_fluxes(signal, x, y, diameters=APERTURES, oversampling=5):
     diameters : sequence of float
         [px], m of them.
     oversampling : int
-        Each pixel is split into this many parts a side.
+        Each pixel is split into this many parts a side; the circle's edge is soft over one part.
 
     Returns
     -------
@@ -230,9 +231,10 @@ def aperture_fluxes(signal, x, y, diameters=APERTURES, oversampling=5):
     fluxes = np.zeros((len(signal), len(diameters)))
     for i in range(oversampling):
         for j in range(oversampling):
-            squared = squared_y[:, :, None, i] + squared_x[:, None, :, j]
+            radius = np.sqrt(squared_y[:, :, None, i] + squared_x[:, None, :, j])
             for k, diameter in enumerate(diameters):
-                fluxes[:, k] += np.einsum("nij,nij->n", signal, squared < diameter**2 / 4)
+                inside = np.clip((diameter / 2 - radius) * oversampling + 0.5, 0, 1)
+                fluxes[:, k] += np.einsum("nij,nij->n", signal, inside)
     return fluxes / oversampling**2
 
 
