@@ -24,7 +24,7 @@ from ztf_sg.cutouts import (
 )
 from ztf_sg.dataset import CutoutError, load_cutouts
 from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.mock_sky import ORIGIN, image_wcs
+from ztf_sg.services.mock_sky import ORIGIN, MockSky, image_wcs
 
 COLUMNS = "file RA DEC type source_image origin filter max_seeing status".split()
 
@@ -375,6 +375,11 @@ class TestRefusals:
     def test_no_positions(self, stars, tmp_path, service):
         with pytest.raises(ValueError, match="empty"):
             fetch(stars.head(0), tmp_path, service)
+
+    def test_positions_of_another_simulated_sky(self, stars, tmp_path):
+        with pytest.raises(ValueError, match="no object at 5 of 5 positions; run notebook 1"):
+            fetch(stars, tmp_path, MockSky(seed=2))
+        assert files(tmp_path) == []
 
 
 class TestUnusableAnswers:

@@ -261,8 +261,8 @@ class TestBadFiles:
         ("fault", "reason"),
         [
             ("empty", "is empty"),
-            ("html", "not a complete FITS"),
-            ("cut_in_data", "not a complete FITS"),
+            ("html", "not a FITS file"),
+            ("cut_in_data", "cut short"),
             ("without_data", "holds no image"),
             ("three_axes", r"two axes, got shape \(2, 20, 20\)"),
             ("other_shape", "expected 20 x 20 px, got 19 x 20"),
@@ -307,6 +307,14 @@ class TestBadFiles:
         with pytest.warns(UserWarning, match="star_1.fits: the WCS cannot be used"):
             table = load_cutouts(folder).table
         assert table["ra"].isna().tolist() == [False, True]
+
+    def test_file_in_place_of_a_folder_is_named(self, folder):
+        with pytest.raises(FileNotFoundError, match="star_0.fits: is a file"):
+            load_cutouts(folder / "star_0.fits")
+
+    def test_set_of_cutouts_is_no_array(self, cutouts):
+        with pytest.raises(TypeError, match="pass its .images"):
+            np.asarray(cutouts)
 
     def test_nothing_is_listed_as_skipped_when_all_is_well(self, cutouts):
         assert cutouts.skipped.empty

@@ -78,6 +78,13 @@ def test_notebook_4_says_that_notebook_3_comes_first(tmp_path):
 
 
 @pytest.mark.notebooks
+@pytest.mark.filterwarnings("ignore")
+def test_notebooks_3_and_4_run_on_a_handful_of_cutouts(tmp_path, simulated_cutouts):
+    for number in (3, 4):
+        run(number, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=Path(simulated_cutouts))
+
+
+@pytest.mark.notebooks
 def test_notebook_4_refuses_tables_of_another_folder(tmp_path, simulated_cutouts):
     run(3, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=Path(simulated_cutouts))
     with pytest.raises(papermill.PapermillExecutionError, match="were not made from"):

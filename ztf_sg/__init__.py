@@ -12,6 +12,7 @@ _HOME = {
     "Normalizer": "normalization",
     "normalize": "normalization",
     "MuyGPSClassifier": "muygps",
+    "PixelClassifier": "classification",
     "StarGalaxyClassifier": "classification",
     "fetch_cutouts": "cutouts",
 }

@@ -60,20 +60,26 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            If cutouts is not a CutoutSet.
         ValueError
             If labels hold anything but 0 and 1, or one class only, or are not n.
         """
+        features = self._features(cutouts)
         labels = np.asarray(cutouts.labels if labels is None else labels)
         if labels.shape != (len(cutouts),):
             raise ValueError(f"labels: expected shape ({len(cutouts)},), one a cutout, got {labels.shape}")
         if not np.isin(labels, (0, 1)).all():
             found = ", ".join(map(str, np.unique(labels)))
-            raise ValueError(f"labels must be 0 (star) or 1 (galaxy), got {found}; leave out unknown ones")
+            raise ValueError(
+                f"labels must be 0 (star) or 1 (galaxy), got {found}; "
+                "cutouts[cutouts.labels >= 0] leaves out unknown ones"
+            )
         self.pipeline_ = make_pipeline(
             RobustScaler(),
             FunctionTransformer(np.clip, kw_args={"a_min": -OUTLIER, "a_max": OUTLIER}),
             MuyGPSClassifier(nn_count=self.nn_count, random_state=self.random_state),
-        ).fit(self._features(cutouts), labels)
+        ).fit(features, labels)
         self.classes_ = self.pipeline_.classes_
         return self
 

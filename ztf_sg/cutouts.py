@@ -2,7 +2,8 @@
 
 An image service has an ``origin`` (what its images' ORIGIN header says), ``search_images(ra, dec, size,
 filtercode, max_seeing)``, which returns ZTF metadata, and ``get_cutout(image, ra, dec, size)``, which
-returns the bytes of a FITS file.
+returns the bytes of a FITS file. It may have ``check_positions(positions)``, which raises an error for a
+list of positions that it cannot serve.
 """
 
 import os
@@ -69,7 +70,7 @@ def fetch_cutouts(
         If the folder holds cutouts of another origin, filter, seeing limit or list of positions, or
         files that its manifest does not list.
     ValueError
-        If the positions are not all stars or all galaxies.
+        If the positions are not all stars or all galaxies, or not those of a simulated sky.
     """
     directory = Path(directory)
     positions = position_table(positions)
@@ -78,6 +79,8 @@ def fetch_cutouts(
     request = {"origin": service.origin, "filter": filtercode, "max_seeing": float(max_seeing)}
     done = _check_folder(directory, names, positions, request)
     wanted = len(positions) if n_cutouts is None else min(n_cutouts, len(positions))
+    if hasattr(service, "check_positions"):
+        service.check_positions(positions)
     images = None
     saved, rows = 0, []
     complete = sum(done[name]["status"] == SAVED for name in names if name in done) >= wanted

@@ -32,6 +32,7 @@ WCS_KEYS = (
 NUMERIC_WCS_KEYS = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
 IMAGE_KEYS = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "BSCALE", "BZERO")
 USED_CARDS = {key.encode() for key in (*IMAGE_KEYS, *HEADER_KEYS, *WCS_KEYS)}
+REMEDY = "fetch it again, remove it, or load with on_error='skip'"
 END_CARD = b"END" + b" " * 77
 
 
@@ -84,6 +85,10 @@ class CutoutSet:
         rows = np.atleast_1d(np.arange(len(self))[index])
         table = self.table.iloc[rows].reset_index(drop=True)
         return CutoutSet(self.images[rows], self.labels[rows], table)
+
+    def __array__(self, dtype=None, copy=None):
+        """Refuse to become an array: it would not be clear of what."""
+        raise TypeError("a CutoutSet is no array; pass its .images, .labels or .table")
 
     def __repr__(self):
         stars, galaxies = (int(np.sum(self.labels == label)) for label in (0, 1))
@@ -142,7 +147,7 @@ def load_cutouts(folder, on_error="raise", progress=False):
     for path in tqdm(paths, desc="reading cutouts", unit="file", disable=not progress):
         try:
             image, header = _read_plain_image(path) or read_cutout(path)
-            check_cutout(path.name, image, header)
+            check_cutout(str(path), image, header)
         except CutoutError as error:
             if on_error == "raise":
                 raise
@@ -245,7 +250,7 @@ def read_cutout(path):
     CutoutError
         If the file cannot be used as a cutout.
     """
-    name = getattr(path, "name", None) or str(path)
+    name = path.name if hasattr(path, "read") else str(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", fits.verify.VerifyWarning)
@@ -254,10 +259,9 @@ def read_cutout(path):
                 hdu = next((hdu for hdu in hdus if hdu.is_image and hdu.header["NAXIS"]), None)
                 data, header = (hdu.data, hdu.header) if hdu else (None, None)
     except (OSError, ValueError, TypeError, KeyError, Warning) as error:
-        reason = "is empty" if _is_empty(path) else f"is not a complete FITS file ({error})"
-        raise CutoutError(f"{name}: {reason}; delete it and fetch it again") from error
+        raise CutoutError(f"{name}: {_what_is_wrong(path)}; {REMEDY}") from error
     if data is None:
-        raise CutoutError(f"{name}: holds no image; delete it and fetch it again")
+        raise CutoutError(f"{name}: holds no image; {REMEDY}")
     check_cutout(name, data, header)
     return data.astype(np.float32), header
 
@@ -278,12 +282,10 @@ def check_cutout(name, data, header):
         raise CutoutError(f"{name}: expected an image with two axes, got shape {data.shape}")
     bad = int(np.sum(~np.isfinite(data)))
     if bad:
-        raise CutoutError(
-            f"{name}: {bad} of {data.size} pixels are NaN or infinite; leave it out or fetch it again"
-        )
+        raise CutoutError(f"{name}: {bad} of {data.size} pixels are NaN or infinite; {REMEDY}")
     missing = [key for key in REQUIRED_KEYS if header.get(key) is None]
     if missing:
-        raise CutoutError(f"{name}: its header lacks {', '.join(missing)}; cut it from a ZTF science image")
+        raise CutoutError(f"{name}: its header lacks {', '.join(missing)}; {REMEDY}")
     for key in (*HEADER_KEYS, *NUMERIC_WCS_KEYS):
         if key not in TEXT_KEYS and not isinstance(header.get(key, 0.0), (int, float, type(None))):
             raise CutoutError(f"{name}: its header has {key} = {header[key]!r}, expected a number")
@@ -306,13 +308,15 @@ def _of_one_shape(images, headers, paths, on_error, skipped):
             continue
         reason = f"{path.name}: expected {height} x {width} px, got {image.shape[0]} x {image.shape[1]}"
         if on_error == "raise":
-            raise CutoutError(f"{reason}; trim it or leave it out")
+            raise CutoutError(f"{reason}; {REMEDY}")
         skipped.append({"name": path.name, "reason": reason})
     return (list(compress(column, fits_in)) for column in (images, headers, paths))
 
 
 def _list_cutouts(folder):
     folder = Path(folder)
+    if folder.is_file():
+        raise FileNotFoundError(f"{folder}: is a file; name the folder that holds it")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; make cutouts with notebook 2 or name another")
     with os.scandir(folder) as entries:
@@ -348,8 +352,16 @@ def _read_plain_image(path):
     return (pixels.reshape(height, width), header) if len(content) >= padded else None
 
 
-def _is_empty(path):
-    return isinstance(path, (str, os.PathLike)) and os.path.isfile(path) and os.path.getsize(path) == 0
+def _what_is_wrong(path):
+    """Return why a file, or a file object in memory, is no complete FITS file."""
+    if hasattr(path, "read"):
+        path.seek(0)
+        start = path.read(6)
+    else:
+        start = Path(path).read_bytes()[:6]
+    if not start:
+        return "is empty"
+    return "is cut short" if start == b"SIMPLE" else "is not a FITS file"
 
 
 def _metadata_table(paths, headers, shape):

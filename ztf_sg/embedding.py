@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from astropy.stats import sigma_clip
 
+from ztf_sg.dataset import CutoutSet
+
 APERTURES = (2, 3, 4, 6)  # diameters of APCOR1..4 [px]; larger ones reach into the neighbours
 READ_NOISE = 10.0  # [e-], of ZTF's camera
 CENTROID_RADIUS = 5.0  # the object is sought this close to the middle of the cutout [px]
@@ -49,6 +51,8 @@ def embed(cutouts):
 
     Raises
     ------
+    TypeError
+        If cutouts is not a CutoutSet.
     ValueError
         If the set is empty.
 
@@ -57,6 +61,11 @@ def embed(cutouts):
     Fluxes are floored at their own noise before a logarithm is taken, so that no feature is infinite.
     Images without APCOR get the mean relation of APCOR with seeing.
     """
+    if not isinstance(cutouts, CutoutSet):
+        raise TypeError(
+            f"expected a CutoutSet, as load_cutouts gives, got {type(cutouts).__name__}; "
+            "for tables of pixels there is PixelClassifier"
+        )
     if len(cutouts) == 0:
         raise ValueError("no cutouts: the set is empty")
     images = cutouts.images.astype(float)

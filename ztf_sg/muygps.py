@@ -10,6 +10,7 @@ References
 """
 
 import warnings
+from numbers import Real
 
 import numpy as np
 from MuyGPyS.gp import MuyGPS
@@ -119,7 +120,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         if not (isinstance(self.batch_count, (int, np.integer)) and self.batch_count >= 1):
             raise ValueError(f"batch_count: expected an integer >= 1, got {self.batch_count!r}")
-        if not self.smoothness > 0:
+        if not (isinstance(self.smoothness, Real) and self.smoothness > 0):
             raise ValueError(f"smoothness: expected a number > 0, got {self.smoothness!r}")
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._check_classes(y)
@@ -200,7 +201,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             )
         if len(self.classes_) < 2:
             raise ValueError(
-                f"training needs two classes, but all {len(y)} labels are of class {self.classes_[0]!r}; "
+                f"training needs two classes, but all {len(y)} labels are {self.classes_.tolist()[0]!r}; "
                 "add objects of the other class"
             )
 

@@ -21,6 +21,7 @@ from ztfquery.query import metatable_to_url
 from .errors import AuthenticationError, BadAnswer, NothingFound, Unreachable
 
 ORIGIN = "Zwicky Transient Facility"
+OFFLINE_REMEDY = "try again later, or use the simulated sky (OFFLINE = True)"
 FILTERCODES = ("zg", "zr", "zi")
 QUADRANT = (3072, 3080)  # x, y of a science image [px]
 TIMEOUT = (10, 60)  # seconds: to connect, and between two parts of an answer
@@ -220,7 +221,7 @@ class Irsa:
         try:
             response = self._session.get(url, cookies=cookies, timeout=TIMEOUT)
         except requests.exceptions.RequestException as error:
-            raise Unreachable(f"IRSA did not deliver {name}: {error}; try again later") from error
+            raise Unreachable(f"IRSA did not deliver {name}: {error}; {OFFLINE_REMEDY}") from error
         _check_status(response, name)
         _check_fits(response.content, name)
         return response.content
@@ -253,7 +254,7 @@ def _login_cookies(auth):
         except requests.exceptions.RequestException as error:
             failure = type(error).__name__
     if cookies is None:
-        raise Unreachable(f"the login service of IRSA cannot be reached ({failure}); try again later")
+        raise Unreachable(f"the login service of IRSA cannot be reached ({failure}); {OFFLINE_REMEDY}")
     if not _logged_in(cookies):
         raise AuthenticationError("IRSA gave no login for this account; check user name and password")
     return cookies
@@ -289,7 +290,7 @@ def _search(radec, size, condition, cookies):
             warnings.filterwarnings("ignore", module="ztfquery")
             query.query(kind="sci", radec=radec, size=size, sql_query=condition, cookies=cookies)
     except requests.exceptions.RequestException as error:
-        raise Unreachable(f"IRSA did not answer the metadata search: {error}; try again later") from error
+        raise Unreachable(f"IRSA did not answer the metadata search: {error}; {OFFLINE_REMEDY}") from error
     except ValueError as error:
         raise BadAnswer(f"IRSA answered the metadata search with no CSV table: {error}") from error
     return query.metatable
@@ -304,7 +305,7 @@ def _check_status(response, name):
     if status in (404, 410):
         raise NothingFound(f"IRSA has no image for {name} (HTTP status {status})")
     if status == 429 or status >= 500:
-        raise Unreachable(f"IRSA is busy or out of order (HTTP status {status} for {name}); try again later")
+        raise Unreachable(f"IRSA is busy or out of order (HTTP status {status} for {name}); {OFFLINE_REMEDY}")
     if status != 200:
         raise BadAnswer(f"IRSA answered HTTP status {status} for {name}; check position and size")
 

@@ -188,7 +188,9 @@ def _run(query):
     except (requests.exceptions.HTTPError, SystemError) as error:
         raise BadAnswer(f"{TAP_URL} failed the query {query!r}: {error}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"{TAP_URL}: {error!r}; try again later, or read a sweep file") from error
+        raise Unreachable(
+            f"{TAP_URL}: {error!r}; try again later, or use the simulated sky (OFFLINE = True)"
+        ) from error
     except (ValueError, IndexError, AttributeError) as error:
         raise BadAnswer(f"{TAP_URL} answered no VOTable ({error}); try again later") from error
     if len(table) >= MAX_ROWS:

@@ -61,6 +61,7 @@ METADATA_COLUMNS = (
 
 # Where a cutout starts: the object lies 8.72 to 9.72 px from the centre of the first pixel.
 FIRST_PIXEL = 9.72
+MATCH_RADIUS = 1  # a position is that of an object if it is this near [arcsec]
 EXTRA_PIXEL_SHARE = 0.02  # share of cutouts with one more row, or column, at their beginning
 
 
@@ -199,6 +200,22 @@ class MockSky:
         noise_seed = [self.seed, int(exposure["filefracday"]), int(exposure["rcid"]), x0, y0]
         pixels = add_noise(light, exposure, np.random.default_rng(noise_seed))
         return _fits_bytes(pixels, _header(exposure, (x0, y0)))
+
+    def check_positions(self, positions):
+        """Raise a ValueError unless there is an object at every position: empty sky is no labelled star.
+
+        Parameters
+        ----------
+        positions : pandas.DataFrame
+            Columns RA and DEC [deg, ICRS].
+        """
+        distance = self._objects[1].query(_plane(positions["RA"], positions["DEC"]))[0] * 3600
+        missing = int(np.sum(distance > MATCH_RADIUS))
+        if missing:
+            raise ValueError(
+                f"{self} has no object at {missing} of {len(positions)} positions; "
+                "run notebook 1 with the same service first"
+            )
 
     @cached_property
     def exposures(self):
