@@ -10,8 +10,10 @@ import os
 from io import BytesIO
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS, WcsError
 from tqdm.auto import tqdm
@@ -25,6 +27,7 @@ CUTOUT_SIZE = 20.0  # [arcsec]
 PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
 EDGE_MARGIN = 15  # least distance of an object from the edge of its image [px]
 POSITION_TOLERANCE = 0.1 / 3600  # by how much a listed position may differ from the manifest's [deg]
+CENTRING_TOLERANCE = 3 * u.arcsec  # how far an object may be from the middle of its cutout
 MANIFEST = "manifest.csv"
 MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", "origin", "filter", "max_seeing", "status")
 SAVED = "saved"
@@ -81,7 +84,7 @@ def fetch_cutouts(
     wanted = len(positions) if n_cutouts is None else min(n_cutouts, len(positions))
     if hasattr(service, "check_positions"):
         service.check_positions(positions)
-    images = None
+    images = ImageChooser(service, filtercode, max_seeing)
     saved, rows = 0, []
     complete = sum(done[name]["status"] == SAVED for name in names if name in done) >= wanted
     kind = names[0].split("_")[0]
@@ -91,8 +94,6 @@ def fetch_cutouts(
                 break
             row = done.get(name)
             if row is None:
-                if images is None:
-                    images = ImageChooser(service, filtercode, max_seeing)
                 row = _fetch_one(directory / name, position, images) | request
                 _append_to_manifest(directory, row)
             rows.append(row)
@@ -296,8 +297,10 @@ def _is_cutout_of(path, position, origin):
         place = WCS(header).wcs_pix2world([[header["NAXIS1"] / 2, header["NAXIS2"] / 2]], 0)[0]
     except (OSError, KeyError, ValueError, WcsError):
         return False
-    near = position is not None and np.allclose(place, (position.RA, position.DEC), rtol=0, atol=3 / 3600)
-    return near and header.get("ORIGIN") == origin
+    if position is None or header.get("ORIGIN") != origin:
+        return False
+    listed = SkyCoord(position.RA, position.DEC, unit="deg")
+    return SkyCoord(*place, unit="deg").separation(listed) < CENTRING_TOLERANCE
 
 
 def _fetch_one(path, position, images):

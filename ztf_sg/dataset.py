@@ -146,8 +146,10 @@ def load_cutouts(folder, on_error="raise", progress=False):
     images, headers, kept, skipped = [], [], [], []
     for path in tqdm(paths, desc="reading cutouts", unit="file", disable=not progress):
         try:
-            image, header = _read_plain_image(path) or read_cutout(path)
-            check_cutout(str(path), image, header)
+            plain = _read_plain_image(path)
+            if plain:
+                check_cutout(str(path), *plain)
+            image, header = plain or read_cutout(path)
         except CutoutError as error:
             if on_error == "raise":
                 raise
@@ -331,7 +333,7 @@ def _list_cutouts(folder):
 def _read_plain_image(path):
     """Return pixels and the needed header cards of a plain float32 image; None of any other file.
 
-    A ZTF header has 266 cards; parsing the 50 in use makes reading a folder three times faster.
+    A ZTF header has 266 cards, of which some 50 are in use; only those are parsed, to save time.
     """
     content = path.read_bytes()
     end = content.find(END_CARD)

@@ -23,6 +23,7 @@ FEATURES = (
 """Names of the features: see :func:`embed`."""
 
 # Mean relation of real APCOR1..4 with SEEING, [mag] at 1.6 px and [mag / px]: for images without APCOR.
+# benchmarks/aperture_corrections.py prints it for any folder of cutouts.
 MEAN_APCOR = np.array([-0.833, -0.385, -0.201, -0.074])
 APCOR_SLOPE = np.array([-0.531, -0.303, -0.170, -0.073])
 

@@ -45,8 +45,8 @@ FULL_WELL = 1.25  # where saturated pixels level off, in units of SATURATE
 FIELDS = {8001: (5.35, -1.35), 8002: (6.25, -0.45)}  # made-up field numbers and centres [deg]
 NIGHTS = 10
 
-# PSF: a Moffat profile convolved with the pixel. These three numbers reproduce the mean relation of
-# the APCOR1..6 of real ZTF headers with SEEING to 0.005 mag.
+# PSF: a Moffat profile convolved with the pixel, whose numbers reproduce the mean relation of the
+# APCOR1..6 of real ZTF headers with SEEING: see benchmarks/aperture_corrections.py.
 PSF_BETA = 2.38
 PSF_FWHM_OVER_SEEING, PSF_FWHM_SCATTER = 0.878, 0.03
 PSF_MAG_DIAMETER = 13.5  # a PSF magnitude counts the light inside this aperture [px]
