@@ -7,24 +7,11 @@ import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS
-from hypothesis import example, given
-from hypothesis import strategies as st
 
-from ztf_sg.cutouts import (
-    EDGE_MARGIN,
-    QUADRANT,
-    ImageChooser,
-    ManifestError,
-    fetch_cutouts,
-    pixel_positions,
-    read_manifest,
-    save_cutout,
-    trim_cutout,
-)
-from ztf_sg.dataset import CutoutError, load_cutouts
-from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.mock_sky import ORIGIN, MockSky, image_wcs
+from ztf_sg.cutouts import fetch_cutouts
+from ztf_sg.dataset import load_cutouts
+from ztf_sg.manifest import ManifestError, read_manifest
+from ztf_sg.services.mock_sky import ORIGIN, MockSky
 
 COLUMNS = "file RA DEC type source_image origin filter max_seeing status".split()
 
@@ -42,15 +29,15 @@ class Recorder:
         self.searches = []
         self.fetched = []
 
-    def search_images(self, ra, dec, size, filtercode, max_seeing):
+    def search_images(self, ra, dec, size, filtercode, max_seeing, max_infobits):
         self.searches.append((ra, dec, size))
-        return self.service.search_images(ra, dec, size, filtercode, max_seeing)
+        return self.service.search_images(ra, dec, size, filtercode, max_seeing, max_infobits)
 
-    def get_cutout(self, image, ra, dec, size):
+    def get_cutout(self, image, ra, dec, size, read):
         number = len(self.fetched)
         self.fetched.append((ra, dec))
         content = self.service.get_cutout(image, ra, dec, size)
-        return self.spoil.get(number, lambda content: content)(content)
+        return read(self.spoil.get(number, lambda content: content)(content))
 
 
 def interrupt(content):
@@ -116,60 +103,6 @@ def files(directory):
 
 def star_files(*numbers):
     return [f"star_{number}.fits" for number in numbers]
-
-
-def make_hdu(height=20, width=20):
-    header = fits.Header(
-        {
-            "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 7.0, "CRVAL2": -2.0,
-            "CRPIX1": -300.5, "CRPIX2": 812.25,
-            "CD1_1": -2.8e-4, "CD1_2": 1e-6, "CD2_1": 1e-6, "CD2_2": -2.8e-4,
-        }
-    )  # fmt: skip
-    return fits.PrimaryHDU(np.arange(height * width, dtype=np.float32).reshape(height, width), header)
-
-
-class TestTrimming:
-    @pytest.mark.parametrize("height", [20, 21])
-    @pytest.mark.parametrize("width", [20, 21])
-    def test_first_row_and_column_go_and_the_sky_stays(self, height, width):
-        hdu = make_hdu(height, width)
-        trimmed = trim_cutout(hdu)
-        np.testing.assert_array_equal(trimmed.data, hdu.data[height - 20 :, width - 20 :])
-        assert trimmed.header["NAXIS1"] == trimmed.header["NAXIS2"] == 20
-        pixels = np.array([[0, 0], [19, 19], [4.5, 12.25]])
-        before = WCS(hdu.header).all_pix2world(pixels + [width - 20, height - 20], 0)
-        after = WCS(trimmed.header).all_pix2world(pixels, 0)
-        np.testing.assert_allclose(after, before, rtol=0, atol=1e-10)
-
-    def test_cutout_given_is_left_alone(self):
-        hdu = make_hdu(21, 21)
-        before = hdu.header.copy()
-        trim_cutout(hdu)
-        assert hdu.header == before
-        assert hdu.data.shape == (21, 21)
-
-    @pytest.mark.parametrize(
-        ("height", "width"), [(19, 19), (19, 20), (20, 19), (21, 19), (22, 22), (20, 22), (5, 5)]
-    )
-    def test_any_other_size_is_refused(self, height, width):
-        with pytest.raises(CutoutError, match=f"{height} x {width} px"):
-            trim_cutout(make_hdu(height, width))
-
-    def test_other_sizes_can_be_wanted(self):
-        assert trim_cutout(make_hdu(33, 32), shape=(32, 32)).data.shape == (32, 32)
-
-    @pytest.mark.parametrize(("height", "width"), [(20, 21), (21, 20), (21, 21)])
-    def test_saved_cutout_is_trimmed(self, mock_sky, stars, tmp_path, height, width):
-        star = stars.iloc[0]
-        image = ImageChooser(mock_sky).choose(star["RA"], star["DEC"])
-        pixels, header = fits.getdata(
-            BytesIO(mock_sky.get_cutout(image, star["RA"], star["DEC"], 30)), header=True
-        )
-        save_cutout(as_bytes(pixels[:height, :width], header), tmp_path / "star_0.fits")
-        saved = fits.getdata(tmp_path / "star_0.fits")
-        np.testing.assert_array_equal(saved, pixels[height - 20 : height, width - 20 : width])
-        assert files(tmp_path) == star_files(0)
 
 
 class TestFetching:
@@ -253,10 +186,11 @@ class TestContinuing:
     def test_interrupted_fetch_is_continued(self, stars, tmp_path, mock_sky):
         with pytest.raises(KeyboardInterrupt):
             fetch(stars, tmp_path, Recorder(mock_sky, {2: interrupt}))
-        assert files(tmp_path) == star_files(0, 1)
+        there = files(tmp_path)
+        assert 2 <= len(there) < 5
         rest = Recorder(mock_sky)
         manifest = fetch(stars, tmp_path, rest)
-        assert len(rest.fetched) == 3
+        assert len(rest.fetched) == 5 - len(there)
         assert manifest["file"].tolist() == files(tmp_path) == star_files(0, 1, 2, 3, 4)
 
     def test_longer_list_with_the_same_beginning_extends_the_folder(self, stars, tmp_path, service):
@@ -300,7 +234,7 @@ class TestContinuing:
         fetch_cutouts(stars, tmp_path, service)
         assert capsys.readouterr().err == ""
         fetch_cutouts(galaxies.head(1), tmp_path, service)
-        assert "galaxy cutouts: 100%" in capsys.readouterr().err
+        assert "cutouts of galaxy: 100%" in capsys.readouterr().err
 
 
 class TestNumberOfCutouts:
@@ -396,119 +330,3 @@ class TestUnusableAnswers:
         assert manifest["status"].str.startswith("skipped: ").tolist() == [True, False]
         assert manifest["source_image"].iloc[0] == ""
         assert files(tmp_path) == star_files(1)
-
-
-def places_by_astropy(images, ra, dec):
-    return np.array([image_wcs(image).all_world2pix(ra, dec, 0) for _, image in images.iterrows()])
-
-
-class TileService:
-    """An image service whose answer is one image that covers the patch asked for, and no more."""
-
-    origin = "tiles"
-
-    def __init__(self):
-        self.searches = []
-
-    def search_images(self, ra, dec, size, filtercode, max_seeing):
-        self.searches.append((ra, dec, size))
-        scale = size / (QUADRANT[0] - 2 * EDGE_MARGIN - 2)
-        centre = {
-            "crpix1": (QUADRANT[0] + 1) / 2,
-            "crpix2": (QUADRANT[1] + 1) / 2,
-            "crval1": ra,
-            "crval2": dec,
-        }
-        return pd.DataFrame([centre | {"cd11": -scale, "cd12": 0.0, "cd21": 0.0, "cd22": -scale}])
-
-
-class FixedAnswer:
-    """An image service that has the same images for every patch."""
-
-    def __init__(self, images):
-        self.images = images
-
-    def search_images(self, ra, dec, size, filtercode, max_seeing):
-        return self.images
-
-
-right_ascensions = st.floats(0, 360, exclude_max=True)
-declinations = st.floats(-70, 70)
-
-
-class TestImageChooser:
-    def test_pixel_positions_agree_with_astropy(self, mock_sky, stars):
-        star = stars.iloc[0]
-        x, y = pixel_positions(mock_sky.exposures, star["RA"], star["DEC"])
-        expected = places_by_astropy(mock_sky.exposures, star["RA"], star["DEC"])
-        np.testing.assert_allclose(np.transpose([x, y]), expected, rtol=0, atol=1e-3)
-
-    def test_chosen_image_is_the_best_centred_of_all(self, mock_sky, mock_positions):
-        images = mock_sky.exposures
-        images = images[(images["seeing"] < 1.85) & (images["filtercode"] == "zi")]
-        chooser = ImageChooser(mock_sky)
-        for star in mock_positions[0].iloc[20:32].itertuples():
-            chosen = chooser.choose(star.RA, star.DEC)
-            middle = (np.array(QUADRANT) - 1) / 2
-            offsets = places_by_astropy(images, star.RA, star.DEC) - middle
-            usable = (np.abs(offsets) <= middle - EDGE_MARGIN).all(axis=1)
-            distances = np.hypot(*offsets.T)[usable]
-            (place,) = places_by_astropy(chosen.to_frame().T, star.RA, star.DEC) - middle
-            assert (np.abs(place) <= middle - EDGE_MARGIN).all()
-            assert np.hypot(*place) == pytest.approx(distances.min(), abs=1e-3)
-
-    @pytest.mark.parametrize(
-        ("x", "y", "held"),
-        [
-            (EDGE_MARGIN + 0.5, 1500, True),
-            (EDGE_MARGIN - 0.5, 1500, False),
-            (1500, EDGE_MARGIN - 0.5, False),
-            (QUADRANT[0] - 1 - EDGE_MARGIN - 0.5, 1500, True),
-            (QUADRANT[0] - 1 - EDGE_MARGIN + 0.5, 1500, False),
-            (1500, QUADRANT[1] - 1 - EDGE_MARGIN + 0.5, False),
-            (-5000, 1500, False),
-        ],
-    )
-    def test_object_closer_to_the_edge_than_the_margin_is_refused(self, mock_sky, x, y, held):
-        images = mock_sky.exposures.head(1)
-        ra, dec = image_wcs(images.iloc[0]).all_pix2world(x, y, 0)
-        chooser = ImageChooser(FixedAnswer(images))
-        if held:
-            assert chooser.choose(float(ra), float(dec))["meta_id"] == images["meta_id"].iloc[0]
-        else:
-            with pytest.raises(NothingFound, match=f"{EDGE_MARGIN} px"):
-                chooser.choose(float(ra), float(dec))
-
-    def test_one_search_serves_a_patch_of_sky(self, service, mock_positions):
-        chooser = ImageChooser(service)
-        stars = mock_positions[0]
-        patch = stars[stars["RA"].between(5.1, 5.9) & stars["DEC"].between(-0.9, -0.1)].head(10)
-        for star in patch.itertuples():
-            chooser.choose(star.RA, star.DEC)
-        assert len(patch) == 10
-        assert len(service.searches) == chooser.searches == 1
-
-    def test_one_search_serves_a_patch_without_images(self, service):
-        chooser = ImageChooser(service)
-        for ra in (200.3, 200.4, 200.5):
-            with pytest.raises(NothingFound):
-                chooser.choose(ra, 0.5)
-        assert len(service.searches) == 1
-
-    @given(st.lists(st.tuples(right_ascensions, declinations), min_size=1, max_size=4))
-    @example([(339.0, 60.01), (350.0, 60.99)])
-    @example([(200.0, -4.99), (199.6, -4.01)])
-    def test_patches_searched_cover_the_positions(self, positions):
-        chooser = ImageChooser(TileService())
-        for ra, dec in positions:
-            chooser.choose(ra, dec)
-
-    @given(right_ascensions, declinations)
-    @example(359.95, 60.9)
-    def test_patches_searched_are_on_the_sphere(self, ra, dec):
-        service = TileService()
-        ImageChooser(service).choose(ra, dec)
-        (centre_ra, centre_dec, size) = service.searches[0]
-        assert 0 <= centre_ra < 360
-        assert -90 <= centre_dec <= 90
-        assert size > 0

@@ -1,5 +1,7 @@
 import io
 import socket
+import warnings
+from functools import partial
 
 import astropy.units as u
 import numpy as np
@@ -7,14 +9,25 @@ import pandas as pd
 import pytest
 from astropy.table import Table
 from astroquery.xmatch import XMatchClass
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from werkzeug import Response
 
-from ztf_sg.services.errors import BadAnswer, Unreachable
-from ztf_sg.services.gaia import COLUMNS, crossmatch_gaia, significant_motion
+from ztf_sg.positions import significant_motion
+from ztf_sg.services import gaia
+from ztf_sg.services.errors import BadAnswer, RefusedRequest, ServiceDown, Unreachable
+from ztf_sg.services.gaia import COLUMNS
+from ztf_sg.services.legacy_survey import describe_queries
+from ztf_sg.services.retries import Retries
 
 VIZIER_NAMES = ["Source", "Plx", "e_Plx", "pmRA", "pmDE", "e_pmRA", "e_pmDE"]
 ARCHIVE_NAMES = ["source_id", "parallax", "parallax_error", "pmra", "pmdec", "pmra_error", "pmdec_error"]
 BIG_ID = 6917528997577384320  # more digits than a float can hold
+QUICK = partial(Retries, tries=3, first_wait=0.01, longest_wait=0.02, patience=1)
+
+
+def crossmatch_gaia(table, *args, **options):
+    return gaia.crossmatch_gaia(table, *args, **{"retries": QUICK(), **options})
 
 
 def positions(n=3):
@@ -29,7 +42,7 @@ def votable(rows, names=VIZIER_NAMES):
     for name in names[1:]:
         table[name].mask = np.isnan(table[name])
     text = io.BytesIO()
-    table.write(text, format="votable")
+    table.write(text, format="votable", tabledata_format="binary")
     return text.getvalue()
 
 
@@ -41,12 +54,15 @@ def match(row, separation, source=1):
 def xmatch(httpserver, monkeypatch):
     """Serve cross-matches with the answer a test sets; remember the requests."""
     monkeypatch.setattr(XMatchClass, "URL", httpserver.url_for("/xmatch"))
-    service = {"answer": votable([]), "requests": []}
+    service = {"answer": votable([]), "requests": [], "faults": []}
 
     def respond(request):
+        if service["faults"]:
+            return service["faults"].pop(0)
         upload = pd.read_csv(request.files["cat1"].stream)
         service["requests"].append((request.form.to_dict(), upload))
-        return Response(service["answer"])
+        answer = service["answer"]
+        return Response(answer(upload) if callable(answer) else answer)
 
     httpserver.expect_request("/xmatch", method="POST").respond_with_handler(respond)
     return service
@@ -132,13 +148,129 @@ def test_answer_without_a_column(xmatch):
         crossmatch_gaia(positions())
 
 
-@pytest.mark.parametrize("status", [400, 403, 500])
-@pytest.mark.filterwarnings("ignore::astropy.io.votable.exceptions.VOWarning")
-def test_error_status(httpserver, monkeypatch, status):
-    monkeypatch.setattr(XMatchClass, "URL", httpserver.url_for("/xmatch"))
-    httpserver.expect_request("/xmatch").respond_with_data("<html>no</html>", status=status)
-    with pytest.raises(BadAnswer, match="CDS cross-match"):
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_refused_request_is_not_sent_again(xmatch, httpserver, status):
+    xmatch["faults"] = [Response("<html>too many columns</html>", status=status)] * 3
+    reason = "banned" if status == 403 else "too many columns"
+    with pytest.raises(RefusedRequest, match=f"HTTP status {status}.*{reason}"):
         crossmatch_gaia(positions())
+    assert len(httpserver.log) == 1
+
+
+def test_request_is_sent_again_after_faults(xmatch):
+    xmatch["faults"] = [Response("busy", status=503), Response("<html>Maintenance</html>")]
+    xmatch["answer"] = votable([match(0, 0.3)])
+    assert crossmatch_gaia(positions()).separation.notna().sum() == 1
+
+
+def test_answer_cut_short_is_asked_for_again(xmatch):
+    whole = votable([match(0, 0.3)])
+    broken = Response(iter([whole[:700]]), headers={"Content-Length": str(len(whole))})
+    xmatch["faults"] = [broken, Response(whole[:-60])]
+    xmatch["answer"] = whole
+    assert crossmatch_gaia(positions()).separation.notna().sum() == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_service_that_stays_busy(xmatch, httpserver, status):
+    xmatch["faults"] = [Response("busy", status=status)] * 3
+    with pytest.raises(Unreachable, match=f"CDS cross-match: HTTP status {status}"):
+        crossmatch_gaia(positions())
+    assert len(httpserver.log) == 3
+
+
+def test_wait_that_the_service_asks_for_is_respected(xmatch):
+    xmatch["faults"] = [Response("busy", status=503, headers={"Retry-After": "7200"})]
+    with pytest.raises(ServiceDown):
+        crossmatch_gaia(positions())
+
+
+def answer_all(upload):
+    """Match each position with a source whose number tells the position."""
+    sources = (upload["position_ra"] * 1000).round().astype(int)
+    return votable([match(row, 0.1, source) for row, source in enumerate(sources)])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(n=st.integers(1, 12), chunk_size=st.integers(1, 14))
+def test_chunks_cover_all_positions_once(xmatch, n, chunk_size):
+    xmatch["requests"].clear()
+    xmatch["answer"] = answer_all
+    matched = crossmatch_gaia(positions(n), chunk_size=chunk_size, progress=False)
+    uploads = [upload for _, upload in xmatch["requests"]]
+    assert np.concatenate([upload["position_ra"] for upload in uploads]).tolist() == positions(n).RA.tolist()
+    assert max(map(len, uploads)) <= chunk_size
+    assert matched.gaia_source_id.tolist() == (positions(n).RA * 1000).tolist()
+    assert list(matched.index) == list(positions(n).index)
+
+
+def test_chunk_size_must_be_positive():
+    with pytest.raises(ValueError, match="chunk_size=0"):
+        crossmatch_gaia(positions(), chunk_size=0)
+
+
+def test_second_match_asks_nothing(xmatch, tmp_path):
+    xmatch["answer"] = answer_all
+    first = crossmatch_gaia(positions(5), chunk_size=2, cache=tmp_path)
+    second = crossmatch_gaia(positions(5), chunk_size=2, cache=tmp_path)
+    assert len(xmatch["requests"]) == 3
+    pd.testing.assert_frame_equal(first, second)
+    assert describe_queries(first).endswith("5 rows: 3 sent now")
+    assert "5 rows: 3 from the cache of 20" in describe_queries(second)
+
+
+def test_no_match_is_an_answer_worth_keeping(xmatch, tmp_path):
+    crossmatch_gaia(positions(), cache=tmp_path)
+    matched = crossmatch_gaia(positions(), cache=tmp_path)
+    assert len(xmatch["requests"]) == 1
+    assert matched[list(COLUMNS)].isna().all(axis=None)
+    assert matched.gaia_source_id.dtype == "Int64"
+
+
+def test_interrupted_match_goes_on_with_the_chunk_that_is_missing(xmatch, tmp_path):
+    def banned(upload):
+        if len(xmatch["requests"]) > 1:
+            xmatch["faults"].append(Response("banned", status=403))
+        return answer_all(upload)
+
+    xmatch["answer"] = banned
+    with pytest.raises(RefusedRequest):
+        crossmatch_gaia(positions(6), chunk_size=2, cache=tmp_path)
+    matched = crossmatch_gaia(positions(6), chunk_size=2, cache=tmp_path)
+    assert len(xmatch["requests"]) == 3
+    assert matched.gaia_source_id.notna().all()
+
+
+def test_other_positions_or_radius_are_another_question(xmatch, tmp_path):
+    moved = positions().assign(RA=positions().RA + 1e-9)
+    for table, radius in ((positions(), 1), (moved, 1), (positions(), 2)):
+        crossmatch_gaia(table, radius, cache=tmp_path)
+    assert len(xmatch["requests"]) == 3
+
+
+def test_cuts_of_the_positions_are_kept(xmatch):
+    table = positions()
+    table.attrs["cuts"] = [{"cut": "one", "before": 4, "left": 3}]
+    assert crossmatch_gaia(table).attrs["cuts"] == table.attrs["cuts"]
+    assert "queries" not in table.attrs
+
+
+def test_progress_shows_only_if_more_than_one_chunk_is_asked_for(xmatch, tmp_path, capfd):
+    crossmatch_gaia(positions(4), cache=tmp_path)
+    for progress in (False, True):
+        crossmatch_gaia(positions(4), cache=tmp_path, chunk_size=2, progress=progress)
+    assert capfd.readouterr().err == ""
+    crossmatch_gaia(positions(4), chunk_size=2)
+    assert "2/2" in capfd.readouterr().err
+
+
+def test_nothing_is_printed_or_warned(xmatch, capfd):
+    xmatch["faults"] = [Response("busy", status=503), Response("<html>Maintenance</html>")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "The 'initial' parameter", DeprecationWarning)
+        crossmatch_gaia(positions())
+    assert capfd.readouterr() == ("", "")
 
 
 def test_service_that_is_not_there(monkeypatch):
@@ -155,23 +287,6 @@ def test_silent_service_is_given_up(monkeypatch):
         monkeypatch.setattr(XMatchClass, "URL", f"http://localhost:{silent.getsockname()[1]}/xmatch")
         with pytest.raises(Unreachable, match="timed out"):
             crossmatch_gaia(positions())
-
-
-def test_significant_motion_by_parallax_or_proper_motion():
-    nan = np.nan
-    matched = pd.DataFrame(
-        [
-            [2.0, 0.1, 0.0, 0.0, 0.2, 0.2],
-            [0.1, 0.1, 30.0, -40.0, 1.0, 1.0],
-            [0.1, 0.1, 3.0, -4.0, 1.1, 1.1],
-            [-9.0, 0.1, 0.0, 0.0, 1.0, 1.0],
-            [nan] * 6,
-            [nan, nan, 30.0, 0.0, 1.0, 1.0],
-        ],
-        columns=["parallax", "parallax_error", "pmra", "pmdec", "pmra_error", "pmdec_error"],
-    )
-    assert significant_motion(matched).tolist() == [True, True, False, False, False, True]
-    assert significant_motion(matched, threshold=4)[2]
 
 
 @pytest.mark.remote_data

@@ -15,7 +15,10 @@ from ztfquery import metasearch
 
 from ztf_sg.cutouts import ImageChooser
 from ztf_sg.dataset import HEADER_KEYS, check_cutout
+from ztf_sg.positions import audit_labels, significant_motion
 from ztf_sg.services.errors import NothingFound
+from ztf_sg.services.gaia import COLUMNS as GAIA_COLUMNS
+from ztf_sg.services.gaia import DTYPES as GAIA_DTYPES
 from ztf_sg.services.irsa import cutout_url, image_name
 from ztf_sg.services.legacy_survey import COLUMNS as LIVE_COLUMNS
 from ztf_sg.services.legacy_survey import read_sweep
@@ -33,6 +36,7 @@ from ztf_sg.services.mock_sky import (
     object_profile,
     simulate_catalogue,
     simulate_exposures,
+    simulate_gaia,
     write_catalogue,
 )
 
@@ -438,3 +442,75 @@ class TestPhotometry:
             for row in (main, neighbour):
                 x, y = np.round(place_on(header, row)).astype(int)
                 assert pixels[y, x] > 10 * noise
+
+
+@pytest.fixture(scope="module")
+def matched(mock_sky, lights):
+    """Return the objects of `lights` with their simulated Gaia sources."""
+    return mock_sky.crossmatch_gaia(lights)
+
+
+class TestGaia:
+    def test_rows_and_columns_are_those_of_the_live_service(self, matched, lights):
+        pd.testing.assert_frame_equal(matched[lights.columns], lights)
+        assert list(matched.columns[len(lights.columns) :]) == list(GAIA_COLUMNS)
+        assert matched[list(GAIA_COLUMNS)].dtypes.to_dict() == {
+            k: pd.api.types.pandas_dtype(v) for k, v in GAIA_DTYPES.items()
+        }
+
+    def test_same_sky_has_the_same_sources_and_another_others(self, mock_sky):
+        catalogue = mock_sky.catalogue
+        pd.testing.assert_frame_equal(mock_sky.gaia_sources, simulate_gaia(catalogue, seed=1))
+        other = simulate_gaia(catalogue, seed=2)["pmra"].dropna()
+        assert not other.isin(mock_sky.gaia_sources["pmra"]).any()
+
+    def test_sources_leave_the_rest_of_the_sky_as_it_is(self, mock_sky):
+        fresh = MockSky(seed=1)
+        assert len(fresh.gaia_sources)
+        pd.testing.assert_frame_equal(fresh.catalogue, mock_sky.catalogue)
+        pd.testing.assert_frame_equal(fresh.exposures, mock_sky.exposures)
+
+    def test_sources_say_by_their_numbers_that_they_are_simulated(self, mock_sky):
+        numbers = mock_sky.gaia_sources["gaia_source_id"]
+        assert numbers.is_unique
+        assert numbers.min() >= 9 * 10**18 > 6917528997577384320  # the last number of DR3 begins so
+
+    def test_every_bright_point_source_and_few_galaxies_have_a_source(self, matched):
+        seen = matched["gaia_source_id"].notna()
+        assert seen[(matched["TYPE"] == "PSF") & (matched["i"] < 19)].all()
+        galaxies = matched[matched["TYPE"].isin(["REX", "EXP", "DEV", "SER"]) & (matched["i"] < 19)]
+        assert 0.01 < galaxies["gaia_source_id"].notna().mean() < 0.1
+
+    def test_most_stars_move_and_few_galaxies_do(self, matched):
+        bright = matched[matched["i"] < 19]
+        moves = significant_motion(bright)
+        stars = (bright["TYPE"] == "PSF").to_numpy()
+        assert 0.93 < moves[stars].mean() < 0.99
+        assert 0 < moves[~stars].mean() < 0.008
+        assert set(audit_labels(bright)["audit"]) == {"confirmed", "doubtful", "unchallenged"}
+
+    def test_motions_and_errors_are_plausible(self, matched):
+        stars = matched[(matched["TYPE"] == "PSF") & matched["pmra"].notna()]
+        motion = np.hypot(stars["pmra"], stars["pmdec"])
+        assert 3 < motion.median() < 30
+        assert motion.max() < 2000
+        bright, faint = stars[stars["i"] < 14], stars[stars["i"].between(19, 19.5)]
+        assert bright["pmra_error"].median() == pytest.approx(0.02, rel=0.3)
+        assert 0.2 < faint["parallax_error"].median() < 0.7
+        assert 0.005 < matched.loc[matched["gaia_source_id"].notna(), "pmra"].isna().mean() < 0.05
+
+    def test_radius_limits_the_separation(self, mock_sky, lights):
+        shifted = lights.assign(DEC=lights["DEC"] + 2 / 3600)
+        near = mock_sky.crossmatch_gaia(shifted, radius=0.5)["separation"]
+        wide = mock_sky.crossmatch_gaia(shifted, radius=3)["separation"]
+        assert near.notna().sum() < 0.1 * wide.notna().sum()
+        assert wide.max() <= 3
+
+    def test_wrong_requests_are_refused_as_the_live_service_does(self, mock_sky, lights):
+        with pytest.raises(ValueError, match="lack the columns DEC"):
+            mock_sky.crossmatch_gaia(lights.drop(columns="DEC"))
+        with pytest.raises(ValueError, match="at most 180 arcsec"):
+            mock_sky.crossmatch_gaia(lights, radius=200)
+
+    def test_no_positions_have_no_match(self, mock_sky, lights):
+        assert mock_sky.crossmatch_gaia(lights[:0]).empty

@@ -1,71 +1,113 @@
 """Positions -> FITS cutouts, from any image service, with a manifest beside them.
 
 An image service has an ``origin`` (what its images' ORIGIN header says), ``search_images(ra, dec, size,
-filtercode, max_seeing)``, which returns ZTF metadata, and ``get_cutout(image, ra, dec, size)``, which
-returns the bytes of a FITS file. It may have ``check_positions(positions)``, which raises an error for a
-list of positions that it cannot serve.
+filtercode, max_seeing, max_infobits)``, which returns ZTF metadata, and ``get_cutout(image, ra, dec, size,
+read)``, which returns what ``read`` makes of the bytes of a FITS file. A service on a network also has
+``get_image(image, read)`` for whole images, ``concurrency``, the number of requests it may be sent at a time,
+and ``retries``, its :class:`~ztf_sg.services.retries.Retries`. A simulated one may have
+``check_positions(positions)``, which raises an error for a list of positions that it cannot serve.
 """
 
-import os
-from io import BytesIO
+import logging
+import shutil
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-import astropy.units as u
 import numpy as np
 import pandas as pd
-from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.wcs import WCS, WcsError
+from astropy.wcs import WCS
 from tqdm.auto import tqdm
 
-from ztf_sg.dataset import CLASS_NAMES, CUTOUT_SHAPE, CutoutError, read_cutout
+from ztf_sg.cutting import (
+    CUTOUT_SIZE,
+    check_place,
+    check_source,
+    cut_image,
+    has_origin,
+    is_cutout_of,
+    read_answer,
+    save_cutout,
+    save_image,
+)
+from ztf_sg.dataset import CLASS_NAMES
+from ztf_sg.images import REQUEST_COST, ImageChooser, costs_less_whole
+from ztf_sg.manifest import FAILED, MANIFEST_COLUMNS, SAVED, SKIPPED, Manifest, ManifestError, outcome
 from ztf_sg.positions import labels_of_types, position_table
-from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.irsa import QUADRANT, image_name, image_wcs
+from ztf_sg.services.errors import (
+    AuthenticationError,
+    NothingFound,
+    ServiceDown,
+    ServiceError,
+    Stopped,
+    UnusableAnswer,
+    WrongPassword,
+)
+from ztf_sg.services.irsa import image_name
+from ztf_sg.services.retries import Retries
 
-CUTOUT_SIZE = 20.0  # [arcsec]
-PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
-EDGE_MARGIN = 15  # least distance of an object from the edge of its image [px]
-POSITION_TOLERANCE = 0.1 / 3600  # by how much a listed position may differ from the manifest's [deg]
-CENTRING_TOLERANCE = 3 * u.arcsec  # how far an object may be from the middle of its cutout
-MANIFEST = "manifest.csv"
-MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", "origin", "filter", "max_seeing", "status")
-SAVED = "saved"
+logger = logging.getLogger(__name__)
+
+IMAGE_FOLDER = ".images"  # of whole images, within the folder of cutouts, until their cutouts are made
+ENDING_THE_RUN = (ServiceDown, Stopped, WrongPassword)
 
 
-class ManifestError(ValueError):
-    """A folder of cutouts that does not go with the request; the message says why and what to do."""
+class FetchStopped(KeyboardInterrupt):
+    """The user stopped a fetch; the message says how far it came. Notebooks show it without a traceback."""
+
+    def _render_traceback_(self):
+        return [str(self)]
 
 
 def fetch_cutouts(
-    positions, directory, service, n_cutouts=None, filtercode="zi", max_seeing=1.85, progress=True
+    positions,
+    directory,
+    service,
+    n_cutouts=None,
+    filtercode="zi",
+    max_seeing=1.85,
+    max_infobits=0,
+    request_cost=REQUEST_COST,
+    progress=True,
 ):
     """Fetch a cutout of every position into a folder, as ``star_N.fits`` or ``galaxy_N.fits``.
 
-    N is the position's row. What the folder's manifest lists is not fetched again, so that an
-    interrupted run can be continued; a cutout that cannot be used is listed with the reason.
+    N is the position's row in its table. A run that was stopped, by whatever means, is continued by the
+    same call: what is there is not fetched again. Each cutout ends up in the manifest as *saved*; *skipped*,
+    when there is no usable one; or *failed*, when the service did not deliver it, though it was asked again
+    and again: the next run tries those once more.
 
     Parameters
     ----------
-    positions : pandas.DataFrame
-        Columns RA, DEC [deg, ICRS] and type (a Tractor type); all of one class.
+    positions : pandas.DataFrame or list of pandas.DataFrame
+        Columns RA, DEC [deg, ICRS] and type (a Tractor type). A table of stars, one of galaxies, or a list
+        of both, which are then fetched together: an image that they share is fetched once.
     directory : path-like
         Folder for the files and their ``manifest.csv``.
     service : image service
         See the module's description.
     n_cutouts : int, optional
-        Stop when so many cutouts are there, from the top of the list; all positions otherwise.
+        How many cutouts of each class are wanted, from the top of its table; those skipped are made up for
+        by later rows. All positions otherwise.
     filtercode : str
         ZTF filter: "zg", "zr" or "zi".
     max_seeing : float
         Only images sharper than this [arcsec, FWHM].
+    max_infobits : int
+        Largest value of the images' quality flags; 0 is none raised.
+    request_cost : float
+        What a request costs beside its answer [bytes]. Where many objects share an image, it is fetched
+        whole and cut here if that costs less: 0 counts bytes alone, infinity requests alone. The pixels are
+        the same either way.
     progress : bool
         Show a progress bar, unless there is nothing to fetch.
 
     Returns
     -------
     pandas.DataFrame
-        The manifest rows of these positions, see :func:`read_manifest`.
+        The manifest rows of these positions, see :func:`~ztf_sg.manifest.read_manifest`.
 
     Raises
     ------
@@ -73,276 +115,263 @@ def fetch_cutouts(
         If the folder holds cutouts of another origin, filter, seeing limit or list of positions, or
         files that its manifest does not list.
     ValueError
-        If the positions are not all stars or all galaxies, or not those of a simulated sky.
+        If a table holds not only stars or only galaxies, or not the positions of a simulated sky.
+    FetchStopped
+        A KeyboardInterrupt: the user stopped it.
+    ServiceDown, WrongPassword
+        The service does not answer any more; it refused the account.
+    Unreachable, BadAnswer, RefusedRequest, MissingAccount
+        The images could not be searched for.
     """
     directory = Path(directory)
-    positions = position_table(positions)
-    names = _names(positions)
+    tables = positions if isinstance(positions, list | tuple) else [positions]
+    tables = [position_table(table) for table in tables]
+    classes = _targets_by_class(tables)
     directory.mkdir(parents=True, exist_ok=True)
     request = {"origin": service.origin, "filter": filtercode, "max_seeing": float(max_seeing)}
-    done = _check_folder(directory, names, positions, request)
-    wanted = len(positions) if n_cutouts is None else min(n_cutouts, len(positions))
+    manifest = Manifest(directory)
+    for targets in classes.values():
+        manifest.check(targets, request)
+    _check_files(directory, manifest, classes, request["origin"])
     if hasattr(service, "check_positions"):
-        service.check_positions(positions)
-    images = ImageChooser(service, filtercode, max_seeing)
-    saved, rows = 0, []
-    complete = sum(done[name]["status"] == SAVED for name in names if name in done) >= wanted
-    kind = names[0].split("_")[0]
-    with tqdm(total=wanted, desc=f"{kind} cutouts", unit="file", disable=complete or not progress) as bar:
-        for name, position in zip(names, positions.itertuples(), strict=True):
-            if saved >= wanted:
-                break
-            row = done.get(name)
-            if row is None:
-                row = _fetch_one(directory / name, position, images) | request
-                _append_to_manifest(directory, row)
-            rows.append(row)
-            saved += row["status"] == SAVED
-            bar.update(saved - bar.n)
+        service.check_positions(pd.concat(tables))
+    chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
+    fetch = _Fetch(manifest, classes, n_cutouts, request, chooser, request_cost)
+    if fetch.missing():
+        description = f"cutouts of {' and '.join(classes)}"
+        with tqdm(
+            total=sum(fetch.wanted.values()), desc=description, unit="file", disable=not progress
+        ) as bar:
+            fetch.run(bar)
+    rows = [fetch.done[name] for name in fetch.selection()]
     return pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS))
 
 
-class ImageChooser:
-    """Finds for each position the image on which it lies best centred, with one search a patch of sky.
+class _Fetch:
+    """A run of `fetch_cutouts`: what is wanted, what is done, and the threads in between."""
 
-    Parameters
-    ----------
-    service : image service
-    filtercode : str
-    max_seeing : float
-        [arcsec, FWHM].
+    def __init__(self, manifest, classes, n_cutouts, request, chooser, request_cost):
+        self.manifest = manifest
+        self.directory = manifest.path.parent
+        self.classes = classes
+        self.targets = {name: position for targets in classes.values() for name, position in targets.items()}
+        self.wanted = {
+            kind: min(n_cutouts or len(targets), len(targets)) for kind, targets in classes.items()
+        }
+        self.request = request
+        self.chooser = chooser
+        self.service = chooser.service
+        self.retries = getattr(self.service, "retries", None) or Retries()
+        self.request_cost = request_cost
+        self.done = {name: row for name, row in manifest.rows.items() if self._is_done(row)}
+        self.images = {}  # the metadata row of the image chosen for each name
+        self._refused = {}  # the error of each image that the account may not see
+        self._lock = threading.Lock()
 
-    Attributes
-    ----------
-    searches : int
-        Number of metadata queries sent so far.
-    """
+    def selection(self):
+        """Return the names of the wanted cutouts, from the top of the list, with those skipped among them."""
+        names = []
+        for kind, targets in self.classes.items():
+            left = self.wanted[kind]
+            for name in targets:
+                if not left:
+                    break
+                names.append(name)
+                left -= name not in self.done or outcome(self.done[name]) != SKIPPED
+        return names
 
-    def __init__(self, service, filtercode="zi", max_seeing=1.85):
-        self.service = service
-        self.filtercode = filtercode
-        self.max_seeing = max_seeing
-        self.searches = 0
-        self._patches = {}
+    def missing(self):
+        """Return the names of the wanted cutouts that nothing is known of."""
+        return [name for name in self.selection() if name not in self.done]
 
-    def choose(self, ra, dec):
-        """Return the metadata row of the best centred image.
+    def summary(self):
+        """Say in a line how far the run has come."""
+        counts = [f"{self.counts[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
+        return ", ".join([*counts, f"{len(self.missing())} to go"])
 
-        Raises
-        ------
-        NothingFound
-            If no image holds the position at a safe distance from its edges.
-        """
-        images = self._images_around(ra, dec)
-        x, y = pixel_positions(images, ra, dec)
-        x0, y0 = ((side - 1) / 2 for side in QUADRANT)
-        inside = (np.minimum(x, QUADRANT[0] - 1 - x) >= EDGE_MARGIN) & (
-            np.minimum(y, QUADRANT[1] - 1 - y) >= EDGE_MARGIN
-        )
-        if not inside.any():
-            raise NothingFound(
-                f"no image holds RA {ra:.5f}, DEC {dec:.5f} at {EDGE_MARGIN} px from its edges"
+    def run(self, bar):
+        """Fetch what is missing; what failed is tried a second time when the rest is done."""
+        self.bar = bar
+        self.counts = Counter(outcome(self.done[name]) for name in self.selection() if name in self.done)
+        self.retries.start()
+        self._show()
+        try:
+            self._fetch_missing()
+            for name in [name for name in self.selection() if outcome(self.done[name]) == FAILED]:
+                self.counts[FAILED] -= 1
+                del self.done[name]
+            self._fetch_missing()
+        except KeyboardInterrupt:
+            raise FetchStopped(f"stopped: {self.summary()}; run it again to go on") from None
+        except ENDING_THE_RUN as error:
+            raise type(error)(f"{error}; so far {self.summary()}; run it again to go on") from error
+        finally:
+            self.retries.start()
+        self.manifest.sort(self.targets)
+        shutil.rmtree(self.directory / IMAGE_FOLDER, ignore_errors=True)
+
+    def _is_done(self, row):
+        """Tell whether a line of the manifest needs no further work."""
+        there = outcome(row) == SAVED and (self.directory / row["file"]).exists()
+        return there or outcome(row) == SKIPPED
+
+    def _fetch_missing(self):
+        while names := self._missing_with_image():
+            with ThreadPoolExecutor(getattr(self.service, "concurrency", 1)) as pool:
+                try:
+                    tasks = [pool.submit(*task) for task in self._tasks(names)]
+                    for task in as_completed(tasks):
+                        task.result()
+                except BaseException:
+                    self.retries.stop()
+                    pool.shutdown(cancel_futures=True)
+                    raise
+
+    def _missing_with_image(self):
+        """Choose the image of each missing cutout, going down the list past those that have none."""
+        while names := [name for name in self.missing() if name not in self.images]:
+            positions = pd.DataFrame([self.targets[name] for name in names])
+            for name, image in zip(names, self.chooser.choose_each(positions), strict=True):
+                if image is None:
+                    self._enter(name, "", f"{SKIPPED}: no image holds it well inside its edges")
+                else:
+                    self.images[name] = image
+        return self.missing()
+
+    def _tasks(self, names):
+        """Return functions and arguments that fetch some cutouts: one a cutout, or one a whole image."""
+        groups = {}
+        for name in names:
+            groups.setdefault(image_name(self.images[name]), []).append(name)
+        whole = [source for source in groups if self._is_whole(source, len(groups[source]))]
+        if whole:
+            cut = sum(len(groups[source]) for source in whole)
+            self.bar.write(
+                f"{len(groups)} images: {len(whole)} fetched whole, for {cut} cutouts; "
+                f"{len(names) - cut} cutouts fetched one by one"
             )
-        return images.iloc[np.argmin(np.where(inside, np.hypot(x - x0, y - y0), np.inf))]
+        tasks = [(self._fetch_image, groups.pop(source)) for source in whole]
+        return tasks + [(self._fetch_one, name) for group in groups.values() for name in group]
 
-    def _images_around(self, ra, dec):
-        row = int(dec // PATCH_SIZE)
-        width = PATCH_SIZE / max(np.cos(np.radians((row + 0.5) * PATCH_SIZE)), 0.01)
-        column = int(ra // width)
-        if (row, column) not in self._patches:
-            self.searches += 1
-            centre = (column + 0.5) * width % 360, (row + 0.5) * PATCH_SIZE
-            try:
-                images = self.service.search_images(
-                    *centre, 1.1 * PATCH_SIZE, self.filtercode, self.max_seeing
-                )
-            except NothingFound:
-                images = pd.DataFrame()
-            self._patches[row, column] = images
-        return self._patches[row, column]
+    def _is_whole(self, source, cutouts):
+        """Tell whether to fetch a whole image; one that is there from a stopped run costs nothing."""
+        if not hasattr(self.service, "get_image"):
+            return False
+        return self._image_path(source).exists() or costs_less_whole(cutouts, self.request_cost)
 
+    def _fetch_one(self, name):
+        self._save(name, lambda: self._ask(name))
 
-def pixel_positions(images, ra, dec):
-    """Return where a position lies on each of a table of images, by their tangent-plane WCS.
+    def _fetch_image(self, names):
+        """Fetch a whole image, and cut it; if that does not work, fetch the cutouts one by one."""
+        image = self.images[names[0]]
+        path = self._image_path(image_name(image))
+        try:
+            if not path.exists():
+                self.service.get_image(image, read=lambda content: save_image(content, path, image))
+        except ENDING_THE_RUN:
+            raise
+        except ServiceError:
+            for name in names:
+                self._fetch_one(name)
+            return
+        with fits.open(path) as hdus:
+            wcs = WCS(hdus[0].header)
+            for name in names:
+                self._save(name, lambda name=name: self._cut(hdus[0], wcs, name))
+        path.unlink()
 
-    Parameters
-    ----------
-    images : pandas.DataFrame
-        ZTF metadata with crpix, crval and cd columns; n rows.
-    ra, dec : float
-        [deg, ICRS].
+    def _cut(self, hdu, wcs, name):
+        position = self.targets[name]
+        try:
+            return self._check(cut_image(hdu, position.RA, position.DEC, wcs=wcs), name)
+        except UnusableAnswer:
+            return self._ask(name)
 
-    Returns
-    -------
-    x, y : numpy.ndarray
-        Pixel coordinates counted from 0, shape (n,). Distortion is left out: good to a few px.
-    """
-    pixels = [image_wcs(image).wcs_world2pix([[ra, dec]], 0)[0] for image in images.to_dict("records")]
-    return np.array(pixels).reshape(-1, 2).T
+    def _ask(self, name):
+        def read(content):
+            return self._check(read_answer(content, name), name)
 
+        position = self.targets[name]
+        return self.service.get_cutout(self.images[name], position.RA, position.DEC, CUTOUT_SIZE, read)
 
-def trim_cutout(hdu, shape=CUTOUT_SHAPE):
-    """Bring a cutout that is one pixel too large to size, by dropping its first row or column.
+    def _check(self, hdu, name):
+        check_source(hdu.header, self.images[name])
+        return check_place(hdu, self.targets[name], self.request["origin"])
 
-    Parameters
-    ----------
-    hdu : astropy.io.fits.PrimaryHDU
-        Cutout of 20 or 21 px on a side.
-    shape : tuple of int
-        The (height, width) wanted.
+    def _save(self, name, get):
+        """Save what `get` returns as a target's cutout, and enter into the manifest what became of it."""
+        path, source = self.directory / name, image_name(self.images[name])
+        try:
+            if source in self._refused:
+                raise self._refused[source]
+            # a run that was killed may have saved it without listing it
+            if not path.exists() or not is_cutout_of(path, self.targets[name], self.request["origin"]):
+                save_cutout(get(), path)
+            status = SAVED
+        except ENDING_THE_RUN:
+            raise
+        except (NothingFound, UnusableAnswer) as error:
+            status = f"{SKIPPED}: {error}"
+        except ServiceError as error:
+            status = f"{FAILED}: {error}"
+            if isinstance(error, AuthenticationError):
+                self._refused[source] = error
+        self._enter(name, source, status)
 
-    Returns
-    -------
-    astropy.io.fits.PrimaryHDU
-        With its WCS moved along.
+    def _image_path(self, source):
+        return self.directory / IMAGE_FOLDER / source
 
-    Raises
-    ------
-    CutoutError
-        If the cutout has any other size.
-    """
-    height, width = hdu.data.shape
-    if height - shape[0] not in (0, 1) or width - shape[1] not in (0, 1):
-        raise CutoutError(f"{height} x {width} px cannot be trimmed to {shape[0]} x {shape[1]}")
-    top, left = height - shape[0], width - shape[1]
-    trimmed = fits.PrimaryHDU(hdu.data[top:, left:], hdu.header)
-    for key, shift in (("CRPIX1", left), ("CRPIX2", top)):
-        if shift and key in trimmed.header:
-            trimmed.header[key] -= shift
-    return trimmed
+    def _enter(self, name, source, status):
+        position = self.targets[name]
+        row = {"file": name, "RA": position.RA, "DEC": position.DEC, "type": position.type}
+        row |= {"source_image": source, "status": " ".join(status.split()), **self.request}
+        self.manifest.append(row)
+        logger.info("%s: %s", name, row["status"])
+        with self._lock:
+            self.done[name] = row
+            self.counts[outcome(row)] += 1
+            self._show()
 
-
-def read_manifest(directory):
-    """Read the manifest of a folder of cutouts; an empty table if it has none.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns file, RA, DEC [deg], type, source_image, origin, filter, max_seeing [arcsec] and status.
-
-    Raises
-    ------
-    ManifestError
-        If the manifest lacks a column.
-    """
-    path = Path(directory) / MANIFEST
-    if not path.exists():
-        return pd.DataFrame(columns=list(MANIFEST_COLUMNS))
-    table = pd.read_csv(path, dtype={"source_image": str, "status": str}, keep_default_na=False)
-    missing = [name for name in MANIFEST_COLUMNS if name not in table]
-    if missing:
-        raise ManifestError(
-            f"{path}: lacks {', '.join(missing)}; move the folder's files away and fetch them again"
-        )
-    return table.drop_duplicates("file", keep="last", ignore_index=True)
+    def _show(self):
+        others = {SKIPPED: self.counts[SKIPPED], FAILED: self.counts[FAILED]}
+        self.bar.set_postfix(others | {"faults": self.retries.faults.total()}, refresh=False)
+        self.bar.update(self.counts[SAVED] - self.bar.n)
 
 
-def _names(positions):
-    labels = np.unique(labels_of_types(positions["type"]))
-    if len(labels) != 1 or labels[0] < 0:
-        types = ", ".join(sorted(set(positions["type"])))
-        raise ValueError(
-            f"positions must be all stars or all galaxies; their types are: {types or 'none, it is empty'}"
-        )
-    return [f"{CLASS_NAMES[labels[0]]}_{row}.fits" for row in range(len(positions))]
-
-
-def _check_folder(directory, names, positions, request):
-    """Return the manifest's rows by file, after making sure that they go with the request."""
-    _mend_manifest(directory)
-    manifest = read_manifest(directory)
-    for key, value in request.items():
-        others = manifest.loc[manifest[key] != value, key].tolist()
-        if others:
-            raise ManifestError(
-                f"{directory}: its cutouts were made with {key} {others[0]!r}, not {value!r}; name another"
+def _targets_by_class(tables):
+    """Return the positions of each class by the names of their files."""
+    classes = {}
+    for table in tables:
+        labels = np.unique(labels_of_types(table["type"]))
+        if len(labels) != 1 or labels[0] < 0:
+            types = ", ".join(sorted(set(table["type"])))
+            raise ValueError(
+                "a table of positions must be all stars or all galaxies; its types are: "
+                f"{types or 'none, it is empty'}"
             )
-    listed = {row["file"]: row for row in manifest.to_dict("records")}
-    places = dict(zip(names, positions.itertuples(), strict=True))
+        kind = CLASS_NAMES[labels[0]]
+        if kind in classes:
+            raise ValueError(f"two tables of {kind} positions: put them into one")
+        classes[kind] = {
+            f"{kind}_{row}.fits": place for row, place in enumerate(table.itertuples(index=False))
+        }
+    return classes
+
+
+def _check_files(directory, manifest, classes, origin):
+    """Make sure that every file is listed, or else one that a stopped run saved and did not list yet."""
     for path in directory.glob("*.fits"):
-        known = path.name in listed
-        if not known and not _is_cutout_of(path, places.get(path.name), request["origin"]):
+        if path.name in manifest.rows:
+            continue
+        kind = path.name.split("_")[0]
+        if kind in classes:
+            position = classes[kind].get(path.name)
+            ours = position is not None and is_cutout_of(path, position, origin)
+        else:  # for a run of that class to judge
+            ours = has_origin(path, origin)
+        if not ours:
             raise ManifestError(
                 f"{directory}: holds FITS files that its manifest does not list, such as {path.name}; "
                 "name another folder"
             )
-    for name, position in places.items():
-        row = listed.get(name)
-        if row and max(abs(row["RA"] - position.RA), abs(row["DEC"] - position.DEC)) > POSITION_TOLERANCE:
-            raise ManifestError(
-                f"{directory}: {name} was made for RA {row['RA']}, DEC {row['DEC']}, but the list now has "
-                f"RA {position.RA}, DEC {position.DEC}; name another folder"
-            )
-    return {
-        name: listed[name]
-        for name in names
-        if name in listed and (listed[name]["status"] != SAVED or (directory / name).exists())
-    }
-
-
-def _mend_manifest(directory):
-    """Drop a last line that a stopped run did not finish."""
-    path = directory / MANIFEST
-    content = path.read_bytes() if path.exists() else b""
-    if content and not content.endswith(b"\n"):
-        partial = path.with_suffix(".part")
-        partial.write_bytes(content[: content.rfind(b"\n") + 1])
-        os.replace(partial, path)
-
-
-def _is_cutout_of(path, position, origin):
-    """Tell whether a stopped run of this request has saved the file, but not listed it yet."""
-    try:
-        header = fits.getheader(path)
-        place = WCS(header).wcs_pix2world([[header["NAXIS1"] / 2, header["NAXIS2"] / 2]], 0)[0]
-    except (OSError, KeyError, ValueError, WcsError):
-        return False
-    if position is None or header.get("ORIGIN") != origin:
-        return False
-    listed = SkyCoord(position.RA, position.DEC, unit="deg")
-    return SkyCoord(*place, unit="deg").separation(listed) < CENTRING_TOLERANCE
-
-
-def _fetch_one(path, position, images):
-    """Fetch, check and save the cutout of one position; return its manifest row."""
-    row = {"file": path.name, "RA": position.RA, "DEC": position.DEC, "type": position.type}
-    row |= {"source_image": "", "status": SAVED}
-    try:
-        image = images.choose(position.RA, position.DEC)
-        row["source_image"] = image_name(image)
-        save_cutout(images.service.get_cutout(image, position.RA, position.DEC, CUTOUT_SIZE), path)
-    except (NothingFound, CutoutError) as error:
-        row["status"] = f"skipped: {error}"
-    return row
-
-
-def save_cutout(content, path):
-    """Check a fetched cutout and save it under its name, or not at all.
-
-    Parameters
-    ----------
-    content : bytes
-        A FITS file.
-    path : pathlib.Path
-
-    Raises
-    ------
-    CutoutError
-        If it is not a usable cutout.
-    """
-    file = BytesIO(content)
-    file.name = path.name
-    data, header = read_cutout(file)
-    hdu = trim_cutout(fits.PrimaryHDU(data, header))
-    partial = path.with_suffix(".part")
-    try:
-        hdu.writeto(partial, overwrite=True)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _append_to_manifest(directory, row):
-    path = directory / MANIFEST
-    line = pd.DataFrame([row], columns=list(MANIFEST_COLUMNS))
-    line.to_csv(path, mode="a", header=not path.exists(), index=False, float_format="%.7f")

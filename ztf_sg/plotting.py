@@ -212,6 +212,45 @@ def plot_finding_charts(catalogue, rows, width=40.0, *, box=20.0, titles=None):
     return fig
 
 
+def plot_motions(mag, significance, labels, *, threshold=5, band="r", title=None, ax=None):
+    """Significance of the motions that Gaia measured, against magnitude.
+
+    Parameters
+    ----------
+    mag : array_like (n,)
+        Magnitude [mag, AB].
+    significance : array_like (n,)
+        Motion or parallax over its error; objects for which it is NaN are left out.
+    labels : array_like (n,)
+        0 star, 1 galaxy, -1 unknown.
+    threshold : float
+        Drawn as a line: above it an object moves.
+    band : str
+        Name of the band, for the axis label.
+    title, ax : optional
+        As in `plot_sky_map`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    mag, significance = np.asarray(mag, float), np.asarray(significance, float)
+    labels = np.where(np.isfinite(significance), _class_labels(labels, len(mag)), -2)
+    ax = _axes(ax, (6.5, 4))
+    for label, name, color in _present_classes(labels):
+        x, y = mag[labels == label], np.clip(significance[labels == label], 0.1, None)
+        size = _marker_size(len(x))  # fewer objects are larger, and on top
+        ax.scatter(x, y, size, color, lw=0, zorder=2 + size / 100, label=_counted(name, x), rasterized=True)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    ax.axhline(threshold, color="black", ls="--", lw=1.2, zorder=3)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.text(
+        0.01, threshold / 1.2, f"{threshold:g} times the error", transform=ax.get_yaxis_transform(), va="top"
+    )
+    return _describe(ax, f"{band} [mag, AB]", "motion or parallax over its error", title)
+
+
 def plot_footprints(images, positions=None, *, title=None, ax=None):
     """Draw outlines of images on the sky, with the positions to be cut from them.
 

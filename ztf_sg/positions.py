@@ -2,7 +2,8 @@
 
 A catalogue is a pandas.DataFrame or astropy Table with the columns of a sweep file, in upper or lower
 case. Each cut takes a catalogue and returns the rows that pass; what every cut left is kept with the
-table and shown by :func:`cut_report`.
+table and shown by :func:`cut_report`. Where Gaia sources are matched to the objects, their motions put the
+labels to the test: :func:`audit_labels`.
 """
 
 from pathlib import Path
@@ -20,6 +21,8 @@ RA_RANGE, DEC_RANGE = (5.0, 10.0), (-5.0, 0.0)
 ISOLATION_RADIUS = 20 * np.sqrt(2) * u.arcsec
 CLASSES = ("star", "galaxy")
 POSITION_COLUMNS = ("RA", "DEC", "type")
+MOTION_COLUMNS = ("parallax", "parallax_error", "pmra", "pmdec", "pmra_error", "pmdec_error")
+GAIA_COLUMNS = ("gaia_source_id", *MOTION_COLUMNS, "separation")
 
 
 def standard_columns(catalogue, needed=()):
@@ -213,6 +216,108 @@ def sample_classes(catalogue, n_per_class=10_000, random_state=0):
     )
 
 
+def motion_significance(matched):
+    """Return how many times its error the motion or the parallax of Gaia sources is, whichever is more.
+
+    Parameters
+    ----------
+    matched : pandas.DataFrame
+        n rows with ``parallax``, ``parallax_error`` [mas], ``pmra``, ``pmdec``, ``pmra_error`` and
+        ``pmdec_error`` [mas/yr], as from ``crossmatch_gaia``; in lower or upper case.
+
+    Returns
+    -------
+    numpy.ndarray
+        float (n,); NaN without a source or with a two-parameter solution, which is a position only.
+
+    Notes
+    -----
+    The total proper motion is mu = sqrt(pmra^2 + pmdec^2), and its error, for uncorrelated components,
+    sqrt((pmra * pmra_error)^2 + (pmdec * pmdec_error)^2) / mu.
+    """
+    table = _gaia_columns(matched)
+    motion = np.hypot(table["pmra"], table["pmdec"])
+    error_times_motion = np.hypot(table["pmra"] * table["pmra_error"], table["pmdec"] * table["pmdec_error"])
+    moves = motion**2 / error_times_motion.where(error_times_motion > 0)
+    return np.fmax(moves, table["parallax"] / table["parallax_error"]).to_numpy(float)
+
+
+def significant_motion(matched, threshold=5):
+    """Tell which objects Gaia saw move or stand near: stars of our own galaxy.
+
+    Parameters
+    ----------
+    matched : pandas.DataFrame
+        n rows, as for `motion_significance`.
+    threshold : float
+        Least ratio of parallax or total proper motion to its error.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool (n,); False without a match or with a two-parameter solution.
+    """
+    return motion_significance(matched) > threshold
+
+
+def audit_labels(matched, threshold=5):
+    """Compare the labels of Tractor types with the motions that Gaia measured.
+
+    Parameters
+    ----------
+    matched : pandas.DataFrame
+        n rows with a column TYPE (or type) and those of `motion_significance`.
+    threshold : float
+        Least ratio of a motion to its error that counts.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The rows and columns as they are, and a column ``audit``: "confirmed" for a star that moves,
+        "unchallenged" for a galaxy that does not, "doubtful" for a galaxy that moves and for a point source
+        without motion, with or without a Gaia source, which may be a quasar or a compact galaxy.
+    """
+    is_star = labels_of_types(standard_columns(matched, ["TYPE"])["TYPE"]) == 0
+    moves = significant_motion(matched, threshold)
+    verdict = np.select([is_star & moves, ~is_star & ~moves], ["confirmed", "unchallenged"], "doubtful")
+    return matched.assign(audit=verdict)
+
+
+def audit_report(audited):
+    """Count the objects by class, verdict and reason.
+
+    Parameters
+    ----------
+    audited : pandas.DataFrame
+        From `audit_labels`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns class, audit, reason and objects.
+    """
+    table = _gaia_columns(audited, ["audit", "gaia_source_id"])
+    is_star = labels_of_types(standard_columns(audited, ["TYPE"])["TYPE"]) == 0
+    moves = is_star == (table["audit"] == "confirmed").to_numpy()
+    moves &= is_star | (table["audit"] == "doubtful").to_numpy()
+    reason = np.select(
+        [table["gaia_source_id"].isna(), moves, table["pmra"].isna()],
+        ["no Gaia source", "significant motion", "Gaia source without a measured motion"],
+        "no significant motion",
+    )
+    report = pd.DataFrame(
+        {"class": np.where(is_star, *CLASSES), "audit": table["audit"].to_numpy(), "reason": reason}
+    )
+    counts = report.value_counts(sort=False).rename("objects").reset_index()
+    return counts.sort_values(["class", "audit", "objects"], ascending=False, ignore_index=True)
+
+
+def cut_doubtful(audited):
+    """Keep objects whose label Gaia did not make doubtful; see `audit_labels`."""
+    table = standard_columns(audited, ["AUDIT"])
+    return _keep(table, table["AUDIT"] != "doubtful", "label not doubtful to Gaia")
+
+
 def cut_report(catalogue):
     """Return what each cut left: a DataFrame with columns cut, before, left and removed."""
     report = pd.DataFrame(catalogue.attrs.get("cuts", []), columns=["cut", "before", "left"])
@@ -236,10 +341,32 @@ def write_positions(stars, galaxies, directory):
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / "stars.csv", directory / "gals.csv"]
     for path, table in zip(paths, (stars, galaxies), strict=True):
-        partial = path.with_suffix(".csv.part")
-        position_table(table).to_csv(partial, index=False, float_format="%.7f")
-        partial.replace(path)
+        _write_csv(position_table(table), path)
     return paths
+
+
+def write_audit(stars, galaxies, directory):
+    """Write ``label_audit.csv``: positions, types, Gaia sources and verdicts, beside the position files.
+
+    Parameters
+    ----------
+    stars, galaxies : pandas.DataFrame
+        Rows from `audit_labels`.
+    directory : path-like
+
+    Returns
+    -------
+    pathlib.Path
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    tables = [
+        pd.concat([position_table(table), _gaia_columns(table, [*GAIA_COLUMNS, "audit"])], axis=1)
+        for table in (stars, galaxies)
+    ]
+    path = directory / "label_audit.csv"
+    _write_csv(pd.concat(tables)[[*POSITION_COLUMNS, *GAIA_COLUMNS, "audit"]], path)
+    return path
 
 
 def read_positions(directory):
@@ -285,6 +412,23 @@ def _read_class(path, label):
             f"{path}: row {row} is no {CLASSES[label]} with a position: {table.iloc[row].to_dict()}"
         )
     return table[list(POSITION_COLUMNS)].astype({"RA": float, "DEC": float})
+
+
+def _write_csv(table, path):
+    """Write a table under its name, or not at all."""
+    partial = path.with_suffix(".csv.part")
+    table.to_csv(partial, index=False, float_format="%.7f")
+    partial.replace(path)
+
+
+def _gaia_columns(table, needed=MOTION_COLUMNS):
+    """Return the columns of a Gaia match and the audit, in lower case as the cross-match has them."""
+    names = {*GAIA_COLUMNS, "audit"}
+    table = table.rename(columns=lambda name: str(name).lower() if str(name).lower() in names else name)
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise KeyError(f"the table lacks {', '.join(missing)}; match it with Gaia, then audit its labels")
+    return table[[name for name in (*GAIA_COLUMNS, "audit") if name in table]]
 
 
 def _keep(table, mask, cut):

@@ -3,17 +3,28 @@
 Service: http://cdsxmatch.u-strasbg.fr; catalogue: https://vizier.cds.unistra.fr/viz-bin/VizieR?-source=I/355.
 """
 
+import hashlib
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+
 import astropy.units as u
 import numpy as np
 import pandas as pd
 import requests
 from astropy.table import Table
-from astroquery.exceptions import InvalidQueryError
-from astroquery.xmatch import XMatchClass
+from tqdm.auto import tqdm
 
-from .errors import BadAnswer, Unreachable
+from .errors import BadAnswer, RefusedRequest, Unreachable
+from .query_cache import QueryCache
+from .retries import Retries
+
+with redirect_stdout(StringIO()):  # it prints that an optional package is missing, which is not needed here
+    from astroquery.xmatch import XMatchClass
 
 CATALOGUE = "vizier:I/355/gaiadr3"
+CHUNK_SIZE = 20_000  # positions matched at once: an upload of 1 MB, far below the 100 MB the service allows
+TRIES = 20  # one request at a time is no burden: let the patience of `Retries` end before its tries
 # our name: the names the service may use (Gaia archive, VizieR), all in lower case
 COLUMNS = {
     "gaia_source_id": ("source_id", "source"),
@@ -30,16 +41,35 @@ DTYPES = {name: "Int64" if name == "gaia_source_id" else "float64" for name in C
 
 
 class _XMatch(XMatchClass):
-    """astroquery's client without its look-up of the names of all tables.
+    """astroquery's client, with an exception of ours for every answer that says no.
 
-    The look-up has no time limit, and its answer is kept on disk even when it is an error page.
+    It leaves out the look-up of the names of all tables, which has no time limit, and whose answer is kept on
+    disk even when it is an error page.
     """
 
     def is_table_available(self, table_id):
         return isinstance(table_id, str)
 
+    def _request(self, *args, **options):
+        answer = super()._request(*args, **options)
+        status, wait = answer.status_code, answer.headers.get("Retry-After", "")
+        if status == 429 or status >= 500:
+            message = f"CDS cross-match: HTTP status {status}; try again later"
+            raise Unreachable(message, float(wait) if wait.isdigit() else 0.0)
+        if status == 403:
+            raise RefusedRequest(
+                "CDS cross-match: HTTP status 403, your address is banned for too many requests at a time; "
+                "write to cds-question@unistra.fr, or use the simulated sky (OFFLINE = True)"
+            )
+        if status >= 400:
+            reason = " ".join(re.sub(r"<[^>]*>", " ", answer.text).split())[:300]
+            raise RefusedRequest(f"CDS cross-match with {CATALOGUE}: HTTP status {status}: {reason}")
+        return answer
 
-def crossmatch_gaia(positions, radius=1 * u.arcsec):
+
+def crossmatch_gaia(
+    positions, radius=1 * u.arcsec, chunk_size=CHUNK_SIZE, cache=None, retries=None, progress=True
+):
     """Add the nearest Gaia DR3 source to each position.
 
     Parameters
@@ -48,20 +78,70 @@ def crossmatch_gaia(positions, radius=1 * u.arcsec):
         n rows with ``RA`` and ``DEC`` [deg, ICRS]; other columns are kept.
     radius : astropy.units.Quantity or float
         Largest separation, at most 180 arcsec; a plain number is in arcsec.
+    chunk_size : int
+        So many positions are matched in one request.
+    cache : path-like, optional
+        Folder in which matches are kept, so that work that was interrupted goes on where it was.
+    retries : Retries, optional
+        How often and how patiently the service is asked again.
+    progress : bool
+        Show a progress bar if there is more than one request.
 
     Returns
     -------
     pandas.DataFrame
         The n rows in the same order, with ``gaia_source_id`` (Int64), ``parallax``, ``parallax_error`` [mas],
         ``pmra``, ``pmdec``, ``pmra_error``, ``pmdec_error`` [mas/yr] and ``separation`` [arcsec];
-        missing where no source is within `radius`.
+        missing where no source is within `radius`. Its ``attrs["queries"]`` has service, query, date, rows
+        and cached (bool) of each answer.
 
     Raises
     ------
     ValueError
-        `positions` lacks a column, or `radius` is too large.
-    BadAnswer, Unreachable
-        The service answered no match table; the service cannot be reached.
+        `positions` lacks a column, `radius` is too large, or `chunk_size` is not positive.
+    RefusedRequest
+        The service found fault with the request, or has banned this address.
+    BadAnswer, Unreachable, ServiceDown
+        The service answered no match table; could not be reached; was out of order for long.
+    """
+    radius = check_match(positions, radius)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size={chunk_size}: expected a positive number of positions")
+    cache, retries = QueryCache(cache), retries or Retries(tries=TRIES)
+    starts = range(0, len(positions), chunk_size)
+    chunks = [positions.iloc[start : start + chunk_size] for start in starts]
+    kept = set(cache.report()["query"])
+    new = sum(_query(chunk, radius) not in kept for chunk in chunks)
+    answers = [
+        cache.get(
+            XMatchClass.URL,
+            _query(chunk, radius),
+            lambda chunk=chunk: retries.call(lambda: _nearest(_ask(chunk, radius))),
+        )
+        for chunk in tqdm(chunks, unit="chunk", disable=not progress or new < 2)
+    ]
+    shifted = [
+        answer.assign(position_row=answer["position_row"] + start)
+        for answer, start in zip(answers, starts, strict=True)
+    ]
+    matched = add_matches(positions, pd.concat(shifted or [no_matches()]).set_index("position_row"))
+    matched.attrs["queries"] = [answer.attrs["query"] for answer in answers]
+    return matched
+
+
+def check_match(positions, radius):
+    """Return the radius of a match in arcsec, or raise a ValueError if it cannot be made.
+
+    Parameters
+    ----------
+    positions : pandas.DataFrame
+        Must have ``RA`` and ``DEC``.
+    radius : astropy.units.Quantity or float
+        At most 180 arcsec; a plain number is in arcsec.
+
+    Returns
+    -------
+    astropy.units.Quantity
     """
     missing = [name for name in ("RA", "DEC") if name not in positions]
     if missing:
@@ -69,34 +149,61 @@ def crossmatch_gaia(positions, radius=1 * u.arcsec):
     radius = u.Quantity(radius, u.arcsec)
     if not 0 < radius.value <= 180:
         raise ValueError(f"radius={radius}: the service matches within at most 180 arcsec")
-    matches = _nearest(_ask(positions, radius)) if len(positions) else _no_matches()
-    in_order = matches.reindex(range(len(positions)))
+    return radius
+
+
+def add_matches(positions, matches):
+    """Add the columns of sources to the positions that have one.
+
+    Parameters
+    ----------
+    positions : pandas.DataFrame
+        n rows.
+    matches : pandas.DataFrame
+        The columns `COLUMNS`, indexed by row number (0..n-1) in `positions`; at most one source a row.
+
+    Returns
+    -------
+    pandas.DataFrame
+        n rows in the same order, with `COLUMNS` added, missing where there is no source.
+    """
+    in_order = matches[list(COLUMNS)].astype(DTYPES).reindex(range(len(positions)))
     return positions.assign(**{name: column.array for name, column in in_order.items()})
 
 
-def _ask(positions, radius):
-    """Return all the matches the service finds; ``position_row`` counts the rows of `positions`."""
+def no_matches():
+    """Return an empty table of matches."""
+    columns = ["position_row", *COLUMNS]
+    return pd.DataFrame(columns=columns, index=pd.RangeIndex(0)).astype(DTYPES | {"position_row": "int64"})
+
+
+def _query(chunk, radius):
+    """Return in a line what is asked about a chunk of positions."""
+    digest = hashlib.sha256(np.asarray(chunk[["RA", "DEC"]], dtype="<f8").tobytes()).hexdigest()
+    return f"{CATALOGUE} within {radius.value:g} arcsec of {len(chunk)} positions, SHA-256 {digest}"
+
+
+def _ask(chunk, radius):
+    """Return all the matches the service finds; ``position_row`` counts the rows of the chunk."""
     upload = Table(
         {
-            "position_row": np.arange(len(positions)),
-            "position_ra": np.asarray(positions["RA"], dtype=float),
-            "position_dec": np.asarray(positions["DEC"], dtype=float),
+            "position_row": np.arange(len(chunk)),
+            "position_ra": np.asarray(chunk["RA"], dtype=float),
+            "position_dec": np.asarray(chunk["DEC"], dtype=float),
         }
     )
     try:
         return _XMatch().query(
             upload, CATALOGUE, radius, colRA1="position_ra", colDec1="position_dec", cache=False
         )
-    except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
+    except requests.exceptions.RequestException as error:
         raise Unreachable(f"CDS cross-match: {error}; try again later") from error
-    except (requests.exceptions.RequestException, InvalidQueryError) as error:
-        raise BadAnswer(f"CDS cross-match with {CATALOGUE} failed: {error}") from error
     except (ValueError, IndexError, AttributeError) as error:
         raise BadAnswer(f"CDS cross-match answered no VOTable ({error}); try again later") from error
 
 
 def _nearest(answer):
-    """Return the nearest match of each position, by position number, under our column names."""
+    """Return the nearest match of each position, with its position number, under our column names."""
     found = {name.lower(): name for name in answer.colnames}
     names = {"position_row": "position_row"}
     for name, aliases in COLUMNS.items():
@@ -106,39 +213,5 @@ def _nearest(answer):
         raise BadAnswer(f"CDS cross-match answered without {', '.join(missing)}; found {answer.colnames}")
     matches = answer[list(names.values())].to_pandas()
     matches.columns = list(names)
-    matches = matches.sort_values("separation").drop_duplicates("position_row").set_index("position_row")
-    return matches.astype(DTYPES)
-
-
-def _no_matches():
-    return pd.DataFrame(columns=list(COLUMNS), index=pd.RangeIndex(0)).astype(DTYPES)
-
-
-def significant_motion(matched, threshold=5):
-    """Tell which objects Gaia saw move or stand near: stars of our own galaxy.
-
-    Parameters
-    ----------
-    matched : pandas.DataFrame
-        n rows from `crossmatch_gaia`.
-    threshold : float
-        Least ratio of a measurement to its error.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool (n,): parallax or total proper motion above `threshold` times its error;
-        False without a match or with a two-parameter solution.
-
-    Notes
-    -----
-    The total proper motion is mu = sqrt(pmra^2 + pmdec^2), and its error, for uncorrelated components,
-    sqrt((pmra * pmra_error)^2 + (pmdec * pmdec_error)^2) / mu.
-    """
-    motion = np.hypot(matched["pmra"], matched["pmdec"])
-    motion_error_times_motion = np.hypot(
-        matched["pmra"] * matched["pmra_error"], matched["pmdec"] * matched["pmdec_error"]
-    )
-    moves = motion**2 > threshold * motion_error_times_motion
-    near = matched["parallax"] > threshold * matched["parallax_error"]
-    return np.asarray(moves | near, dtype=bool)
+    matches = matches.sort_values("separation").drop_duplicates("position_row")
+    return matches.sort_values("position_row").astype(DTYPES | {"position_row": "int64"})

@@ -1,35 +1,41 @@
-"""ZTF science images at IRSA: search of the metadata and FITS cutouts, through ztfquery.
+"""ZTF science images at IRSA: search of the metadata, FITS cutouts and whole images.
 
-The service is described at https://irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html.
-Its base URLs are those of ztfquery: ``metasearch.SEARCH_BASEURL``,
-``buildurl.DATA_BASEURL`` and ``io.LOGIN_URL``.
+ztfquery writes the queries and addresses; :mod:`ztf_sg.services.download` sends them, because ztfquery has no
+time limits and shows no HTTP status. The service is described at
+https://irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html. Its base URLs are those of ztfquery:
+``metasearch.SEARCH_BASEURL``, ``buildurl.DATA_BASEURL`` and ``io.LOGIN_URL``.
 """
 
-import logging
 import posixpath
-import warnings
-from contextlib import contextmanager
-from urllib.parse import quote, urlsplit
+from functools import lru_cache
+from io import StringIO
 
 import numpy as np
 import pandas as pd
-import requests
 from astropy.wcs import WCS
-from ztfquery import buildurl, io, metasearch
+from ztfquery import buildurl, metasearch
 from ztfquery.query import metatable_to_url
 
-from .errors import AuthenticationError, BadAnswer, NothingFound, Unreachable
+from .account import Account
+from .download import Downloader, NotAllowed
+from .errors import BadAnswer, NothingFound, ProprietaryData
+from .query_cache import QueryCache
+from .retries import Retries
 
 ORIGIN = "Zwicky Transient Facility"
-OFFLINE_REMEDY = "try again later, or use the simulated sky (OFFLINE = True)"
 FILTERCODES = ("zg", "zr", "zi")
 QUADRANT = (3072, 3080)  # x, y of a science image [px]
-TIMEOUT = (10, 60)  # seconds: to connect, and between two parts of an answer
-COOKIE_DOMAIN = ".ipac.caltech.edu"
+PIXEL_SCALE = 1.012  # [arcsec / px]
 FITS_BLOCK = 2880  # bytes
+HEADER_BYTES = 8 * FITS_BLOCK  # of a science image: some 270 cards of 80 bytes
+IMAGE_BYTES = HEADER_BYTES + -(-4 * QUADRANT[0] * QUADRANT[1] // FITS_BLOCK) * FITS_BLOCK
+CUTOUT_BYTES = HEADER_BYTES + FITS_BLOCK  # of 20 x 20 px
+# A cutout of 20 px starts at the first pixel whose centre is at most this far from its object [px].
+FIRST_PIXEL = 9.72
 
 _NUMBERS = ("filefracday", "field", "ccdid", "qid")
 _CODES = ("filtercode", "imgtypecode")
+_WCS = "crpix1 crpix2 crval1 crval2 cd11 cd12 cd21 cd22".split()
 
 
 def image_url(image):
@@ -55,8 +61,14 @@ def image_url(image):
     if missing:
         raise ValueError(f"this row of ZTF metadata lacks {', '.join(missing)}; found {list(image.index)}")
     # ztfquery cuts numbers up as text: as floats, which a row of mixed types may hold, they would be misread
-    row = {name: int(image[name]) for name in _NUMBERS} | {name: str(image[name]) for name in _CODES}
-    return metatable_to_url(pd.DataFrame([row]), datakind="sci", source=buildurl.DATA_BASEURL)[0]
+    numbers, codes = (int(image[name]) for name in _NUMBERS), (str(image[name]) for name in _CODES)
+    return _product_url(buildurl.DATA_BASEURL, *numbers, *codes)
+
+
+@lru_cache(maxsize=2**16)
+def _product_url(source, *values):
+    row = dict(zip((*_NUMBERS, *_CODES), values, strict=True))
+    return metatable_to_url(pd.DataFrame([row]), datakind="sci", source=source)[0]
 
 
 def image_wcs(image):
@@ -115,14 +127,46 @@ def cutout_url(image, ra, dec, size=20):
     return f"{image_url(image)}?center={ra},{dec}&size={size}arcsec&gzip=false"
 
 
+def first_pixel(position, size=20.0):
+    """Return where a cutout begins on one axis of its image, as the cutout service rounds.
+
+    Parameters
+    ----------
+    position : float
+        Place of the object on this axis [px, from 0].
+    size : float
+        Width of the cutout [arcsec].
+
+    Returns
+    -------
+    first, width : int
+        First pixel, and number of pixels.
+
+    Notes
+    -----
+    Measured on cutouts from IRSA: objects lie 8.72 to 9.72 px from the centre of the first of 20 pixels. Of a
+    cutout that comes with 21 pixels the first is dropped, see :func:`ztf_sg.cutouts.trim_cutout`.
+    """
+    width = int(round(size / PIXEL_SCALE))
+    return int(np.ceil(position - FIRST_PIXEL - (width - 20) / 2)), width
+
+
 class Irsa:
     """The image service of IRSA.
+
+    The public data are asked anonymously. Where IRSA wants an account for an image, or shows no image without
+    one, the account is looked for as :mod:`ztf_sg.services.account` tells; nothing is ever prompted for.
 
     Parameters
     ----------
     auth : (str, str), optional
-        User name and password of an IRSA account. Without it, the public data are asked anonymously;
-        accounts stored by ztfquery are not used, and nothing is ever prompted for.
+        User name and password of an IRSA account, used from the beginning.
+    cache : path-like, optional
+        Folder that keeps the answers to metadata searches.
+    concurrency : int
+        How many requests :func:`ztf_sg.fetch_cutouts` may have under way at a time.
+    retries : Retries, optional
+        How patiently IRSA is asked again.
 
     Examples
     --------
@@ -134,18 +178,18 @@ class Irsa:
 
     origin = ORIGIN
 
-    def __init__(self, auth=None):
-        # an empty part would make ztfquery prompt; the message must not repeat what was given
-        if auth is not None and not _is_account(auth):
-            raise ValueError("auth: expected a user name and a password, both non-empty text, or None")
-        self._auth = None if auth is None else tuple(auth)
-        self._session = requests.Session()
-        self._cookies = {} if auth is None else None
+    def __init__(self, auth=None, cache=None, concurrency=4, retries=None):
+        self.concurrency = concurrency
+        self.retries = retries or Retries()
+        self.downloader = Downloader("IRSA", concurrency)
+        self.cache = QueryCache(cache)
+        self._account = Account(auth, self.downloader)
 
     def __repr__(self):
-        return f"{type(self).__name__}({'anonymous' if self._auth is None else 'with account'})"
+        anonymous = not (self._account.given or self._account.sessions)
+        return f"{type(self).__name__}({'anonymous' if anonymous else 'with account'})"
 
-    def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85):
+    def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85, max_infobits=0):
         """Find the science images that overlap a patch of sky, by one search of the metadata.
 
         Parameters
@@ -158,6 +202,9 @@ class Irsa:
             Filter.
         max_seeing : float
             Images have a FWHM below this; see Notes.
+        max_infobits : int
+            Largest value of the quality flags: 0 is none raised, 2**25 - 1 leaves out only what the pipeline
+            declared bad.
 
         Returns
         -------
@@ -168,8 +215,10 @@ class Irsa:
         ------
         NothingFound
             No image matches.
-        AuthenticationError, BadAnswer, Unreachable
-            The account was refused; the answer is no table of images; the service cannot be reached.
+        WrongPassword, MissingAccount
+            The account was refused, or is set up by half.
+        RefusedRequest, BadAnswer, Unreachable, ServiceDown
+            IRSA finds fault with the search; answers no table of images; does not answer, now or for long.
 
         Notes
         -----
@@ -178,20 +227,18 @@ class Irsa:
         """
         if filtercode not in FILTERCODES:
             raise ValueError(f"unknown filter code {filtercode!r}; known: {', '.join(FILTERCODES)}")
-        condition = f"filtercode='{filtercode}' and seeing<{float(max_seeing)}"
-        patch = f"RA {ra:g}, DEC {dec:g} deg, {size:g} deg wide"
-        images = _search([float(ra), float(dec)], float(size), condition, self._login())
-        missing = [name for name in (*_NUMBERS, *_CODES, "seeing") if name not in images]
-        if missing:
-            raise BadAnswer(
-                f"IRSA answered the search of {patch} with no table of images: {_excerpt(images.columns)}"
-            )
-        if images.empty:
-            account = " in the public data; an account may show more" if self._auth is None else ""
-            raise NothingFound(f"IRSA holds no image of {patch} with {condition}{account}")
-        return images
+        condition = (
+            f"filtercode='{filtercode}' and seeing<{float(max_seeing)} and infobits<={int(max_infobits)}"
+        )
+        query = metasearch.MetaQuery()
+        query.build_query(kind="sci", radec=[float(ra), float(dec)], size=float(size), sql_query=condition)
+        asked = f"{query.query_url}{' with account' if self._account.given else ''}"
+        name = f"the images of RA {ra:g}, DEC {dec:g} deg, {size:g} deg wide"
+        return self.cache.get(
+            "IRSA", asked, lambda: self.retries.call(lambda: self._search(query.query_url, name, condition))
+        )
 
-    def get_cutout(self, image, ra, dec, size=20):
+    def get_cutout(self, image, ra, dec, size=20, read=bytes):
         """Download a cutout of a science image.
 
         Parameters
@@ -202,123 +249,86 @@ class Irsa:
             Centre [deg, ICRS].
         size : float
             Width and height [arcsec]; the cutout of 20 arcsec has 20 x 20 pixels, at times one more or less.
+        read : callable
+            Makes something of the bytes; by a BadAnswer that it raises it has IRSA asked again.
 
         Returns
         -------
         bytes
-            A FITS file.
+            A FITS file; or what `read` makes of it.
 
         Raises
         ------
         NothingFound
             IRSA has no such image.
-        AuthenticationError, BadAnswer, Unreachable
-            An account is needed or was refused; the answer is no FITS file; no answer, or one of failure.
+        MissingAccount, WrongPassword, ProprietaryData
+            The image needs an account and none is at hand; it was refused; it has no right to the image.
+        RefusedRequest, BadAnswer, Unreachable, ServiceDown
+            IRSA finds fault with the request; answers no FITS file; does not answer, now or for long.
         """
-        url = cutout_url(image, ra, dec, size)
         name = f"the cutout of {image_name(image)} at RA {ra:.6f}, DEC {dec:.6f} deg"
-        cookies = self._login()
+        return self._download(cutout_url(image, ra, dec, size), name, read)
+
+    def get_image(self, image, read=bytes):
+        """Download a whole science image; parameters, result and errors as of `get_cutout`."""
+        return self._download(image_url(image), image_name(image), read)
+
+    def _download(self, url, name, read):
+        def attempt():
+            session = self._account.sessions
+            content = self._get(url, name)
+            if not content.startswith(b"SIMPLE  ="):
+                # maybe the page for signing on, because the session has ended
+                if session:
+                    self._account.sign_on(name, after=session)
+                raise BadAnswer(
+                    f"IRSA answered {name} with something that is no FITS file: {_excerpt(content)}"
+                )
+            if len(content) % FITS_BLOCK:
+                raise BadAnswer(f"IRSA cut {name} short at {len(content)} bytes")
+            return read(content)
+
+        return self.retries.call(attempt)
+
+    def _get(self, url, name):
+        """Send one request; sign on where IRSA does not answer it otherwise."""
+        if self._account.given:
+            self._account.sign_on(name)
+        session = self._account.sessions
         try:
-            response = self._session.get(url, cookies=cookies, timeout=TIMEOUT)
-        except requests.exceptions.RequestException as error:
-            raise Unreachable(f"IRSA did not deliver {name}: {error}; {OFFLINE_REMEDY}") from error
-        _check_status(response, name)
-        _check_fits(response.content, name)
-        return response.content
-
-    def _login(self):
-        """Return the cookies of the account, asked for on first use; none when anonymous."""
-        if self._cookies is None:
-            self._cookies = _login_cookies(self._auth)
-        return self._cookies
-
-
-def _is_account(auth):
-    return (
-        isinstance(auth, (tuple, list))
-        and len(auth) == 2
-        and all(isinstance(part, str) and part for part in auth)
-    )
-
-
-def _login_cookies(auth):
-    """Return the cookies of an IRSA account.
-
-    ztfquery puts the password into the URL as it is, and so into the text of network errors. It is therefore
-    quoted first, and no such error is kept, not even as the context of the exception raised.
-    """
-    cookies = None
-    with _login_kept_out_of_logs():
+            return self.downloader.get(url, name)
+        except NotAllowed:
+            self._account.sign_on(name, after=session)
         try:
-            cookies = io.get_cookie(*(quote(part, safe="") for part in auth))
-        except requests.exceptions.RequestException as error:
-            failure = type(error).__name__
-    if cookies is None:
-        raise Unreachable(f"the login service of IRSA cannot be reached ({failure}); {OFFLINE_REMEDY}")
-    if not _logged_in(cookies):
-        raise AuthenticationError("IRSA gave no login for this account; check user name and password")
-    return cookies
+            return self.downloader.get(url, name)
+        except NotAllowed as error:
+            raise ProprietaryData(
+                f"IRSA refuses {name} to this account; ask ZTF for access, or leave the image out"
+            ) from error
+
+    def _search(self, url, name, condition):
+        images = _table(self._get(url, name), name)
+        if images.empty and not self._account.sessions and self._account.is_known():
+            self._account.sign_on(name)
+            images = _table(self._get(url, name), name)
+        if images.empty:
+            account = "" if self._account.sessions else " in the public data; an account may show more"
+            raise NothingFound(f"IRSA holds none of {name} with {condition}{account}")
+        return images
 
 
-def _logged_in(cookies):
-    """Tell whether cookies are those of a login: at IRSA, they hold for its whole domain."""
-    at_irsa = urlsplit(io.LOGIN_URL).hostname.endswith(COOKIE_DOMAIN)
-    return any(cookie.domain == COOKIE_DOMAIN or not at_irsa for cookie in cookies)
-
-
-@contextmanager
-def _login_kept_out_of_logs():
-    """Drop log records with the login URL, which holds the password: urllib3 logs URLs for debugging."""
-    logger = logging.getLogger("urllib3.connectionpool")
-
-    def harmless(record):
-        return "josso_password" not in record.getMessage()
-
-    logger.addFilter(harmless)
+def _table(content, name):
+    """Read a table of images from the CSV text of a metadata search."""
     try:
-        yield
-    finally:
-        logger.removeFilter(harmless)
-
-
-def _search(radec, size, condition, cookies):
-    """Return whatever table ztfquery makes of IRSA's answer."""
-    query = metasearch.MetaQuery()
-    try:
-        with warnings.catch_warnings():
-            # ztfquery only warns of failed and empty searches, which are exceptions here
-            warnings.filterwarnings("ignore", module="ztfquery")
-            query.query(kind="sci", radec=radec, size=size, sql_query=condition, cookies=cookies)
-    except requests.exceptions.RequestException as error:
-        raise Unreachable(f"IRSA did not answer the metadata search: {error}; {OFFLINE_REMEDY}") from error
+        images = pd.read_csv(StringIO(content.decode()))
     except ValueError as error:
-        raise BadAnswer(f"IRSA answered the metadata search with no CSV table: {error}") from error
-    return query.metatable
+        raise BadAnswer(f"IRSA answered {name} with no CSV table: {error}") from error
+    if any(column not in images for column in (*_NUMBERS, *_CODES, *_WCS, "seeing")):
+        raise BadAnswer(f"IRSA answered {name} with no table of images: {_excerpt(content)}")
+    return images
 
 
-def _check_status(response, name):
-    status = response.status_code
-    if status in (401, 403):
-        raise AuthenticationError(
-            f"IRSA refuses {name} (HTTP status {status}); it needs an account with access"
-        )
-    if status in (404, 410):
-        raise NothingFound(f"IRSA has no image for {name} (HTTP status {status})")
-    if status == 429 or status >= 500:
-        raise Unreachable(f"IRSA is busy or out of order (HTTP status {status} for {name}); {OFFLINE_REMEDY}")
-    if status != 200:
-        raise BadAnswer(f"IRSA answered HTTP status {status} for {name}; check position and size")
-
-
-def _check_fits(content, name):
-    if not content.startswith(b"SIMPLE  ="):
-        text = _excerpt([content[:200].decode("utf-8", "replace")])
-        raise BadAnswer(f"IRSA answered something that is no FITS file for {name}: {text}")
-    if len(content) % FITS_BLOCK:
-        raise BadAnswer(f"IRSA cut {name} short at {len(content)} bytes; download it again")
-
-
-def _excerpt(texts, length=80):
+def _excerpt(content, length=80):
     """Return the beginning of an unexpected answer, on one line."""
-    text = " ".join(" ".join(map(str, texts)).split())
+    text = " ".join(content[:400].decode("utf-8", "replace").split())
     return repr(text[:length])

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
 
+import astropy.units as u
 import galsim
 import numpy as np
 import pandas as pd
@@ -20,7 +21,9 @@ from astropy.time import Time
 from scipy.spatial import cKDTree
 
 from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.irsa import QUADRANT, image_name, image_wcs
+from ztf_sg.services.gaia import COLUMNS as GAIA_COLUMNS
+from ztf_sg.services.gaia import add_matches, check_match
+from ztf_sg.services.irsa import PIXEL_SCALE, QUADRANT, first_pixel, image_name, image_wcs
 from ztf_sg.services.legacy_survey import read_sweep
 
 ORIGIN = "ztf_sg mock sky (simulated)"
@@ -37,8 +40,18 @@ GROUPED_FRACTION = 0.2  # share of galaxies that live in groups of 2 arcmin radi
 DUPLICATE_FRACTION = 0.002  # share of rows of type DUP
 UNOBSERVED_FRACTION = 0.01  # share of rows without an image in one band (flux 0)
 
+# Gaia sources. Galaxies that move are blends of stars that were fitted as a galaxy.
+GAIA_LIMIT = 21.0  # [mag, G]
+QUASAR_FRACTION, BRIGHTEST_QUASAR = 0.02, 16.0  # share of fainter point sources that stand still; [mag, G]
+TWO_PARAMETER_FRACTION = 0.02  # share of sources with a position only
+GALAXY_SOURCE_FRACTION = 0.04  # share of galaxies with a compact core
+MOVING_GALAXY_FRACTION = 0.003  # share of galaxies
+FIRST_SOURCE_ID = 9 * 10**18  # no source of Gaia DR3 has so high a number
+GAIA_ERRORS = {  # typical error [mas, mas/yr] by G, as in DR3
+    13.0: 0.02, 15.0: 0.02, 16.0: 0.04, 17.0: 0.07, 18.0: 0.12, 19.0: 0.23, 20.0: 0.5, 20.9: 1.0, 22.0: 2.0,
+}  # fmt: skip
+
 # ZTF camera and images.
-PIXEL_SCALE = 1.012  # [arcsec / px]
 GAIN, READ_NOISE, EXPTIME = 6.2, 10.0, 30.0  # [e-/DN], [e-], [s]
 NOISE_EXCESS = 1.07  # measured sky noise over sqrt(sky / gain + (read noise / gain)^2)
 FULL_WELL = 1.25  # where saturated pixels level off, in units of SATURATE
@@ -59,8 +72,6 @@ METADATA_COLUMNS = (
     "cd11 cd12 cd21 cd22 ra1 dec1 ra2 dec2 ra3 dec3 ra4 dec4 ipac_gid meta_id"
 ).split()
 
-# Where a cutout starts: the object lies 8.72 to 9.72 px from the centre of the first pixel.
-FIRST_PIXEL = 9.72
 MATCH_RADIUS = 1  # a position is that of an object if it is this near [arcsec]
 EXTRA_PIXEL_SHARE = 0.02  # share of cutouts with one more row, or column, at their beginning
 
@@ -128,7 +139,7 @@ class MockSky:
             )
         return table[keep].reset_index(drop=True)
 
-    def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85):
+    def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85, max_infobits=0):
         """Return the metadata of the images that overlap a patch of sky.
 
         Parameters
@@ -141,6 +152,8 @@ class MockSky:
             ZTF filter; the mock sky has only "zi".
         max_seeing : float
             Images must be sharper than this [arcsec, FWHM].
+        max_infobits : int
+            Largest value of the quality flags; all images have 0.
 
         Returns
         -------
@@ -159,6 +172,7 @@ class MockSky:
             & (np.abs(images["dec"] - dec) < reach_y)
             & (images["filtercode"] == filtercode)
             & (images["seeing"] < max_seeing)
+            & (images["infobits"] <= max_infobits)
         )
         if not keep.any():
             raise NothingFound(
@@ -167,7 +181,7 @@ class MockSky:
             )
         return images.loc[keep, METADATA_COLUMNS].reset_index(drop=True)
 
-    def get_cutout(self, image, ra, dec, size=20):
+    def get_cutout(self, image, ra, dec, size=20, read=bytes):
         """Return a simulated cutout as the bytes of a FITS file.
 
         Parameters
@@ -178,10 +192,13 @@ class MockSky:
             Where to cut [deg, ICRS].
         size : float
             Width of the cutout [arcsec].
+        read : callable
+            Makes something of the bytes.
 
         Returns
         -------
         bytes
+            Or what `read` makes of them.
 
         Raises
         ------
@@ -199,7 +216,7 @@ class MockSky:
         light = self._draw(exposure, wcs, (x, y), (x0, y0), (y1 - y0, x1 - x0))
         noise_seed = [self.seed, int(exposure["filefracday"]), int(exposure["rcid"]), x0, y0]
         pixels = add_noise(light, exposure, np.random.default_rng(noise_seed))
-        return _fits_bytes(pixels, _header(exposure, (x0, y0)))
+        return read(_fits_bytes(pixels, _header(exposure, (x0, y0))))
 
     def check_positions(self, positions):
         """Raise a ValueError unless there is an object at every position: empty sky is no labelled star.
@@ -216,6 +233,38 @@ class MockSky:
                 f"{self} has no object at {missing} of {len(positions)} positions; "
                 "run notebook 1 with the same service first"
             )
+
+    def crossmatch_gaia(self, positions, radius=1 * u.arcsec):
+        """Add the nearest simulated Gaia source to each position, as `gaia.crossmatch_gaia` does.
+
+        Parameters
+        ----------
+        positions : pandas.DataFrame
+            n rows with RA and DEC [deg, ICRS]; other columns are kept.
+        radius : astropy.units.Quantity or float
+            Largest separation, at most 180 arcsec; a plain number is in arcsec.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The n rows in the same order, with the columns of `gaia.crossmatch_gaia`, missing where no source
+            is within `radius`.
+        """
+        radius = check_match(positions, radius).value
+        sources = self.gaia_sources
+        tree = cKDTree(_plane(sources["RA"], sources["DEC"]) * 3600)
+        places = _plane(positions["RA"], positions["DEC"]).reshape(-1, 2) * 3600
+        separation, nearest = tree.query(places, distance_upper_bound=radius)
+        rows = np.flatnonzero(np.isfinite(separation))
+        matches = sources.iloc[nearest[rows]].assign(separation=separation[rows]).set_index(rows)
+        matched = add_matches(positions, matches[list(GAIA_COLUMNS)])
+        matched.attrs["queries"] = []
+        return matched
+
+    @cached_property
+    def gaia_sources(self):
+        """All simulated Gaia sources: RA, DEC [deg] and the columns of `gaia.crossmatch_gaia`."""
+        return simulate_gaia(self.catalogue, self.seed)
 
     @cached_property
     def exposures(self):
@@ -383,11 +432,73 @@ def simulate_catalogue(seed=0):
     return table.astype(dict.fromkeys(singles, np.float32))
 
 
+def simulate_gaia(catalogue, seed=0):
+    """Return Gaia sources that go with a simulated catalogue.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame
+        n objects, as from `simulate_catalogue`.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        At most n rows: RA, DEC [deg], gaia_source_id, parallax and parallax_error [mas], pmra, pmdec,
+        pmra_error and pmdec_error [mas/yr].
+
+    Notes
+    -----
+    All point sources brighter than `GAIA_LIMIT` have a source, and a few galaxies. Each star has the distance
+    at which a main-sequence star of its colour is as bright as it is, and a velocity of the disc or, further
+    off, of the halo.
+    """
+    rng = np.random.default_rng([seed, 3])
+    table = catalogue[catalogue["FLUX_I"] > 0].reset_index(drop=True)
+    magnitude, colour = _gaia_magnitude(table)
+    chance = rng.random(len(table))
+    point = (table["TYPE"] == "PSF").to_numpy()
+    quasar = (chance < QUASAR_FRACTION) & (magnitude > BRIGHTEST_QUASAR)
+    stands = np.where(point, quasar, chance >= MOVING_GALAXY_FRACTION)
+    seen = (magnitude < GAIA_LIMIT) & (point | (chance < GALAXY_SOURCE_FRACTION))
+    motions = _motions(rng, magnitude, colour, stands)
+    errors = np.interp(magnitude, list(GAIA_ERRORS), list(GAIA_ERRORS.values()))
+    errors = errors * np.where(point, 1, 2) * np.exp(rng.normal(0, 0.15, len(table)))
+    position_only = rng.random(len(table)) < TWO_PARAMETER_FRACTION
+    offset = rng.normal(0, np.where(point, 0.02, 0.08) / 3600, (2, len(table)))
+    sources = pd.DataFrame({"RA": table["RA"] + offset[0], "DEC": table["DEC"] + offset[1]})
+    sources["gaia_source_id"] = FIRST_SOURCE_ID + np.arange(len(table))
+    for name, motion in motions.items():
+        sources[name] = np.where(position_only, np.nan, motion + rng.normal(0, errors))
+        sources[f"{name}_error"] = np.where(position_only, np.nan, errors)
+    return sources[seen].reset_index(drop=True)
+
+
 def write_catalogue(path, seed=0):
     """Write the simulated catalogue as a FITS table that says it is simulated."""
     table = Table.from_pandas(simulate_catalogue(seed))
     table.meta.update(ORIGIN=ORIGIN, SEED=seed)
     table.write(path, format="fits", overwrite=True)
+
+
+def _gaia_magnitude(table):
+    """Return G [mag], from g and i by section 5.3.7 of the Gaia DR2 documentation, and g - i [mag]."""
+    i = 22.5 - 2.5 * np.log10(table["FLUX_I"].to_numpy(float))
+    g = 22.5 - 2.5 * np.log10(np.maximum(table["FLUX_G"].to_numpy(float), 1e-9))
+    colour = np.where(table["FLUX_G"] > 0, np.clip(g - i, 0, 4), 1.5)
+    return i + colour - 0.074 - 0.514 * colour - 0.081 * colour**2, colour
+
+
+def _motions(rng, magnitude, colour, stands):
+    """Draw parallaxes [mas] and proper motions [mas/yr]; those of objects that stand still are 0."""
+    n = len(magnitude)
+    absolute = 3.5 + 2.4 * colour + rng.normal(0, 0.4, n)
+    distance = 10 ** ((magnitude - absolute) / 5 - 2)  # [kpc]
+    halo = rng.random(n) < 1 / (1 + np.exp(-(distance - 3) / 0.7))
+    velocity = rng.normal(0, np.where(halo, 140, 40), (2, n))  # [km/s], across the line of sight
+    motion = velocity / (4.74 * distance)
+    values = {"parallax": 1 / distance, "pmra": motion[0], "pmdec": motion[1]}
+    return {name: np.where(stands, 0.0, value) for name, value in values.items()}
 
 
 def _quadrant(exposure, pointing, rcid, rng):
@@ -444,12 +555,10 @@ def _limiting_magnitude(psf_fwhm, background, magzp):
 
 
 def _pixel_range(position, size, length):
-    """Return first and past-the-end pixel of a cutout along one axis, as the cutout service rounds."""
-    width = int(round(size / PIXEL_SCALE))
-    edge = position - FIRST_PIXEL - (width - 20) / 2
-    first = int(np.ceil(edge))
+    """Return first and past-the-end pixel of a cutout on one axis; some have one more at their beginning."""
+    first, width = first_pixel(position, size)
     past = first + width
-    if first - edge > 1 - EXTRA_PIXEL_SHARE:
+    if first_pixel(position - EXTRA_PIXEL_SHARE, size)[0] < first:
         first -= 1
     return max(first, 0), min(past, length)
 

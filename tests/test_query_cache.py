@@ -1,0 +1,112 @@
+import json
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ztf_sg.services.query_cache import QueryCache
+
+TABLE = pd.DataFrame({"RA": [1.0, 2.0], "TYPE": ["PSF", "REX"], "ID": pd.array([9 * 10**18, None], "Int64")})
+
+
+class Service:
+    """A service that counts how often it is asked."""
+
+    def __init__(self, answer=TABLE):
+        self.answer = answer
+        self.asked = 0
+
+    def __call__(self):
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer.copy()
+
+
+def test_same_query_is_asked_once(tmp_path):
+    service, cache = Service(), QueryCache(tmp_path / "cache")
+    first = cache.get("tap", "SELECT 1", service)
+    second = QueryCache(tmp_path / "cache").get("tap", "SELECT 1", service)
+    assert service.asked == 1
+    pd.testing.assert_frame_equal(first, second)
+    pd.testing.assert_frame_equal(first, TABLE)
+
+
+def test_record_tells_query_service_date_rows_and_whether_it_was_kept(tmp_path):
+    cache = QueryCache(tmp_path)
+    first, second = (cache.get("tap", "SELECT 1", Service()).attrs["query"] for _ in range(2))
+    assert first == {
+        "service": "tap", "query": "SELECT 1", "date": first["date"], "rows": 2, "cached": False
+    }  # fmt: skip
+    assert second == {**first, "cached": True}
+    assert pd.Timestamp(first["date"]).tzinfo is not None
+    json.dumps(first)
+
+
+def test_other_query_or_service_is_asked(tmp_path):
+    service, cache = Service(), QueryCache(tmp_path)
+    for question in (("tap", "SELECT 1"), ("tap", "SELECT 2"), ("other", "SELECT 1")):
+        cache.get(*question, service)
+    assert service.asked == 3
+    assert len(cache.report()) == 3
+
+
+def test_empty_answer_is_an_answer(tmp_path):
+    service, cache = Service(TABLE[:0]), QueryCache(tmp_path)
+    cache.get("tap", "SELECT 1", service)
+    again = cache.get("tap", "SELECT 1", service)
+    assert service.asked == 1
+    assert list(again.columns) == list(TABLE.columns)
+    assert again.empty
+
+
+def test_fault_is_not_kept(tmp_path):
+    cache = QueryCache(tmp_path)
+    with pytest.raises(RuntimeError, match="out of order"):
+        cache.get("tap", "SELECT 1", Service(RuntimeError("out of order")))
+    assert not list(tmp_path.iterdir())
+    assert len(cache.get("tap", "SELECT 1", Service())) == 2
+
+
+def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    service, cache = Service(), QueryCache()
+    for _ in range(2):
+        assert cache.get("tap", "SELECT 1", service).attrs["query"]["cached"] is False
+    assert service.asked == 2
+    assert cache.report().empty
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_answer_is_named(tmp_path):
+    cache = QueryCache(tmp_path)
+    cache.get("tap", "SELECT 1", Service())
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ValueError, match=rf"{path.name}: damaged .*delete it"):
+        cache.get("tap", "SELECT 1", Service())
+
+
+def test_write_that_fails_leaves_nothing(tmp_path):
+    unwritable = pd.DataFrame({"A": [1, "one"]})
+    with pytest.raises(Exception, match="A"):
+        QueryCache(tmp_path).get("tap", "SELECT 1", Service(unwritable))
+    assert not list(tmp_path.iterdir())
+
+
+def test_report_lists_what_is_kept(tmp_path):
+    cache = QueryCache(tmp_path)
+    assert cache.report().empty
+    cache.get("tap", "SELECT 1", Service())
+    report = cache.report()
+    assert list(report.columns) == ["file", "service", "query", "date", "rows"]
+    assert report.loc[0, ["service", "query", "rows"]].tolist() == ["tap", "SELECT 1", 2]
+
+
+@given(rows=st.lists(st.tuples(st.floats(allow_nan=False), st.text(max_size=5)), max_size=10))
+def test_answers_are_kept_as_they_came(tmp_path_factory, rows):
+    table = pd.DataFrame(rows, columns=["number", "text"]).astype({"number": float, "text": str})
+    folder = tmp_path_factory.mktemp("cache")
+    QueryCache(folder).get("tap", "SELECT 1", Service(table))
+    pd.testing.assert_frame_equal(QueryCache(folder).get("tap", "SELECT 1", Service()), table)

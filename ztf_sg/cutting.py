@@ -1,0 +1,258 @@
+"""One cutout: read and checked as it comes from a service, or cut out of a whole image, trimmed and saved."""
+
+import logging
+import threading
+import warnings
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.nddata import Cutout2D, NoOverlapError, PartialOverlapError
+from astropy.utils.exceptions import AstropyWarning
+from astropy.wcs import WCS, WcsError
+
+from ztf_sg.dataset import CUTOUT_SHAPE, CutoutError, read_cutout
+from ztf_sg.files import whole_file
+from ztf_sg.services.errors import UnusableAnswer
+from ztf_sg.services.irsa import QUADRANT, first_pixel, image_name
+
+logger = logging.getLogger(__name__)
+
+CUTOUT_SIZE = 20.0  # [arcsec]
+CENTRING_TOLERANCE = 3  # how far an object may be from the middle of its cutout, in x and in y [px]
+
+# reading FITS turns warnings into errors for a while, for all threads: one at a time
+_reading = threading.Lock()
+
+
+def read_answer(content, name):
+    """Read a fetched cutout, and bring it to size.
+
+    Parameters
+    ----------
+    content : bytes
+        A FITS file.
+    name : str
+        What to call it in messages.
+
+    Returns
+    -------
+    astropy.io.fits.PrimaryHDU
+        Of 20 x 20 px.
+
+    Raises
+    ------
+    UnusableAnswer
+        If it is not a usable cutout.
+    """
+    file = BytesIO(content)
+    file.name = name
+    try:
+        with _reading, warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)  # what is wrong with it is told by the error
+            data, header = read_cutout(file)
+        return trim_cutout(fits.PrimaryHDU(data, header))
+    except CutoutError as error:
+        raise UnusableAnswer(str(error)) from error
+
+
+def check_place(hdu, position, origin):
+    """Raise UnusableAnswer unless a cutout shows a position, and comes from where it should.
+
+    Parameters
+    ----------
+    hdu : astropy.io.fits.PrimaryHDU
+    position : named tuple
+        With RA and DEC [deg, ICRS].
+    origin : str
+        What its ORIGIN must be.
+
+    Returns
+    -------
+    astropy.io.fits.PrimaryHDU
+        The cutout, as given.
+    """
+    if hdu.header.get("ORIGIN") != origin:
+        raise UnusableAnswer(f"ORIGIN is {hdu.header.get('ORIGIN')!r}, expected {origin!r}")
+    height, width = hdu.shape
+    try:
+        x, y = WCS(hdu.header).world_to_pixel_values(position.RA, position.DEC)
+    except (ValueError, WcsError) as error:
+        raise UnusableAnswer(f"the cutout has no usable WCS: {error}") from error
+    offset = max(abs(x - (width - 1) / 2), abs(y - (height - 1) / 2))
+    if not offset <= CENTRING_TOLERANCE:
+        raise UnusableAnswer(
+            f"RA {position.RA:.5f}, DEC {position.DEC:.5f} is {offset:.0f} px off the middle of the cutout"
+        )
+    return hdu
+
+
+def check_source(header, image):
+    """Raise UnusableAnswer unless a header is that of an image, or of a cutout of it.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+    image : pandas.Series
+        Metadata row of the image.
+
+    Notes
+    -----
+    The FILENAME card of ZTF's images is the name of the exposure of the whole CCD; QID tells the quadrant.
+    """
+    exposure = str(header.get("FILENAME", "")).removesuffix(".fits")
+    quadrant = header.get("QID", image["qid"])
+    if not exposure or not image_name(image).startswith(exposure) or int(quadrant) != int(image["qid"]):
+        raise UnusableAnswer(
+            f"the header is that of {exposure!r}, quadrant {quadrant}, not of {image_name(image)}"
+        )
+
+
+def save_image(content, path, image):
+    """Save a whole image under its name, or not at all.
+
+    Parameters
+    ----------
+    content : bytes
+        A FITS file.
+    path : path-like
+    image : pandas.Series
+        Its metadata row.
+
+    Raises
+    ------
+    UnusableAnswer
+        If the file is not that image.
+    """
+    try:
+        with _reading, warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            header = fits.getheader(BytesIO(content))
+    except (OSError, ValueError, KeyError) as error:
+        raise UnusableAnswer(f"{Path(path).name}: no FITS header ({error})") from error
+    side = header.get("NAXIS1"), header.get("NAXIS2")
+    if side != QUADRANT or len(content) < 4 * side[0] * side[1]:
+        raise UnusableAnswer(f"{Path(path).name}: {side[0]} x {side[1]} px are no whole image")
+    check_source(header, image)
+    with whole_file(path) as file:
+        file.write(content)
+    logger.info("%s: kept", Path(path).name)
+
+
+def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
+    """Cut a cutout out of a whole image, with the same pixels as the cutout service gives.
+
+    Parameters
+    ----------
+    hdu : astropy.io.fits.PrimaryHDU
+        The image.
+    ra, dec : float
+        Where [deg, ICRS].
+    size : float
+        Width of the cutout [arcsec].
+    wcs : astropy.wcs.WCS, optional
+        The image's WCS, if it is there already.
+
+    Returns
+    -------
+    astropy.io.fits.PrimaryHDU
+        With the header of the image, and the WCS moved along.
+
+    Raises
+    ------
+    UnusableAnswer
+        If the cutout would not lie within the image.
+    """
+    wcs = WCS(hdu.header) if wcs is None else wcs
+    x, y = wcs.world_to_pixel_values(ra, dec)
+    (left, width), (bottom, height) = first_pixel(x, size), first_pixel(y, size)
+    middle = (left + (width - 1) / 2, bottom + (height - 1) / 2)
+    try:
+        cutout = Cutout2D(hdu.data, middle, (height, width), wcs, mode="strict", copy=True)
+    except (NoOverlapError, PartialOverlapError) as error:
+        raise UnusableAnswer(f"RA {ra:.5f}, DEC {dec:.5f} is too near the edge of its image") from error
+    header = hdu.header.copy()
+    header["CRPIX1"], header["CRPIX2"] = cutout.wcs.wcs.crpix
+    return fits.PrimaryHDU(cutout.data.astype(np.float32), header)
+
+
+def trim_cutout(hdu, shape=CUTOUT_SHAPE):
+    """Bring a cutout that is one pixel too large to size, by dropping its first row or column.
+
+    Parameters
+    ----------
+    hdu : astropy.io.fits.PrimaryHDU
+        Cutout of 20 or 21 px on a side.
+    shape : tuple of int
+        The (height, width) wanted.
+
+    Returns
+    -------
+    astropy.io.fits.PrimaryHDU
+        With its WCS moved along.
+
+    Raises
+    ------
+    CutoutError
+        If the cutout has any other size.
+    """
+    height, width = hdu.data.shape
+    if height - shape[0] not in (0, 1) or width - shape[1] not in (0, 1):
+        raise CutoutError(f"{height} x {width} px cannot be trimmed to {shape[0]} x {shape[1]}")
+    top, left = height - shape[0], width - shape[1]
+    trimmed = fits.PrimaryHDU(hdu.data[top:, left:], hdu.header)
+    for key, shift in (("CRPIX1", left), ("CRPIX2", top)):
+        if shift and key in trimmed.header:
+            trimmed.header[key] -= shift
+    return trimmed
+
+
+def save_cutout(hdu, path):
+    """Save a cutout under its name, or not at all.
+
+    Parameters
+    ----------
+    hdu : astropy.io.fits.PrimaryHDU
+    path : path-like
+    """
+    with whole_file(path) as file:
+        hdu.writeto(file)
+
+
+def is_cutout_of(path, position, origin):
+    """Tell whether a file is a good cutout of a position.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    position, origin
+        As of :func:`check_place`.
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        check_place(read_answer(path.read_bytes(), path.name), position, origin)
+    except UnusableAnswer:
+        return False
+    return True
+
+
+def has_origin(path, origin):
+    """Tell whether a file is a readable cutout with an ORIGIN.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    origin : str
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        return read_answer(path.read_bytes(), path.name).header.get("ORIGIN") == origin
+    except UnusableAnswer:
+        return False

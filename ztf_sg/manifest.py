@@ -1,0 +1,165 @@
+"""The manifest of a folder of cutouts: one line a cutout, saying what it is and what became of it."""
+
+import csv
+import os
+import threading
+from pathlib import Path
+
+import pandas as pd
+
+from ztf_sg.files import whole_file
+
+MANIFEST = "manifest.csv"
+MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", "origin", "filter", "max_seeing", "status")
+SAVED, SKIPPED, FAILED = "saved", "skipped", "failed"
+POSITION_TOLERANCE = 0.1 / 3600  # by how much a listed position may differ from the manifest's [deg]
+
+
+class ManifestError(ValueError):
+    """A folder of cutouts that does not go with the request; the message says why and what to do."""
+
+
+class Manifest:
+    """The manifest of a folder, to be added to line by line, from several threads.
+
+    A line is on the disk before :meth:`append` returns, and one that a killed process did not finish is
+    dropped. A later line on the same file replaces an earlier one.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+
+    Attributes
+    ----------
+    rows : dict of str to dict
+        The lines by file, in order.
+    """
+
+    def __init__(self, directory):
+        self.path = directory / MANIFEST
+        self._lock = threading.Lock()
+        self._mend()
+        self.rows = {row["file"]: row for row in read_manifest(directory).to_dict("records")}
+
+    def append(self, row):
+        """Add a line."""
+        with self._lock:
+            self.rows[row["file"]] = row
+            new = not self.path.exists()
+            with open(self.path, "a", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                if new:
+                    writer.writerow(MANIFEST_COLUMNS)
+                writer.writerow(_values(row))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def sort(self, names):
+        """Rewrite the manifest, with the lines of some files at its end, in the order given."""
+        last = set(names)
+        order = [
+            *(name for name in self.rows if name not in last),
+            *(name for name in names if name in self.rows),
+        ]
+        self.rows = {name: self.rows[name] for name in order}
+        with whole_file(self.path) as file:
+            lines = pd.DataFrame([_values(row) for row in self.rows.values()], columns=MANIFEST_COLUMNS)
+            lines.to_csv(file, index=False, lineterminator="\n")
+
+    def check(self, places, request):
+        """Make sure that the folder goes with a request.
+
+        Parameters
+        ----------
+        places : dict of str to named tuple
+            The positions asked for, with RA and DEC [deg], by file.
+        request : dict
+            What all lines must agree in.
+
+        Raises
+        ------
+        ManifestError
+            They differ.
+        """
+        directory = self.path.parent
+        for row in self.rows.values():
+            for key, value in request.items():
+                if row[key] != value:
+                    raise ManifestError(
+                        f"{directory}: its cutouts were made with {key} {row[key]!r}, not {value!r}; "
+                        "name another folder"
+                    )
+        for name, position in places.items():
+            row = self.rows.get(name)
+            if row and not _same_place(row, position):
+                raise ManifestError(
+                    f"{directory}: {name} was made for RA {row['RA']}, DEC {row['DEC']}, but the list now "
+                    f"has RA {position.RA}, DEC {position.DEC}; name another folder"
+                )
+
+    def _mend(self):
+        """Drop a last line that a killed process did not finish."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        if content and not content.endswith(b"\n"):
+            with whole_file(self.path) as file:
+                file.write(content[: content.rfind(b"\n") + 1])
+        if self.path.exists() and not self.path.stat().st_size:
+            self.path.unlink()
+
+
+def read_manifest(directory):
+    """Read the manifest of a folder of cutouts; an empty table if it has none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns file, RA, DEC [deg], type, source_image, origin, filter, max_seeing [arcsec] and status:
+        "saved", "skipped: reason" (there is no such cutout) or "failed: reason" (another run may get it).
+
+    Raises
+    ------
+    ManifestError
+        If the manifest lacks a column.
+    """
+    path = Path(directory) / MANIFEST
+    if not path.exists():
+        return pd.DataFrame(columns=list(MANIFEST_COLUMNS))
+    table = pd.read_csv(path, dtype={"source_image": str, "status": str}, keep_default_na=False)
+    missing = [name for name in MANIFEST_COLUMNS if name not in table]
+    if missing:
+        raise ManifestError(
+            f"{path}: lacks {', '.join(missing)}; move the folder's files away and fetch them again"
+        )
+    return table.drop_duplicates("file", keep="last", ignore_index=True)
+
+
+def outcome(row):
+    """Return the outcome that a line of a manifest tells: "saved", "skipped" or "failed"."""
+    return row["status"].split(":")[0]
+
+
+def count_outcomes(manifest):
+    """Return how many cutouts had which outcome.
+
+    Parameters
+    ----------
+    manifest : pandas.DataFrame
+        See :func:`read_manifest`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a class, one column an outcome: saved, skipped, failed.
+    """
+    kind = manifest["file"].str.split("_").str[0].rename("class")
+    outcome = manifest["status"].str.split(":").str[0].rename("outcome")
+    return pd.crosstab(kind, outcome).reindex(columns=[SAVED, SKIPPED, FAILED], fill_value=0)
+
+
+def _same_place(row, position):
+    return max(abs(row["RA"] - position.RA), abs(row["DEC"] - position.DEC)) < POSITION_TOLERANCE
+
+
+def _values(row):
+    values = {**row, "RA": f"{row['RA']:.7f}", "DEC": f"{row['DEC']:.7f}"}
+    return [values[name] for name in MANIFEST_COLUMNS]

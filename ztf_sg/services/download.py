@@ -1,0 +1,138 @@
+"""HTTP as a bad line needs it: a time limit on everything, and every fault an exception with a remedy."""
+
+import threading
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from .errors import AuthenticationError, BadAnswer, NothingFound, RefusedRequest, Unreachable
+
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # to connect, and between two parts of an answer [s]
+GRACE, SLOWEST = 30.0, 10_000  # after so long [s] an answer must have come at so many bytes a second
+PART = 2**16  # bytes
+REMEDY = "try again later, or use the simulated sky (OFFLINE = True)"
+
+
+class NotAllowed(AuthenticationError):
+    """HTTP status 401 or 403: the request needs an account, or another one."""
+
+
+class Downloader:
+    """One HTTP session, for several threads at a time, that keeps its cookies.
+
+    Parameters
+    ----------
+    service : str
+        Who is asked, for messages.
+    connections : int
+        How many connections are kept open.
+
+    Attributes
+    ----------
+    cookies : requests.cookies.RequestsCookieJar
+    requests, received : int
+        Requests sent and bytes received so far.
+    """
+
+    def __init__(self, service, connections=4):
+        self.service = service
+        self.requests = 0
+        self.received = 0
+        self._lock = threading.Lock()
+        self._session = requests.Session()
+        self.cookies = self._session.cookies
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
+
+    def get(self, url, name, params=None):
+        """Send one request and return its whole answer.
+
+        Parameters
+        ----------
+        url : str
+        name : str
+            What is asked, for messages; a URL may hold secrets and appears in none.
+        params : dict, optional
+            Further parameters of the URL.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        Unreachable
+            No connection, no answer in time, an answer too slow, or HTTP status 429 or 5xx.
+        BadAnswer
+            The answer is shorter than announced.
+        NotAllowed, NothingFound, RefusedRequest
+            HTTP status 401 or 403; 404 or 410; any other but 200.
+        """
+        try:
+            return self._get(url, name, params)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            fault = _fault_of(error, f"{self.service} did not deliver {name}")
+        # raised out here, so that it has no context: the text of the library's error holds the URL
+        raise fault
+
+    def _get(self, url, name, params):
+        with self._lock:
+            self.requests += 1
+        limits = (CONNECT_TIMEOUT, READ_TIMEOUT)
+        with self._session.get(url, params=params, stream=True, timeout=limits) as answer:
+            self._check_status(answer, name)
+            return self._read(answer.raw, name)
+
+    def _read(self, stream, name):
+        """Read an answer part by part, as the parts come, unless they come too slowly."""
+        start, parts, length = time.monotonic(), [], 0
+        while part := stream.read1(PART, decode_content=True):
+            parts.append(part)
+            length += len(part)
+            with self._lock:
+                self.received += len(part)
+            seconds = time.monotonic() - start
+            if seconds > GRACE and length < seconds * SLOWEST:
+                raise Unreachable(
+                    f"{self.service} sent {length} bytes of {name} in {seconds:.0f} s; {REMEDY}"
+                )
+        return b"".join(parts)
+
+    def _check_status(self, answer, name):
+        status = answer.status_code
+        told = f"{self.service} answered HTTP status {status} for {name}"
+        if status in (401, 403):
+            raise NotAllowed(f"{told}: it needs an account with access")
+        if status in (404, 410):
+            raise NothingFound(f"{told}: there is no such thing")
+        if status == 429 or status >= 500:
+            raise Unreachable(f"{told}: it is busy or out of order; {REMEDY}", _retry_after(answer.headers))
+        if status != 200:
+            raise RefusedRequest(f"{told}; check position and size")
+
+
+def _fault_of(error, message):
+    causes = [part for part in error.args if isinstance(part, Exception)]
+    kinds = [type(part).__name__ for part in (error, *causes)]
+    if any("Incomplete" in kind or "Decode" in kind for kind in kinds):
+        return BadAnswer(f"{message} whole: it was cut short ({', '.join(kinds)})")
+    trouble = "timed out" if any("Timeout" in kind for kind in kinds) else "no connection, or a broken one"
+    return Unreachable(f"{message}: {trouble} ({', '.join(kinds)}); {REMEDY}")
+
+
+def _retry_after(headers):
+    """Return the seconds of a Retry-After header, which may be given as a date; 0 without one."""
+    value = headers.get("Retry-After", "").strip()
+    try:
+        seconds = float(value) if value.isdigit() else _seconds_until(parsedate_to_datetime(value))
+    except ValueError:
+        seconds = 0.0
+    return max(seconds, 0.0)
+
+
+def _seconds_until(date):
+    return (date - datetime.now(UTC)).total_seconds()

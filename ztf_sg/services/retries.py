@@ -1,0 +1,125 @@
+"""Asking a service again after a fault: with back-off, a circuit breaker, and a way to stop."""
+
+import logging
+import threading
+import time
+from collections import Counter
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
+
+from .errors import BadAnswer, ServiceDown, Stopped, Unreachable
+
+logger = logging.getLogger(__name__)
+
+BREAKER_FAULTS = 8  # faults in a row after which everyone waits
+
+
+class Retries:
+    """How often and how patiently a service is asked again; shared by all threads that ask it.
+
+    A request is repeated after :class:`~ztf_sg.services.errors.Unreachable` and
+    :class:`~ztf_sg.services.errors.BadAnswer`, and after nothing else. Faults of different requests in a row
+    mean that the service is in trouble: then all requests pause, and in the end stop.
+
+    Parameters
+    ----------
+    tries : int
+        Attempts for one request.
+    first_wait, longest_wait : float
+        The wait before the second attempt, doubled for each further one, and its limit [s]; a random time of
+        up to `first_wait` is added, so that requests that failed together do not come back together.
+    patience : float
+        How long every answer may be a fault before the service is left alone [s].
+
+    Attributes
+    ----------
+    faults : collections.Counter
+        Faults so far, by the name of their exception.
+    """
+
+    def __init__(self, tries=6, first_wait=1.0, longest_wait=60.0, patience=900.0):
+        self.tries = tries
+        self.first_wait = first_wait
+        self.longest_wait = longest_wait
+        self.patience = patience
+        self.faults = Counter()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._faults_in_a_row = 0
+        self._failing_since = None
+        self._pause_until = 0.0
+
+    def call(self, attempt):
+        """Return what a function returns, called until it succeeds.
+
+        Parameters
+        ----------
+        attempt : callable
+            Sends one request; without arguments.
+
+        Raises
+        ------
+        ServiceDown
+            Nobody has had an answer for longer than `patience`.
+        Stopped
+            :meth:`stop` was called, from another thread.
+        Exception
+            What the last attempt raised.
+        """
+        retrying = Retrying(
+            stop=stop_after_attempt(self.tries),
+            retry=retry_if_exception_type((Unreachable, BadAnswer)),
+            wait=wait_exponential(self.first_wait, self.longest_wait) + wait_random(0, self.first_wait),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return retrying(self._attempt, attempt)
+
+    def stop(self):
+        """End all waits, and let every further attempt raise `Stopped`; may be called from any thread."""
+        self._stop.set()
+
+    def start(self):
+        """Allow requests again, with fresh patience."""
+        self._stop.clear()
+        self._note_success()
+
+    def _attempt(self, attempt):
+        self._sleep(self._pause_until - time.monotonic())
+        if self._stop.is_set():
+            raise Stopped("stopped before the answer came; run it again to go on")
+        try:
+            answer = attempt()
+        except (Unreachable, BadAnswer) as error:
+            self._note_fault(error)
+            raise
+        self._note_success()
+        return answer
+
+    def _sleep(self, seconds):
+        self._stop.wait(max(seconds, 0.0))
+
+    def _note_success(self):
+        with self._lock:
+            self._faults_in_a_row, self._failing_since = 0, None
+
+    def _note_fault(self, error):
+        """Count a fault; where the service asks for it, or is in trouble, pause everyone or give up."""
+        logger.info("%s: %s", type(error).__name__, error)
+        now = time.monotonic()
+        with self._lock:
+            self.faults[type(error).__name__] += 1
+            self._faults_in_a_row += 1
+            self._failing_since = self._failing_since or now
+            failing_for = now - self._failing_since
+            pause = getattr(error, "retry_after", 0.0)
+            if self._faults_in_a_row >= BREAKER_FAULTS:
+                pause = max(pause, self.longest_wait)
+                given_up = failing_for + pause > self.patience
+            else:
+                given_up = pause > self.patience
+            self._pause_until = max(self._pause_until, now + pause)
+        if given_up:
+            raise ServiceDown(
+                f"no answer for {failing_for:.0f} s, the last fault being: {error}; try again in some hours"
+            ) from error
