@@ -30,13 +30,15 @@ bundle: .venv/notebooks.done
 	$(EXECUTE) notebooks/2_*.ipynb
 	$(MAKE) notebooks
 
-bench: .venv/notebooks.done
+bench: .venv/notebooks.done .venv/test.done
 	$(BIN)/python benchmarks/normalization_job.py
 	$(BIN)/python benchmarks/classification_speed.py
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/fetch_requests.py
+	$(BIN)/python benchmarks/fetch_faults.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info data/*.csv
+	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info data/*.csv data/cache
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'
