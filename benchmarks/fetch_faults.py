@@ -26,6 +26,7 @@ from astropy.wcs import WCS
 
 from ztf_sg.cutouts import IMAGE_FOLDER, fetch_cutouts
 from ztf_sg.cutting import CENTRING_TOLERANCE, read_answer
+from ztf_sg.dataset import CLASS_NAMES
 from ztf_sg.images import REQUEST_COST
 from ztf_sg.manifest import read_manifest
 from ztf_sg.positions import cut_types, labels_of_types, position_table
@@ -161,13 +162,14 @@ def audit(arguments, url, folder, snapshots, seconds):
         print(f"  {kind:16s} {count}")
     manifest = read_manifest(folder / "cutouts")
     listed = manifest[manifest["status"] == "saved"]
-    verdicts = [check(row, folder / "cutouts", url) for row in listed.itertuples()]
+    places = place_of_each_file(arguments)
+    verdicts = [check(row, places[row.file], folder / "cutouts", url) for row in listed.itertuples()]
     unlisted = saved_files(folder) ^ set(listed["file"])
     data = [record for record in log if "/data/" in record["path"]]
     whole = sum("center" not in record["args"] for record in data)
     print(f"{len(log)} requests: {whole} for whole images, {len(data) - whole} for cutouts; {seconds:.0f} s")
     print(f"password found in {count_secrets(folder)} files")
-    twice = count_fetched_twice(log, folder, manifest, snapshots)
+    twice = count_fetched_twice(log, folder, places, snapshots)
     print(
         f"requested {arguments.cutouts} saved {len(listed)} lost {arguments.cutouts - len(listed)} "
         f"corrupt {verdicts.count('corrupt') + len(unlisted)} "
@@ -175,23 +177,32 @@ def audit(arguments, url, folder, snapshots, seconds):
     )
 
 
-def check(row, directory, url):
+def place_of_each_file(arguments):
+    """Return RA and DEC by file name: exact ones, as the manifest's are rounded, and so may a cutout be."""
+    return {
+        f"{kind}_{number}.fits": (position.RA, position.DEC)
+        for kind, table in zip(CLASS_NAMES, targets(arguments), strict=True)
+        for number, position in enumerate(table.itertuples())
+    }
+
+
+def check(row, place, directory, url):
     """Return "corrupt" for a file that is not as the archive has it, "mixed" for one of something else."""
     try:
         hdu = read_answer((directory / row.file).read_bytes(), row.file)
     except (OSError, UnusableAnswer):
         return "corrupt"
-    x, y = WCS(hdu.header).world_to_pixel_values(row.RA, row.DEC)
+    x, y = WCS(hdu.header).world_to_pixel_values(*place)
     exposure = hdu.header["FILENAME"].removesuffix(".fits")
     same_image = row.source_image.startswith(exposure) and f"_q{hdu.header['QID']}_" in row.source_image
     if max(abs(x - 9.5), abs(y - 9.5)) > CENTRING_TOLERANCE or not same_image:
         return "mixed"
-    with urlopen(f"{url}/_truth/{row.source_image}?center={row.RA},{row.DEC}") as answer:
+    with urlopen(f"{url}/_truth/{row.source_image}?center={place[0]},{place[1]}") as answer:
         truth = fits.HDUList.fromstring(answer.read())[0].data
     return "good" if np.array_equal(hdu.data, truth) else "corrupt"
 
 
-def count_fetched_twice(log, folder, manifest, snapshots):
+def count_fetched_twice(log, folder, places, snapshots):
     """Count requests for cutouts and images that were there when the request arrived."""
     there_since = {}
     for line in (folder / "log.txt").read_text().splitlines():
@@ -201,13 +212,12 @@ def count_fetched_twice(log, folder, manifest, snapshots):
     for snapshot in snapshots:
         for name in snapshot["saved"] | snapshot["images"]:
             there_since[name] = min(there_since.get(name, np.inf), snapshot["time"])
-    name_of = {f"{row.RA:.7f},{row.DEC:.7f}": row.file for row in manifest.itertuples()}
+    name_of = {place: name for name, place in places.items()}
     twice = 0
     for record in log:
         asked = Path(record["path"]).name
         if "center" in record["args"]:
-            ra, dec = map(float, record["args"]["center"].split(","))
-            asked = name_of[f"{ra:.7f},{dec:.7f}"]
+            asked = name_of[tuple(map(float, record["args"]["center"].split(",")))]
         twice += record["time"] > there_since.get(asked, np.inf)
     return twice
 

@@ -1,6 +1,8 @@
 import io
 import socket
+import time
 import warnings
+from email.utils import formatdate
 from functools import partial
 
 import astropy.units as u
@@ -17,7 +19,7 @@ from ztf_sg.positions import significant_motion
 from ztf_sg.services import gaia
 from ztf_sg.services.errors import BadAnswer, RefusedRequest, ServiceDown, Unreachable
 from ztf_sg.services.gaia import COLUMNS
-from ztf_sg.services.legacy_survey import describe_queries
+from ztf_sg.services.query_cache import describe_queries
 from ztf_sg.services.retries import Retries
 
 VIZIER_NAMES = ["Source", "Plx", "e_Plx", "pmRA", "pmDE", "e_pmRA", "e_pmDE"]
@@ -179,10 +181,12 @@ def test_service_that_stays_busy(xmatch, httpserver, status):
     assert len(httpserver.log) == 3
 
 
-def test_wait_that_the_service_asks_for_is_respected(xmatch):
-    xmatch["faults"] = [Response("busy", status=503, headers={"Retry-After": "7200"})]
+@pytest.mark.parametrize("wait", ["7200", formatdate(time.time() + 7200, usegmt=True)])
+def test_wait_that_the_service_asks_for_is_respected(xmatch, httpserver, wait):
+    xmatch["faults"] = [Response("busy", status=503, headers={"Retry-After": wait})]
     with pytest.raises(ServiceDown):
         crossmatch_gaia(positions())
+    assert len(httpserver.log) == 1
 
 
 def answer_all(upload):

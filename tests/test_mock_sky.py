@@ -21,7 +21,7 @@ from ztf_sg.services.gaia import COLUMNS as GAIA_COLUMNS
 from ztf_sg.services.gaia import DTYPES as GAIA_DTYPES
 from ztf_sg.services.irsa import cutout_url, image_name
 from ztf_sg.services.legacy_survey import COLUMNS as LIVE_COLUMNS
-from ztf_sg.services.legacy_survey import read_sweep
+from ztf_sg.services.mock_gaia import simulate_gaia
 from ztf_sg.services.mock_sky import (
     BUNDLED_CATALOGUE,
     DEC_RANGE,
@@ -36,9 +36,9 @@ from ztf_sg.services.mock_sky import (
     object_profile,
     simulate_catalogue,
     simulate_exposures,
-    simulate_gaia,
     write_catalogue,
 )
+from ztf_sg.services.sweeps import read_sweep
 
 EMPTY_SKY = np.array([4.6, -1.8])  # RA, DEC [deg]
 TYPES = {"PSF", "REX", "EXP", "DEV", "SER", "DUP"}

@@ -145,6 +145,26 @@ def test_colour_magnitude_diagram_has_bright_objects_at_the_top():
     assert sorted(ax.collections[0].get_offsets().tolist()) == [[0.5, 19.0], [1.0, 18.0]]
 
 
+def test_motions_are_drawn_on_a_logarithmic_axis_with_the_threshold():
+    ax = plotting.plot_motions([15, 16, 17], [200.0, 3.0, -2.0], [0, 1, 1], threshold=7, band="i")
+    assert ax.get_yscale() == "log"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("i [mag, AB]", "motion or parallax over its error")
+    assert ax.lines[0].get_ydata() == [7, 7]
+    drawn = np.concatenate([points.get_offsets() for points in ax.collections])
+    # a negative parallax has no logarithm
+    np.testing.assert_allclose(sorted(drawn[:, 1]), [0.1, 3, 200])
+
+
+def test_objects_without_a_measured_motion_are_left_out():
+    ax = plotting.plot_motions([15, 16, 17, 18], [9.0, np.nan, 2.0, np.nan], [0, 0, 1, 1])
+    assert [len(points.get_offsets()) for points in ax.collections] == [1, 1]
+    assert legend_texts(ax) == ["star (1)", "galaxy (1)"]
+
+
+def test_motions_of_one_class_alone_are_drawn():
+    assert legend_texts(plotting.plot_motions([15, 16], [9.0, 7.0], [1, 1])) == ["galaxy (2)"]
+
+
 def test_magnitude_counts_use_finite_magnitudes_and_label_the_limit():
     ax = plotting.plot_magnitude_counts([18.1, 18.2, np.nan, 19.9], [0, 0, 1, 1], limit=20, bin_width=0.25)
     assert legend_texts(ax) == ["star (2)", "galaxy (1)"]

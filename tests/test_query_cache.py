@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztf_sg.services.query_cache import QueryCache
+from ztf_sg.services.query_cache import QueryCache, describe_queries
 
 TABLE = pd.DataFrame({"RA": [1.0, 2.0], "TYPE": ["PSF", "REX"], "ID": pd.array([9 * 10**18, None], "Int64")})
 
@@ -86,6 +86,50 @@ def test_damaged_answer_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ValueError, match=rf"{path.name}: damaged .*delete it"):
         cache.get("tap", "SELECT 1", Service())
+
+
+@pytest.mark.parametrize("damage", ["cut short", "not ours"])
+def test_damaged_answer_is_named_in_the_report_too(tmp_path, damage):
+    cache = QueryCache(tmp_path)
+    cache.get("tap", "SELECT 1", Service())
+    (path,) = tmp_path.iterdir()
+    if damage == "cut short":
+        path.write_bytes(path.read_bytes()[:50])
+    else:
+        TABLE.to_parquet(path)
+    for use in (cache.report, lambda: cache.get("tap", "SELECT 1", Service())):
+        with pytest.raises(ValueError, match=rf"{path.name}: damaged .*delete it"):
+            use()
+
+
+def test_cache_tells_what_it_holds_without_reading_it(tmp_path):
+    cache = QueryCache(tmp_path)
+    cache.get("tap", "SELECT 1", Service())
+    next(tmp_path.iterdir()).write_bytes(b"")
+    assert cache.holds("tap", "SELECT 1")
+    assert not cache.holds("tap", "SELECT 2")
+    assert not cache.holds("other", "SELECT 1")
+    assert not QueryCache().holds("tap", "SELECT 1")
+
+
+@pytest.mark.parametrize(("kept", "show", "shown"), [(0, True, True), (2, True, False), (0, False, False)])
+def test_progress_bar_shows_if_more_than_one_answer_is_new(tmp_path, capfd, kept, show, shown):
+    cache = QueryCache(tmp_path)
+    questions = [("tap", f"SELECT {i}") for i in range(3)]
+    for question in questions[:kept]:
+        cache.get(*question, Service())
+    assert list(cache.progress_bar("abc", questions, "strip", show)) == list("abc")
+    assert ("3/3" in capfd.readouterr().err) == shown
+
+
+def test_one_query_is_described_in_the_singular(tmp_path):
+    table = pd.DataFrame()
+    table.attrs["queries"] = [QueryCache(tmp_path).get("tap", "SELECT 1", Service()).attrs["query"]]
+    assert describe_queries(table) == "1 query of tap, 2 rows: 1 sent now"
+
+
+def test_table_without_queries_says_so():
+    assert describe_queries(pd.DataFrame()) == "no query was sent"
 
 
 def test_write_that_fails_leaves_nothing(tmp_path):

@@ -16,6 +16,8 @@ from astropy.wcs import WCS, FITSFixedWarning, WcsError
 from pyarrow import csv
 from tqdm.auto import tqdm
 
+from ztf_sg.files import whole_file
+
 CUTOUT_SHAPE = (20, 20)
 CLASS_NAMES = ("star", "galaxy")
 UNKNOWN = -1
@@ -182,16 +184,11 @@ def write_image_csv(path, images, labels):
     labels : array-like of int
         0 star, 1 galaxy, -1 unknown; shape (n,).
     """
-    path = Path(path)
     pixels = np.asarray(images, dtype=np.float32).reshape(len(images), -1)
     columns = [pa.array(np.asarray(labels, dtype=np.int8)), *map(pa.array, np.ascontiguousarray(pixels.T))]
     table = pa.table(columns, names=[str(number) for number in range(len(columns))])
-    partial = path.with_name(path.name + ".part")
-    try:
-        csv.write_csv(table, partial, csv.WriteOptions(include_header=False))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        csv.write_csv(table, file, csv.WriteOptions(include_header=False))
 
 
 def read_image_csv(path):

@@ -14,6 +14,8 @@ import pandas as pd
 from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.table import Table
 
+from ztf_sg.files import whole_file
+
 STAR_TYPES = ("PSF",)
 GALAXY_TYPES = ("REX", "EXP", "DEV", "SER")
 MAGNITUDE_LIMITS = {"g": 20.5, "r": 20.0, "z": 19.0}
@@ -337,9 +339,7 @@ def write_positions(stars, galaxies, directory):
     -------
     list of pathlib.Path
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / "stars.csv", directory / "gals.csv"]
+    paths = [Path(directory) / "stars.csv", Path(directory) / "gals.csv"]
     for path, table in zip(paths, (stars, galaxies), strict=True):
         _write_csv(position_table(table), path)
     return paths
@@ -358,13 +358,11 @@ def write_audit(stars, galaxies, directory):
     -------
     pathlib.Path
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
     tables = [
         pd.concat([position_table(table), _gaia_columns(table, [*GAIA_COLUMNS, "audit"])], axis=1)
         for table in (stars, galaxies)
     ]
-    path = directory / "label_audit.csv"
+    path = Path(directory) / "label_audit.csv"
     _write_csv(pd.concat(tables)[[*POSITION_COLUMNS, *GAIA_COLUMNS, "audit"]], path)
     return path
 
@@ -415,10 +413,8 @@ def _read_class(path, label):
 
 
 def _write_csv(table, path):
-    """Write a table under its name, or not at all."""
-    partial = path.with_suffix(".csv.part")
-    table.to_csv(partial, index=False, float_format="%.7f")
-    partial.replace(path)
+    with whole_file(path) as file:
+        table.to_csv(file, index=False, float_format="%.7f")
 
 
 def _gaia_columns(table, needed=MOTION_COLUMNS):

@@ -1,8 +1,9 @@
 """HTTP as a bad line needs it: a time limit on everything, and every fault an exception with a remedy."""
 
+import re
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import requests
@@ -109,10 +110,66 @@ class Downloader:
             raise NotAllowed(f"{told}: it needs an account with access")
         if status in (404, 410):
             raise NothingFound(f"{told}: there is no such thing")
-        if status == 429 or status >= 500:
-            raise Unreachable(f"{told}: it is busy or out of order; {REMEDY}", _retry_after(answer.headers))
+        check_in_order(status, answer.headers, f"{told}: it is busy or out of order")
         if status != 200:
             raise RefusedRequest(f"{told}; check position and size")
+
+
+def check_in_order(status, headers, told):
+    """Raise `Unreachable` if a service is busy or out of order, which is HTTP status 429 or 5xx.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    headers : mapping
+        Of the answer; they may tell when to come back.
+    told : str
+        What happened, for the message.
+    """
+    if status == 429 or status >= 500:
+        raise Unreachable(f"{told}; {REMEDY}", retry_after(headers))
+
+
+def retry_after(headers):
+    """Return how long a service asks not to be bothered [s]; 0 if it does not.
+
+    Parameters
+    ----------
+    headers : mapping
+        Of an HTTP answer; Retry-After is a number of seconds or a date.
+
+    Returns
+    -------
+    float
+    """
+    value = (headers.get("Retry-After") or "").strip()
+    try:
+        seconds = float(value) if value.isdigit() else _seconds_until(parsedate_to_datetime(value))
+    except ValueError:
+        seconds = 0.0
+    return max(seconds, 0.0)
+
+
+def plain_text(page, length=300):
+    """Return the beginning of the text of a web page or VOTable, without its tags.
+
+    Parameters
+    ----------
+    page : str
+    length : int
+        Characters.
+
+    Returns
+    -------
+    str
+    """
+    return " ".join(re.sub(r"<[^>]*>", " ", page).split())[:length]
+
+
+def _seconds_until(date):
+    # a date without time zone is in UTC: RFC 9110, section 5.6.7
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
 
 
 def _fault_of(error, message):
@@ -122,17 +179,3 @@ def _fault_of(error, message):
         return BadAnswer(f"{message} whole: it was cut short ({', '.join(kinds)})")
     trouble = "timed out" if any("Timeout" in kind for kind in kinds) else "no connection, or a broken one"
     return Unreachable(f"{message}: {trouble} ({', '.join(kinds)}); {REMEDY}")
-
-
-def _retry_after(headers):
-    """Return the seconds of a Retry-After header, which may be given as a date; 0 without one."""
-    value = headers.get("Retry-After", "").strip()
-    try:
-        seconds = float(value) if value.isdigit() else _seconds_until(parsedate_to_datetime(value))
-    except ValueError:
-        seconds = 0.0
-    return max(seconds, 0.0)
-
-
-def _seconds_until(date):
-    return (date - datetime.now(UTC)).total_seconds()

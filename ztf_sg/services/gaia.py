@@ -4,7 +4,6 @@ Service: http://cdsxmatch.u-strasbg.fr; catalogue: https://vizier.cds.unistra.fr
 """
 
 import hashlib
-import re
 from contextlib import redirect_stdout
 from io import StringIO
 
@@ -13,18 +12,17 @@ import numpy as np
 import pandas as pd
 import requests
 from astropy.table import Table
-from tqdm.auto import tqdm
 
+from .download import REMEDY, check_in_order, plain_text
 from .errors import BadAnswer, RefusedRequest, Unreachable
 from .query_cache import QueryCache
-from .retries import Retries
+from .retries import TRIES_ONE_BY_ONE, Retries
 
 with redirect_stdout(StringIO()):  # it prints that an optional package is missing, which is not needed here
     from astroquery.xmatch import XMatchClass
 
 CATALOGUE = "vizier:I/355/gaiadr3"
 CHUNK_SIZE = 20_000  # positions matched at once: an upload of 1 MB, far below the 100 MB the service allows
-TRIES = 20  # one request at a time is no burden: let the patience of `Retries` end before its tries
 # our name: the names the service may use (Gaia archive, VizieR), all in lower case
 COLUMNS = {
     "gaia_source_id": ("source_id", "source"),
@@ -52,18 +50,16 @@ class _XMatch(XMatchClass):
 
     def _request(self, *args, **options):
         answer = super()._request(*args, **options)
-        status, wait = answer.status_code, answer.headers.get("Retry-After", "")
-        if status == 429 or status >= 500:
-            message = f"CDS cross-match: HTTP status {status}; try again later"
-            raise Unreachable(message, float(wait) if wait.isdigit() else 0.0)
+        status = answer.status_code
+        told = f"CDS cross-match: HTTP status {status}"
+        check_in_order(status, answer.headers, told)
         if status == 403:
             raise RefusedRequest(
-                "CDS cross-match: HTTP status 403, your address is banned for too many requests at a time; "
+                f"{told}, your address is banned for too many requests at a time; "
                 "write to cds-question@unistra.fr, or use the simulated sky (OFFLINE = True)"
             )
         if status >= 400:
-            reason = " ".join(re.sub(r"<[^>]*>", " ", answer.text).split())[:300]
-            raise RefusedRequest(f"CDS cross-match with {CATALOGUE}: HTTP status {status}: {reason}")
+            raise RefusedRequest(f"{told} for {CATALOGUE}: {plain_text(answer.text)}")
         return answer
 
 
@@ -107,18 +103,14 @@ def crossmatch_gaia(
     radius = check_match(positions, radius)
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size}: expected a positive number of positions")
-    cache, retries = QueryCache(cache), retries or Retries(tries=TRIES)
+    cache, retries = QueryCache(cache), retries or Retries(tries=TRIES_ONE_BY_ONE)
     starts = range(0, len(positions), chunk_size)
     chunks = [positions.iloc[start : start + chunk_size] for start in starts]
-    kept = set(cache.report()["query"])
-    new = sum(_query(chunk, radius) not in kept for chunk in chunks)
+    questions = [(XMatchClass.URL, _query(chunk, radius)) for chunk in chunks]
+    bar = cache.progress_bar(chunks, questions, "chunk", progress)
     answers = [
-        cache.get(
-            XMatchClass.URL,
-            _query(chunk, radius),
-            lambda chunk=chunk: retries.call(lambda: _nearest(_ask(chunk, radius))),
-        )
-        for chunk in tqdm(chunks, unit="chunk", disable=not progress or new < 2)
+        cache.get(*question, lambda chunk=chunk: retries.call(lambda: _nearest(_ask(chunk, radius))))
+        for chunk, question in zip(bar, questions, strict=True)
     ]
     shifted = [
         answer.assign(position_row=answer["position_row"] + start)
@@ -197,9 +189,9 @@ def _ask(chunk, radius):
             upload, CATALOGUE, radius, colRA1="position_ra", colDec1="position_dec", cache=False
         )
     except requests.exceptions.RequestException as error:
-        raise Unreachable(f"CDS cross-match: {error}; try again later") from error
+        raise Unreachable(f"CDS cross-match: {error}; {REMEDY}") from error
     except (ValueError, IndexError, AttributeError) as error:
-        raise BadAnswer(f"CDS cross-match answered no VOTable ({error}); try again later") from error
+        raise BadAnswer(f"CDS cross-match answered no VOTable ({error}); {REMEDY}") from error
 
 
 def _nearest(answer):

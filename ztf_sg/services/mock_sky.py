@@ -24,7 +24,9 @@ from ztf_sg.services.errors import NothingFound
 from ztf_sg.services.gaia import COLUMNS as GAIA_COLUMNS
 from ztf_sg.services.gaia import add_matches, check_match
 from ztf_sg.services.irsa import PIXEL_SCALE, QUADRANT, first_pixel, image_name, image_wcs
-from ztf_sg.services.legacy_survey import read_sweep
+from ztf_sg.services.legacy_survey import passes
+from ztf_sg.services.mock_gaia import simulate_gaia
+from ztf_sg.services.sweeps import read_sweep
 
 ORIGIN = "ztf_sg mock sky (simulated)"
 BUNDLED_CATALOGUE = Path(__file__).parents[2] / "data" / "mock_sweep.fits"
@@ -39,17 +41,6 @@ COMPANION_FRACTION = 0.05  # share of objects with a physical companion within 6
 GROUPED_FRACTION = 0.2  # share of galaxies that live in groups of 2 arcmin radius
 DUPLICATE_FRACTION = 0.002  # share of rows of type DUP
 UNOBSERVED_FRACTION = 0.01  # share of rows without an image in one band (flux 0)
-
-# Gaia sources. Galaxies that move are blends of stars that were fitted as a galaxy.
-GAIA_LIMIT = 21.0  # [mag, G]
-QUASAR_FRACTION, BRIGHTEST_QUASAR = 0.02, 16.0  # share of fainter point sources that stand still; [mag, G]
-TWO_PARAMETER_FRACTION = 0.02  # share of sources with a position only
-GALAXY_SOURCE_FRACTION = 0.04  # share of galaxies with a compact core
-MOVING_GALAXY_FRACTION = 0.003  # share of galaxies
-FIRST_SOURCE_ID = 9 * 10**18  # no source of Gaia DR3 has so high a number
-GAIA_ERRORS = {  # typical error [mas, mas/yr] by G, as in DR3
-    13.0: 0.02, 15.0: 0.02, 16.0: 0.04, 17.0: 0.07, 18.0: 0.12, 19.0: 0.23, 20.0: 0.5, 20.9: 1.0, 22.0: 2.0,
-}  # fmt: skip
 
 # ZTF camera and images.
 GAIN, READ_NOISE, EXPTIME = 6.2, 10.0, 30.0  # [e-/DN], [e-], [s]
@@ -127,12 +118,7 @@ class MockSky:
             If no object is left.
         """
         table = self.catalogue
-        after, before = table["RA"] >= ra[0], table["RA"] <= ra[1]
-        keep = (after & before if ra[0] <= ra[1] else after | before) & table["DEC"].between(*dec)
-        for band, limit in (limits or {}).items():
-            keep &= table[f"FLUX_{band.upper()}"] > 10 ** (0.4 * (22.5 - limit))
-        if max_fracflux is not None:
-            keep &= (table[["FRACFLUX_G", "FRACFLUX_R", "FRACFLUX_Z"]] <= max_fracflux).all(axis=1)
+        keep = passes(table, limits, max_fracflux, ra, dec)
         if not keep.any():
             raise NothingFound(
                 f"the mock sky has nothing at RA {ra}, DEC {dec}; it is at RA {RA_RANGE}, DEC {DEC_RANGE} deg"
@@ -432,73 +418,11 @@ def simulate_catalogue(seed=0):
     return table.astype(dict.fromkeys(singles, np.float32))
 
 
-def simulate_gaia(catalogue, seed=0):
-    """Return Gaia sources that go with a simulated catalogue.
-
-    Parameters
-    ----------
-    catalogue : pandas.DataFrame
-        n objects, as from `simulate_catalogue`.
-    seed : int
-
-    Returns
-    -------
-    pandas.DataFrame
-        At most n rows: RA, DEC [deg], gaia_source_id, parallax and parallax_error [mas], pmra, pmdec,
-        pmra_error and pmdec_error [mas/yr].
-
-    Notes
-    -----
-    All point sources brighter than `GAIA_LIMIT` have a source, and a few galaxies. Each star has the distance
-    at which a main-sequence star of its colour is as bright as it is, and a velocity of the disc or, further
-    off, of the halo.
-    """
-    rng = np.random.default_rng([seed, 3])
-    table = catalogue[catalogue["FLUX_I"] > 0].reset_index(drop=True)
-    magnitude, colour = _gaia_magnitude(table)
-    chance = rng.random(len(table))
-    point = (table["TYPE"] == "PSF").to_numpy()
-    quasar = (chance < QUASAR_FRACTION) & (magnitude > BRIGHTEST_QUASAR)
-    stands = np.where(point, quasar, chance >= MOVING_GALAXY_FRACTION)
-    seen = (magnitude < GAIA_LIMIT) & (point | (chance < GALAXY_SOURCE_FRACTION))
-    motions = _motions(rng, magnitude, colour, stands)
-    errors = np.interp(magnitude, list(GAIA_ERRORS), list(GAIA_ERRORS.values()))
-    errors = errors * np.where(point, 1, 2) * np.exp(rng.normal(0, 0.15, len(table)))
-    position_only = rng.random(len(table)) < TWO_PARAMETER_FRACTION
-    offset = rng.normal(0, np.where(point, 0.02, 0.08) / 3600, (2, len(table)))
-    sources = pd.DataFrame({"RA": table["RA"] + offset[0], "DEC": table["DEC"] + offset[1]})
-    sources["gaia_source_id"] = FIRST_SOURCE_ID + np.arange(len(table))
-    for name, motion in motions.items():
-        sources[name] = np.where(position_only, np.nan, motion + rng.normal(0, errors))
-        sources[f"{name}_error"] = np.where(position_only, np.nan, errors)
-    return sources[seen].reset_index(drop=True)
-
-
 def write_catalogue(path, seed=0):
     """Write the simulated catalogue as a FITS table that says it is simulated."""
     table = Table.from_pandas(simulate_catalogue(seed))
     table.meta.update(ORIGIN=ORIGIN, SEED=seed)
     table.write(path, format="fits", overwrite=True)
-
-
-def _gaia_magnitude(table):
-    """Return G [mag], from g and i by section 5.3.7 of the Gaia DR2 documentation, and g - i [mag]."""
-    i = 22.5 - 2.5 * np.log10(table["FLUX_I"].to_numpy(float))
-    g = 22.5 - 2.5 * np.log10(np.maximum(table["FLUX_G"].to_numpy(float), 1e-9))
-    colour = np.where(table["FLUX_G"] > 0, np.clip(g - i, 0, 4), 1.5)
-    return i + colour - 0.074 - 0.514 * colour - 0.081 * colour**2, colour
-
-
-def _motions(rng, magnitude, colour, stands):
-    """Draw parallaxes [mas] and proper motions [mas/yr]; those of objects that stand still are 0."""
-    n = len(magnitude)
-    absolute = 3.5 + 2.4 * colour + rng.normal(0, 0.4, n)
-    distance = 10 ** ((magnitude - absolute) / 5 - 2)  # [kpc]
-    halo = rng.random(n) < 1 / (1 + np.exp(-(distance - 3) / 0.7))
-    velocity = rng.normal(0, np.where(halo, 140, 40), (2, n))  # [km/s], across the line of sight
-    motion = velocity / (4.74 * distance)
-    values = {"parallax": 1 / distance, "pmra": motion[0], "pmdec": motion[1]}
-    return {name: np.where(stands, 0.0, value) for name, value in values.items()}
 
 
 def _quadrant(exposure, pointing, rcid, rng):

@@ -5,13 +5,16 @@ Delete a file, or the folder, to have the service asked again.
 """
 
 import hashlib
-import os
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from ztf_sg.files import whole_file
 
 RECORD = ("service", "query", "date", "rows")
 
@@ -52,17 +55,56 @@ class QueryCache:
             The file of the answer is damaged.
         """
         path = self._path(service, query)
-        if path is not None and path.exists():
-            return _with_record(_read(path), cached=True)
+        if self.holds(service, query):
+            with _named_if_damaged(path):
+                return _with_record(pd.read_parquet(path), cached=True)
         table = ask()
         date = datetime.now(UTC).isoformat(timespec="seconds")
         table.attrs["query"] = {"service": service, "query": query, "date": date, "rows": len(table)}
         if path is not None:
-            _write_whole(table, path)
+            with whole_file(path) as file:
+                table.to_parquet(file, index=False)
         return _with_record(table, cached=False)
 
+    def holds(self, service, query):
+        """Tell whether the answer to a query is kept; parameters as of `get`."""
+        path = self._path(service, query)
+        return path is not None and path.exists()
+
+    def progress_bar(self, parts, questions, unit, show=True):
+        """Return the parts of some work under a progress bar, if there is much to wait for.
+
+        Parameters
+        ----------
+        parts : sequence
+            To iterate over.
+        questions : sequence of (str, str)
+            Service and query for each part; the bar shows if more than one of them has no answer here.
+        unit : str
+            What a part is.
+        show : bool
+            Show the bar at all.
+
+        Returns
+        -------
+        tqdm.tqdm
+        """
+        new = sum(not self.holds(*question) for question in questions)
+        return tqdm(parts, unit=unit, disable=not show or new < 2)
+
     def report(self):
-        """Return what is kept: a DataFrame with the columns file, service, query, date and rows."""
+        """Return what is kept, without reading its rows.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The columns file, service, query, date and rows.
+
+        Raises
+        ------
+        ValueError
+            A file is damaged.
+        """
         paths = sorted(self.directory.glob("*.parquet")) if self.directory else []
         rows = [{"file": path.name} | _read_record(path) for path in paths]
         return pd.DataFrame(rows, columns=["file", *RECORD])
@@ -73,31 +115,46 @@ class QueryCache:
         return self.directory / f"{hashlib.sha256(f'{service} {query}'.encode()).hexdigest()[:24]}.parquet"
 
 
+def describe_queries(table):
+    """Say in a line what a table from a service is made of: what was asked now, what had been kept.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From ``query_region`` or ``crossmatch_gaia``.
+
+    Returns
+    -------
+    str
+        Such as "26 queries of https://datalab.noirlab.edu/tap, 200,123 rows: 26 from the cache of
+        2026-11-25".
+    """
+    records = table.attrs.get("queries", [])
+    if not records:
+        return "no query was sent"
+    services = sorted({record["service"] for record in records})
+    days = sorted({record["date"][:10] for record in records if record["cached"]})
+    kept = sum(record["cached"] for record in records)
+    parts = [f"{len(records) - kept} sent now"] * (kept < len(records))
+    parts += [f"{kept} from the cache of {' to '.join(sorted({days[0], days[-1]}))}"] if kept else []
+    where = services[0] if len(services) == 1 else f"{len(services)} files"
+    queries = "1 query" if len(records) == 1 else f"{len(records)} queries"
+    return f"{queries} of {where}, {sum(record['rows'] for record in records):,} rows: {', '.join(parts)}"
+
+
 def _with_record(table, cached):
     table.attrs["query"] = {**table.attrs["query"], "cached": cached}
     return table
 
 
-def _read(path):
-    try:
-        return pd.read_parquet(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it, and the service is asked again") from error
-
-
 def _read_record(path):
-    """Return the record of a file without reading its rows."""
-    return pq.read_schema(path).empty_table().to_pandas().attrs["query"]
+    with _named_if_damaged(path):
+        return pq.read_schema(path).empty_table().to_pandas().attrs["query"]
 
 
-def _write_whole(table, path):
-    """Write a table under its name, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
+@contextmanager
+def _named_if_damaged(path):
     try:
-        with open(partial, "wb") as file:
-            table.to_parquet(file, index=False)
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        yield
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it, and the service is asked again") from error

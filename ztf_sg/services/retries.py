@@ -12,6 +12,8 @@ from .errors import BadAnswer, ServiceDown, Stopped, Unreachable
 logger = logging.getLogger(__name__)
 
 BREAKER_FAULTS = 8  # faults in a row after which everyone waits
+TRIES_ONE_BY_ONE = 20  # of a service asked one request at a time, no burden: let its patience end first
+LONG_WAIT = 10.0  # a wait that users are told of [s]
 
 
 class Retries:
@@ -19,7 +21,8 @@ class Retries:
 
     A request is repeated after :class:`~ztf_sg.services.errors.Unreachable` and
     :class:`~ztf_sg.services.errors.BadAnswer`, and after nothing else. Faults of different requests in a row
-    mean that the service is in trouble: then all requests pause, and in the end stop.
+    mean that the service is in trouble: then all requests pause, and in the end stop. A wait of more than
+    `LONG_WAIT` is logged as a warning, which a notebook shows.
 
     Parameters
     ----------
@@ -48,6 +51,7 @@ class Retries:
         self._faults_in_a_row = 0
         self._failing_since = None
         self._pause_until = 0.0
+        self._told_until = 0.0
 
     def call(self, attempt):
         """Return what a function returns, called until it succeeds.
@@ -71,6 +75,7 @@ class Retries:
             retry=retry_if_exception_type((Unreachable, BadAnswer)),
             wait=wait_exponential(self.first_wait, self.longest_wait) + wait_random(0, self.first_wait),
             sleep=self._sleep,
+            before_sleep=self._tell_of_wait,
             reraise=True,
         )
         return retrying(self._attempt, attempt)
@@ -98,6 +103,17 @@ class Retries:
 
     def _sleep(self, seconds):
         self._stop.wait(max(seconds, 0.0))
+
+    def _tell_of_wait(self, state):
+        """Log why and how long a request waits, if it is long; once for all requests that wait."""
+        now = time.monotonic()
+        wait = max(state.upcoming_sleep, self._pause_until - now)
+        with self._lock:
+            if wait < LONG_WAIT or now < self._told_until or self._stop.is_set():
+                return
+            self._told_until = now + wait
+        fault, *_ = str(state.outcome.exception()).split("; ")
+        logger.warning("%s; trying again in %.0f s", fault, wait)
 
     def _note_success(self):
         with self._lock:
