@@ -134,7 +134,8 @@ class Retries:
                 given_up = failing_for + pause > self.patience
             else:
                 given_up = pause > self.patience
-            self._pause_until = max(self._pause_until, now + pause)
+            if not given_up:
+                self._pause_until = max(self._pause_until, now + pause)
         if given_up:
             raise ServiceDown(
                 f"no answer for {failing_for:.0f} s, the last fault being: {error}; try again in some hours"
