@@ -1,11 +1,16 @@
+import builtins
+import getpass
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import ztfquery.io
 from hypothesis import settings
 
 from ztf_sg.cutouts import fetch_cutouts
-from ztf_sg.positions import select_positions
+from ztf_sg.positions import cut_types, position_table, select_positions
+from ztf_sg.services import account
 from ztf_sg.services.mock_sky import MockSky
 
 settings.register_profile("tests", deadline=None, max_examples=50)
@@ -31,6 +36,75 @@ def simulated_cutouts(mock_sky, mock_positions, tmp_path_factory):
     for positions in mock_positions:
         fetch_cutouts(positions, folder, mock_sky, n_cutouts=12, progress=False)
     return folder
+
+
+@pytest.fixture
+def no_account(monkeypatch, tmp_path):
+    """Let no account of this computer be read, and any prompt fail."""
+
+    def prompt(*args, **kwargs):
+        raise AssertionError("prompted on standard input")
+
+    monkeypatch.setattr(builtins, "input", prompt)
+    monkeypatch.setattr(getpass, "getpass", prompt)
+    monkeypatch.setattr(ztfquery.io, "_ENCRYPT_FILE", str(tmp_path / "ztfquery"))
+    monkeypatch.delenv(account.USER_VARIABLE, raising=False)
+    monkeypatch.delenv(account.PASSWORD_VARIABLE, raising=False)
+
+
+@pytest.fixture(scope="session")
+def owner():
+    """Return user and password of an account at `archive` with rights to all images."""
+    return "owner@example.org", "pl&nted s#cret%41/+Ü"
+
+
+@pytest.fixture(scope="session")
+def guest():
+    """Return user and password of an account at `archive` without rights to proprietary images."""
+    return "guest", "gu&st s#cret%42/+Ü"
+
+
+@pytest.fixture(scope="session")
+def _archive(owner, guest):
+    from archives import ArchiveServer
+
+    accounts = {owner[0]: (owner[1], True), guest[0]: (guest[1], False)}
+    with ArchiveServer(
+        n_images=6, accounts=accounts, proprietary=lambda row: row.name == 5, stall=0.4
+    ) as server:
+        for quadrant in server.sky.quadrants.values():
+            quadrant.file_bytes()
+        yield server
+
+
+@pytest.fixture
+def archive(_archive, no_account, monkeypatch):
+    """Point ztfquery to a loopback IRSA with six images of one place, the last one proprietary.
+
+    Only one public image is sharper than 1.4 arcsec, and only two sharper than 1.5.
+    """
+    from archives import KINDS, point_clients_to
+
+    point_clients_to(_archive.url, monkeypatch.setattr)
+    _archive.log.clear()
+    _archive.fault_counts.clear()
+    _archive.faults.rng = np.random.default_rng(0)
+    _archive.expire_sessions()
+    yield _archive
+    left = list(_archive.faults._injected)
+    _archive.faults._injected.clear()
+    _archive.faults.rate, _archive.faults.kinds, _archive.faults.where = 0.0, tuple(KINDS), None
+    assert not left
+
+
+@pytest.fixture(scope="session")
+def archive_positions(_archive):
+    """Return stars and galaxies that lie well inside all images of `archive`, and in one patch of sky."""
+    catalogue = _archive.sky.catalogue
+    catalogue = cut_types(catalogue[catalogue["FLUX_I"] > 10 ** (0.4 * (22.5 - 20))])
+    inside = catalogue["RA"].between(5.55, 5.95) & catalogue["DEC"].between(-0.99, -0.7)
+    stars = catalogue["TYPE"] == "PSF"
+    return [position_table(catalogue[inside & kind]).reset_index(drop=True) for kind in (stars, ~stars)]
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ztf_sg.images import EDGE_MARGIN, ImageChooser, pixel_positions
+from ztf_sg.images import (
+    EDGE_MARGIN,
+    ONE_BY_ONE,
+    REQUEST_COST,
+    WHOLE,
+    ImageChooser,
+    compare_requests,
+    costs_less_whole,
+    pixel_positions,
+    plan_downloads,
+)
 from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.irsa import QUADRANT, image_wcs
+from ztf_sg.services.irsa import CUTOUT_BYTES, IMAGE_BYTES, PIXEL_SCALE, QUADRANT, image_wcs
 
 
 class Counting:
@@ -145,3 +155,93 @@ class TestImageChooser:
         assert 0 <= centre_ra < 360
         assert -90 <= centre_dec <= 90
         assert size > 0
+
+
+def make_images(n=1, ra=7.5, dec=-2.5, angle=0.3):
+    """Return metadata of images, turned a bit from one to the next."""
+    angles = angle * np.arange(1, n + 1)
+    scale = PIXEL_SCALE / 3600
+    return pd.DataFrame(
+        {
+            "crpix1": 1536.5 + np.arange(n), "crpix2": 1540.5, "crval1": ra, "crval2": dec,
+            "cd11": -scale * np.cos(angles), "cd12": scale * np.sin(angles),
+            "cd21": scale * np.sin(angles), "cd22": scale * np.cos(angles),
+        }
+    )  # fmt: skip
+
+
+class TestPixelPositions:
+    @given(right_ascensions, st.floats(-89, 89), st.floats(-0.7, 0.7), st.floats(-0.7, 0.7))
+    @example(0.0, 0.0, -0.3, 0.2)
+    @example(359.99, 60.0, 0.5, -0.2)
+    @example(10.0, 89.0, 0.5, 0.7)
+    def test_many_images_at_once_as_astropy_one_by_one(self, ra0, dec0, east, north):
+        images = make_images(4, ra0, dec0)
+        ra, dec = (ra0 + east / np.cos(np.radians(dec0))) % 360, dec0 + north
+        places = np.transpose(pixel_positions(images, ra, dec))
+        np.testing.assert_allclose(places, places_by_astropy(images, ra, dec), rtol=0, atol=1e-6)
+
+    def test_far_side_of_the_sky_is_nowhere(self):
+        images = make_images(2, 7.5, -2.5)
+        for ra, dec in ((187.5, 2.5), (97.6, 0.0), (187.5, 80.0)):
+            assert np.isnan(pixel_positions(images, ra, dec)).all()
+
+    def test_object_on_the_far_side_is_on_no_image(self):
+        with pytest.raises(NothingFound):
+            ImageChooser(FixedAnswer(make_images(2))).choose(187.5, 2.5)
+
+    def test_image_across_ra_0_is_chosen_from_both_sides(self):
+        images = make_images(1, ra=0.0, dec=-2.5)
+        for ra in (359.9, 0.1):
+            assert ImageChooser(FixedAnswer(images)).choose(ra, -2.5)["crval1"] == 0.0
+
+    def test_no_images_give_no_positions(self):
+        x, y = pixel_positions(make_images(1).head(0), 7.5, -2.5)
+        assert x.shape == y.shape == (0,)
+
+
+class TestPlanning:
+    def images_of(self, mock_sky, *counts):
+        rows = [mock_sky.exposures.iloc[number] for number in range(len(counts))]
+        return [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
+
+    @pytest.mark.parametrize(
+        ("cutouts", "cost", "whole"),
+        [
+            (1, np.inf, False),
+            (2, np.inf, True),
+            (1000, 0, False),
+            (2000, 0, True),
+            (15, REQUEST_COST, False),
+            (25, REQUEST_COST, True),
+        ],
+    )
+    def test_cheaper_way_is_chosen(self, cutouts, cost, whole):
+        assert bool(costs_less_whole(cutouts, cost)) is whole
+
+    @given(st.lists(st.integers(1, 3000), min_size=1, max_size=5), st.floats(0, 1e9))
+    def test_many_at_once_as_one_by_one(self, cutouts, cost):
+        expected = [bool(costs_less_whole(number, cost)) for number in cutouts]
+        assert costs_less_whole(np.array(cutouts), cost).tolist() == expected
+
+    @given(st.integers(1, 5000), st.floats(0, 1e8))
+    def test_more_cutouts_never_make_one_by_one_the_cheaper_way(self, cutouts, cost):
+        assert costs_less_whole(cutouts + 1, cost) >= costs_less_whole(cutouts, cost)
+
+    def test_plan_counts_cutouts_requests_and_bytes(self, mock_sky):
+        plan = plan_downloads([*self.images_of(mock_sky, 3, 30), None])
+        assert plan["cutouts"].tolist() == [3, 30]
+        assert plan["way"].tolist() == [ONE_BY_ONE, WHOLE]
+        assert plan["requests"].tolist() == [3, 1]
+        assert plan["bytes"].tolist() == [3 * CUTOUT_BYTES, IMAGE_BYTES]
+        assert plan["source_image"].is_unique
+
+    def test_plan_of_nothing_is_empty(self):
+        assert plan_downloads([None]).empty
+
+    def test_comparison_with_object_by_object(self, mock_sky):
+        table = compare_requests(plan_downloads(self.images_of(mock_sky, 3, 30)), searches=2)
+        assert table["requests"].tolist() == [66, 2 + 3 + 1]
+        assert table["megabytes"].tolist() == pytest.approx(
+            [33 * CUTOUT_BYTES / 1e6, (3 * CUTOUT_BYTES + IMAGE_BYTES) / 1e6]
+        )

@@ -1,5 +1,3 @@
-import builtins
-import getpass
 import io
 import logging
 import socket
@@ -12,9 +10,12 @@ import pytest
 import requests
 import ztfquery.io
 from astropy.io import fits
+from astropy.wcs import WCS
 from werkzeug import Response
 from ztfquery import buildurl, metasearch
 
+from ztf_sg.cutting import cut_image, read_answer
+from ztf_sg.images import ImageChooser
 from ztf_sg.services import account, download
 from ztf_sg.services.errors import (
     BadAnswer,
@@ -27,6 +28,8 @@ from ztf_sg.services.errors import (
 )
 from ztf_sg.services.irsa import Irsa, cutout_url, image_name
 from ztf_sg.services.retries import Retries
+
+pytestmark = pytest.mark.usefixtures("no_account")
 
 NAME = "ztf_20190917468333_000698_zi_c03_o_q2_sciimg.fits"
 PASSWORD = "p&ss w#rd%41/Ü"
@@ -56,18 +59,6 @@ def fits_bytes():
     content = io.BytesIO()
     fits.PrimaryHDU(np.zeros((20, 20), "f4")).writeto(content)
     return content.getvalue()
-
-
-@pytest.fixture(autouse=True)
-def no_prompt(monkeypatch, tmp_path):
-    """Let no account of this computer be read, and any prompt fail."""
-
-    def prompt(*args, **kwargs):
-        raise AssertionError("prompted on standard input")
-
-    monkeypatch.setattr(builtins, "input", prompt)
-    monkeypatch.setattr(getpass, "getpass", prompt)
-    monkeypatch.setattr(ztfquery.io, "_ENCRYPT_FILE", str(tmp_path / "ztfquery"))
 
 
 @pytest.fixture
@@ -332,3 +323,19 @@ def test_live_cutout():
     content = service.get_cutout(images.iloc[0], 7.5, -2.5)
     header = fits.getheader(io.BytesIO(content))
     assert header["ORIGIN"] == service.origin
+
+
+@pytest.mark.remote_data
+def test_live_cutout_has_the_pixels_of_the_whole_image():
+    ra, dec = 7.5, -2.5
+    service = make_irsa()
+    image = ImageChooser(service).choose(ra, dec)
+    name = image_name(image)
+    cutout = service.get_cutout(image, ra, dec, read=lambda content: read_answer(content, name))
+    content = service.get_image(image)  # 38 MB
+    with fits.open(io.BytesIO(content)) as hdus:
+        cut = cut_image(hdus[0], ra, dec)
+    np.testing.assert_array_equal(cut.data, cutout.data)
+    places = np.array([[0, 0], [9.5, 9.5], [19, 0]])
+    sky = WCS(cutout.header).all_pix2world(places, 0)
+    np.testing.assert_allclose(WCS(cut.header).wcs_world2pix(sky, 0), places, rtol=0, atol=1e-6)

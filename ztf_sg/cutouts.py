@@ -133,6 +133,8 @@ def fetch_cutouts(
     for targets in classes.values():
         manifest.check(targets, request)
     _check_files(directory, manifest, classes, request["origin"])
+    for leftover in directory.glob("*.part"):
+        leftover.unlink()
     if hasattr(service, "check_positions"):
         service.check_positions(pd.concat(tables))
     chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
@@ -143,6 +145,7 @@ def fetch_cutouts(
             total=sum(fetch.wanted.values()), desc=description, unit="file", disable=not progress
         ) as bar:
             fetch.run(bar)
+    shutil.rmtree(directory / IMAGE_FOLDER, ignore_errors=True)
     rows = [fetch.done[name] for name in fetch.selection()]
     return pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS))
 
@@ -155,9 +158,7 @@ class _Fetch:
         self.directory = manifest.path.parent
         self.classes = classes
         self.targets = {name: position for targets in classes.values() for name, position in targets.items()}
-        self.wanted = {
-            kind: min(n_cutouts or len(targets), len(targets)) for kind, targets in classes.items()
-        }
+        self.wanted = {kind: len(list(targets)[:n_cutouts]) for kind, targets in classes.items()}
         self.request = request
         self.chooser = chooser
         self.service = chooser.service
@@ -208,7 +209,6 @@ class _Fetch:
         finally:
             self.retries.start()
         self.manifest.sort(self.targets)
-        shutil.rmtree(self.directory / IMAGE_FOLDER, ignore_errors=True)
 
     def _is_done(self, row):
         """Tell whether a line of the manifest needs no further work."""
@@ -305,8 +305,7 @@ class _Fetch:
         try:
             if source in self._refused:
                 raise self._refused[source]
-            # a run that was killed may have saved it without listing it
-            if not path.exists() or not is_cutout_of(path, self.targets[name], self.request["origin"]):
+            if not self._was_saved(path):
                 save_cutout(get(), path)
             status = SAVED
         except ENDING_THE_RUN:
@@ -319,13 +318,21 @@ class _Fetch:
                 self._refused[source] = error
         self._enter(name, source, status)
 
+    def _was_saved(self, path):
+        """Tell whether a run that was killed has saved a cutout from this image without listing it."""
+        try:
+            self._check(read_answer(path.read_bytes(), path.name), path.name)
+        except (FileNotFoundError, UnusableAnswer):
+            return False
+        return True
+
     def _image_path(self, source):
         return self.directory / IMAGE_FOLDER / source
 
     def _enter(self, name, source, status):
         position = self.targets[name]
         row = {"file": name, "RA": position.RA, "DEC": position.DEC, "type": position.type}
-        row |= {"source_image": source, "status": " ".join(status.split()), **self.request}
+        row |= {"source_image": source, "status": status, **self.request}
         self.manifest.append(row)
         logger.info("%s: %s", name, row["status"])
         with self._lock:

@@ -12,7 +12,7 @@ from astropy.nddata import Cutout2D, NoOverlapError, PartialOverlapError
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS, WcsError
 
-from ztf_sg.dataset import CUTOUT_SHAPE, CutoutError, read_cutout
+from ztf_sg.dataset import CUTOUT_SHAPE, CutoutError, check_cutout, read_cutout
 from ztf_sg.files import whole_file
 from ztf_sg.services.errors import UnusableAnswer
 from ztf_sg.services.irsa import QUADRANT, first_pixel, image_name
@@ -103,7 +103,8 @@ def check_source(header, image):
     """
     exposure = str(header.get("FILENAME", "")).removesuffix(".fits")
     quadrant = header.get("QID", image["qid"])
-    if not exposure or not image_name(image).startswith(exposure) or int(quadrant) != int(image["qid"]):
+    same = bool(exposure) and image_name(image).startswith(exposure)
+    if not same or str(quadrant) != str(int(image["qid"])):
         raise UnusableAnswer(
             f"the header is that of {exposure!r}, quadrant {quadrant}, not of {image_name(image)}"
         )
@@ -162,10 +163,12 @@ def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
     Raises
     ------
     UnusableAnswer
-        If the cutout would not lie within the image.
+        If the cutout would not lie within the image, or is of no use.
     """
     wcs = WCS(hdu.header) if wcs is None else wcs
     x, y = wcs.world_to_pixel_values(ra, dec)
+    if not np.isfinite([x, y]).all():
+        raise UnusableAnswer(f"RA {ra:.5f}, DEC {dec:.5f} is not on the image's side of the sky")
     (left, width), (bottom, height) = first_pixel(x, size), first_pixel(y, size)
     middle = (left + (width - 1) / 2, bottom + (height - 1) / 2)
     try:
@@ -174,7 +177,12 @@ def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
         raise UnusableAnswer(f"RA {ra:.5f}, DEC {dec:.5f} is too near the edge of its image") from error
     header = hdu.header.copy()
     header["CRPIX1"], header["CRPIX2"] = cutout.wcs.wcs.crpix
-    return fits.PrimaryHDU(cutout.data.astype(np.float32), header)
+    pixels = cutout.data.astype(np.float32)
+    try:
+        check_cutout(f"RA {ra:.5f}, DEC {dec:.5f}", pixels, header)
+    except CutoutError as error:
+        raise UnusableAnswer(str(error)) from error
+    return fits.PrimaryHDU(pixels, header)
 
 
 def trim_cutout(hdu, shape=CUTOUT_SHAPE):

@@ -42,7 +42,8 @@ class Manifest:
         self.rows = {row["file"]: row for row in read_manifest(directory).to_dict("records")}
 
     def append(self, row):
-        """Add a line."""
+        """Add a line, its status without line breaks."""
+        row = {**row, "status": " ".join(row["status"].split())}
         with self._lock:
             self.rows[row["file"]] = row
             new = not self.path.exists()
@@ -55,16 +56,18 @@ class Manifest:
                 os.fsync(file.fileno())
 
     def sort(self, names):
-        """Rewrite the manifest, with the lines of some files at its end, in the order given."""
+        """Bring the lines of some files to the end of the manifest, in the order given."""
         last = set(names)
         order = [
             *(name for name in self.rows if name not in last),
             *(name for name in names if name in self.rows),
         ]
         self.rows = {name: self.rows[name] for name in order}
-        with whole_file(self.path) as file:
-            lines = pd.DataFrame([_values(row) for row in self.rows.values()], columns=MANIFEST_COLUMNS)
-            lines.to_csv(file, index=False, lineterminator="\n")
+        lines = pd.DataFrame([_values(row) for row in self.rows.values()], columns=MANIFEST_COLUMNS)
+        content = lines.to_csv(index=False, lineterminator="\n").encode()
+        if content != self.path.read_bytes():
+            with whole_file(self.path) as file:
+                file.write(content)
 
     def check(self, places, request):
         """Make sure that the folder goes with a request.

@@ -18,7 +18,9 @@ from .errors import BadAnswer, MissingAccount, WrongPassword
 
 USER_VARIABLE, PASSWORD_VARIABLE = "IRSA_USERNAME", "IRSA_PASSWORD"
 COOKIE_DOMAIN = ".ipac.caltech.edu"
-REFUSALS = 2  # sign-ons in a row that open no session, after which the password is taken to be wrong
+# Sign-ons in a row that open no session, after which the password is taken to be wrong: at first, and when it
+# had been right before. Two, because a page of maintenance looks the same.
+REFUSALS, LATER_REFUSALS = 2, 4
 REMEDY = (
     f"register one at IRSA, then give auth=(user, password), or set {USER_VARIABLE} and {PASSWORD_VARIABLE}, "
     "or store it with ztfquery.io.set_account('irsa')"
@@ -71,7 +73,7 @@ class Account:
         MissingAccount
             No account is at hand.
         WrongPassword
-            IRSA opens no session for it. After two sign-ons it is not asked again: that might lock it.
+            IRSA opens no session for it. After a few sign-ons it is not asked again: that might lock it.
         Unreachable, BadAnswer
             The sign-on service does not work.
         """
@@ -92,13 +94,17 @@ class Account:
             self._downloader.get(io.LOGIN_URL, "the sign-on", {"josso_cmd": "login", **parameters})
         if not _has_session(self._downloader.cookies):
             self._judge_refusal()
+        self._refusals = 0
 
     def _judge_refusal(self):
         """Tell a wrong password from a sign-on that does not work: both are pages without a session."""
         self._refusals += 1
-        if self.sessions or self._refusals < REFUSALS:
+        if self._refusals < (LATER_REFUSALS if self.sessions else REFUSALS):
             raise BadAnswer("IRSA answered the sign-on with no session")
-        self._refusal = "IRSA opens no session for this account; check user name and password"
+        self._refusal = (
+            "IRSA opens no session for this account; check user name and password, and whether its page for "
+            "signing on works"
+        )
         raise WrongPassword(self._refusal)
 
 
@@ -116,7 +122,9 @@ def find_account():
     if user or password:
         raise MissingAccount(f"of {USER_VARIABLE} and {PASSWORD_VARIABLE} only one is set; set both or none")
     try:
-        return io._load_id_("irsa", askit=False)
+        auth = io._load_id_("irsa", askit=False)
+        if _is_account(auth):
+            return auth
     except AttributeError:  # ztfquery's way to say that there is none
         return None
     except (KeyError, ValueError, configparser.Error):

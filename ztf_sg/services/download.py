@@ -10,16 +10,27 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from .errors import AuthenticationError, BadAnswer, NothingFound, RefusedRequest, Unreachable
+from .errors import AuthenticationError, BadAnswer, NothingFound, RefusedRequest, Stopped, Unreachable
 
-CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 60.0  # to connect, and between two parts of an answer [s]
+CONNECT_TIMEOUT, READ_TIMEOUT = 10.0, 30.0  # to connect, and between two parts of an answer [s]
 GRACE, SLOWEST = 30.0, 10_000  # after so long [s] an answer must have come at so many bytes a second
 PART = 2**16  # bytes
 REMEDY = "try again later, or use the simulated sky (OFFLINE = True)"
 
 
 class NotAllowed(AuthenticationError):
-    """HTTP status 401 or 403: the request needs an account, or another one."""
+    """HTTP status 401 or 403: the request needs an account, or another one.
+
+    Parameters
+    ----------
+    message : str
+    status : int
+        401: sign on first; 403: this account will not do.
+    """
+
+    def __init__(self, message, status):
+        super().__init__(message)
+        self.status = status
 
 
 class Downloader:
@@ -31,6 +42,8 @@ class Downloader:
         Who is asked, for messages.
     connections : int
         How many connections are kept open.
+    is_stopped : callable, optional
+        Tells, without arguments, whether to leave off in the middle of an answer.
 
     Attributes
     ----------
@@ -39,12 +52,14 @@ class Downloader:
         Requests sent and bytes received so far.
     """
 
-    def __init__(self, service, connections=4):
+    def __init__(self, service, connections=4, is_stopped=None):
         self.service = service
+        self._is_stopped = is_stopped or (lambda: False)
         self.requests = 0
         self.received = 0
         self._lock = threading.Lock()
         self._session = requests.Session()
+        self._session.headers["Accept-Encoding"] = "identity"  # a packed answer cut short may pass as whole
         self.cookies = self._session.cookies
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
@@ -70,6 +85,8 @@ class Downloader:
             No connection, no answer in time, an answer too slow, or HTTP status 429 or 5xx.
         BadAnswer
             The answer is shorter than announced.
+        Stopped
+            The user had enough.
         NotAllowed, NothingFound, RefusedRequest
             HTTP status 401 or 403; 404 or 410; any other but 200.
         """
@@ -92,6 +109,8 @@ class Downloader:
         """Read an answer part by part, as the parts come, unless they come too slowly."""
         start, parts, length = time.monotonic(), [], 0
         while part := stream.read1(PART, decode_content=True):
+            if self._is_stopped():
+                raise Stopped(f"stopped in the middle of {name}")
             parts.append(part)
             length += len(part)
             with self._lock:
@@ -107,7 +126,7 @@ class Downloader:
         status = answer.status_code
         told = f"{self.service} answered HTTP status {status} for {name}"
         if status in (401, 403):
-            raise NotAllowed(f"{told}: it needs an account with access")
+            raise NotAllowed(f"{told}: it needs an account with access", status)
         if status in (404, 410):
             raise NothingFound(f"{told}: there is no such thing")
         check_in_order(status, answer.headers, f"{told}: it is busy or out of order")

@@ -7,7 +7,7 @@ https://irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html. Its base URLs
 """
 
 import posixpath
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import StringIO
 
 import numpy as np
@@ -26,6 +26,7 @@ ORIGIN = "Zwicky Transient Facility"
 FILTERCODES = ("zg", "zr", "zi")
 QUADRANT = (3072, 3080)  # x, y of a science image [px]
 PIXEL_SCALE = 1.012  # [arcsec / px]
+ENDED_SESSIONS = 3  # for one request, after which it is not the session that is at fault
 FITS_BLOCK = 2880  # bytes
 HEADER_BYTES = 8 * FITS_BLOCK  # of a science image: some 270 cards of 80 bytes
 IMAGE_BYTES = HEADER_BYTES + -(-4 * QUADRANT[0] * QUADRANT[1] // FITS_BLOCK) * FITS_BLOCK
@@ -181,7 +182,7 @@ class Irsa:
     def __init__(self, auth=None, cache=None, concurrency=4, retries=None):
         self.concurrency = concurrency
         self.retries = retries or Retries()
-        self.downloader = Downloader("IRSA", concurrency)
+        self.downloader = Downloader("IRSA", concurrency, lambda: self.retries.stopped)
         self.cache = QueryCache(cache)
         self._account = Account(auth, self.downloader)
 
@@ -230,13 +231,19 @@ class Irsa:
         condition = (
             f"filtercode='{filtercode}' and seeing<{float(max_seeing)} and infobits<={int(max_infobits)}"
         )
+        with_account = self._account.given or self._account.sessions > 0
         query = metasearch.MetaQuery()
         query.build_query(kind="sci", radec=[float(ra), float(dec)], size=float(size), sql_query=condition)
-        asked = f"{query.query_url}{' with account' if self._account.given else ''}"
+        asked = f"{query.query_url}{' with account' if with_account else ''}"
         name = f"the images of RA {ra:g}, DEC {dec:g} deg, {size:g} deg wide"
-        return self.cache.get(
-            "IRSA", asked, lambda: self.retries.call(lambda: self._search(query.query_url, name, condition))
-        )
+        try:
+            return self.cache.get("IRSA", asked, lambda: self._search(query.query_url, name, condition))
+        except NothingFound:
+            if with_account or not self._account.is_known():
+                raise
+        # what the public may not see, the account may
+        self.retries.call(lambda: self._account.sign_on(name))
+        return self.search_images(ra, dec, size, filtercode, max_seeing, max_infobits)
 
     def get_cutout(self, image, ra, dec, size=20, read=bytes):
         """Download a cutout of a science image.
@@ -274,18 +281,37 @@ class Irsa:
         return self._download(image_url(image), image_name(image), read)
 
     def _download(self, url, name, read):
-        def attempt():
-            session = self._account.sessions
-            content = self._get(url, name)
+        def read_fits(content):
             if not content.startswith(b"SIMPLE  ="):
-                # maybe the page for signing on, because the session has ended
-                if session:
-                    self._account.sign_on(name, after=session)
-                raise BadAnswer(
-                    f"IRSA answered {name} with something that is no FITS file: {_excerpt(content)}"
-                )
+                if self._account.sessions:  # maybe the page for signing on, because the session has ended
+                    self._account.sign_on(name, after=self._account.sessions)
+                raise BadAnswer(f"IRSA answered {name} with what is no FITS file: {_excerpt(content)}")
             if len(content) % FITS_BLOCK:
                 raise BadAnswer(f"IRSA cut {name} short at {len(content)} bytes")
+            return read(content)
+
+        return self._retrieve(url, name, read_fits)
+
+    def _search(self, url, name, condition):
+        images = self._retrieve(url, name, partial(_table, name=name))
+        if images.empty:
+            account = "" if self._account.sessions else " in the public data; an account may show more"
+            raise NothingFound(f"IRSA holds none of {name} with {condition}{account}")
+        return images
+
+    def _retrieve(self, url, name, read):
+        """Return what `read` makes of an answer, asked for until there is one."""
+        ended = 0
+
+        def attempt():
+            nonlocal ended
+            try:
+                content = self._get(url, name)
+            except _SessionEnded as error:
+                ended += 1
+                if ended == ENDED_SESSIONS:
+                    raise _no_right_to(name) from error
+                raise
             return read(content)
 
         return self.retries.call(attempt)
@@ -302,19 +328,17 @@ class Irsa:
         try:
             return self.downloader.get(url, name)
         except NotAllowed as error:
-            raise ProprietaryData(
-                f"IRSA refuses {name} to this account; ask ZTF for access, or leave the image out"
-            ) from error
+            if error.status == 401:
+                raise _SessionEnded(f"IRSA ended the session before it delivered {name}") from error
+            raise _no_right_to(name) from error
 
-    def _search(self, url, name, condition):
-        images = _table(self._get(url, name), name)
-        if images.empty and not self._account.sessions and self._account.is_known():
-            self._account.sign_on(name)
-            images = _table(self._get(url, name), name)
-        if images.empty:
-            account = "" if self._account.sessions else " in the public data; an account may show more"
-            raise NothingFound(f"IRSA holds none of {name} with {condition}{account}")
-        return images
+
+class _SessionEnded(BadAnswer):
+    """A session that was just opened is not accepted."""
+
+
+def _no_right_to(name):
+    return ProprietaryData(f"IRSA refuses {name} to this account; ask ZTF for access, or leave the image out")
 
 
 def _table(content, name):

@@ -5,13 +5,30 @@ import threading
 import time
 from collections import Counter
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_any,
+    wait_exponential,
+    wait_random,
+)
 
-from .errors import BadAnswer, ServiceDown, Stopped, Unreachable
+from .errors import (
+    AuthenticationError,
+    BadAnswer,
+    NothingFound,
+    RefusedRequest,
+    ServiceDown,
+    Stopped,
+    Unreachable,
+    UnusableAnswer,
+)
 
 logger = logging.getLogger(__name__)
 
 BREAKER_FAULTS = 8  # faults in a row after which everyone waits
+SAME_ANSWERS = 3  # after so many equal answers that are of no use, there is no better one
 TRIES_ONE_BY_ONE = 20  # of a service asked one request at a time, no burden: let its patience end first
 LONG_WAIT = 10.0  # a wait that users are told of [s]
 
@@ -56,6 +73,9 @@ class Retries:
     def call(self, attempt):
         """Return what a function returns, called until it succeeds.
 
+        An answer that is of no use, :class:`~ztf_sg.services.errors.UnusableAnswer`, is asked for again as
+        well, but is no sign of trouble of the service; a third one that is the same is final.
+
         Parameters
         ----------
         attempt : callable
@@ -70,8 +90,15 @@ class Retries:
         Exception
             What the last attempt raised.
         """
+        useless = Counter()
+
+        def is_settled(state):
+            error = state.outcome.exception()
+            useless[str(error)] += isinstance(error, UnusableAnswer)
+            return max(useless.values()) >= SAME_ANSWERS
+
         retrying = Retrying(
-            stop=stop_after_attempt(self.tries),
+            stop=stop_any(stop_after_attempt(self.tries), is_settled),
             retry=retry_if_exception_type((Unreachable, BadAnswer)),
             wait=wait_exponential(self.first_wait, self.longest_wait) + wait_random(0, self.first_wait),
             sleep=self._sleep,
@@ -84,6 +111,11 @@ class Retries:
         """End all waits, and let every further attempt raise `Stopped`; may be called from any thread."""
         self._stop.set()
 
+    @property
+    def stopped(self):
+        """Whether :meth:`stop` was called."""
+        return self._stop.is_set()
+
     def start(self):
         """Allow requests again, with fresh patience."""
         self._stop.clear()
@@ -95,11 +127,24 @@ class Retries:
             raise Stopped("stopped before the answer came; run it again to go on")
         try:
             answer = attempt()
+        except UnusableAnswer as error:
+            self._count(error)
+            self._note_success()
+            raise
         except (Unreachable, BadAnswer) as error:
+            self._count(error)
             self._note_fault(error)
+            raise
+        except (NothingFound, AuthenticationError, RefusedRequest):  # a no is an answer, too
+            self._note_success()
             raise
         self._note_success()
         return answer
+
+    def _count(self, error):
+        logger.info("%s: %s", type(error).__name__, error)
+        with self._lock:
+            self.faults[type(error).__name__] += 1
 
     def _sleep(self, seconds):
         self._stop.wait(max(seconds, 0.0))
@@ -120,11 +165,9 @@ class Retries:
             self._faults_in_a_row, self._failing_since = 0, None
 
     def _note_fault(self, error):
-        """Count a fault; where the service asks for it, or is in trouble, pause everyone or give up."""
-        logger.info("%s: %s", type(error).__name__, error)
+        """After a fault, pause everyone or give up, where the service asks for it or is in trouble."""
         now = time.monotonic()
         with self._lock:
-            self.faults[type(error).__name__] += 1
             self._faults_in_a_row += 1
             self._failing_since = self._failing_since or now
             failing_for = now - self._failing_since

@@ -1,0 +1,57 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ztf_sg
+from ztf_sg.files import whole_file
+
+
+def test_file_has_its_name_only_when_whole(tmp_path):
+    path = tmp_path / "folder" / "file.txt"
+    with whole_file(path) as file:
+        file.write(b"content")
+        assert not path.exists()
+    assert path.read_bytes() == b"content"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_exception_leaves_what_was_there(tmp_path, error, before):
+    path = tmp_path / "file.txt"
+    if before:
+        path.write_bytes(before)
+    with pytest.raises(error), whole_file(path) as file:
+        file.write(b"new")
+        raise error
+    assert [name.read_bytes() for name in tmp_path.iterdir()] == ([before] if before else [])
+
+
+def test_kill_leaves_what_was_there_and_the_next_writer_cleans_up(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"old")
+    code = (
+        "import os, signal, sys\nfrom ztf_sg.files import whole_file\n"
+        "with whole_file(sys.argv[1]) as file:\n"
+        "    file.write(b'new'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, path],
+        env={**os.environ, "PYTHONPATH": str(Path(ztf_sg.__file__).parents[1])},
+    )
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    with whole_file(path) as file:
+        file.write(b"newer")
+    assert [name.read_bytes() for name in tmp_path.iterdir()] == [b"newer"]
+
+
+def test_name_that_is_a_folder_leaves_no_partial_file(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError), whole_file(tmp_path / "taken") as file:
+        file.write(b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
