@@ -1,8 +1,8 @@
 """Fetch cutouts from a misbehaving loopback archive, kill the fetch now and then, and count what is wrong.
 
 The archive of tests/archives answers a share of the requests with faults of every kind. The fetch is that of
-notebook 2, with an account: half of the cutouts as it comes cheapest, many from whole images, the other half
-one by one. Its process is killed (SIGKILL) at random moments and started again. In the end every file is
+notebook 2, every other time with an account: half of the cutouts as it comes cheapest, many from whole images,
+the other half one by one. Its process is killed (SIGKILL) at random moments and started again. In the end every file is
 compared, pixel by pixel, with the image it should come from, and the log of the archive is searched for
 requests for what was there already.
 """
@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 from urllib.request import urlopen
 
 import numpy as np
@@ -69,6 +69,7 @@ def parse_arguments():
     parser.add_argument("--fault-rate", type=float, default=0.25)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signed-on", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--client", nargs=2, metavar=("URL", "FOLDER"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -95,7 +96,8 @@ def fetch(arguments):
     point_clients_to(url)
     download.READ_TIMEOUT = download.GRACE = TIME_LIMIT
     retries = Retries(first_wait=0.02, longest_wait=0.5, patience=60)
-    service = Irsa(auth=find_account(), cache=Path(folder) / "cache", retries=retries)
+    auth = find_account() if arguments.signed_on else None
+    service = Irsa(auth=auth, cache=Path(folder) / "cache", retries=retries)
     for share, cost in ((4, REQUEST_COST), (2, 0)):
         fetch_cutouts(
             targets(arguments),
@@ -123,8 +125,8 @@ def run_with_kills(arguments, url, folder, rng):
     """Run the fetch, kill it a few times and let it finish; return what was there at each kill."""
     moments = np.sort(rng.uniform(0.03, 0.97, arguments.kills)) * arguments.cutouts
     snapshots = []
-    for moment in [*moments, np.inf]:
-        client = start_client(arguments, url, folder)
+    for number, moment in enumerate([*moments, np.inf]):
+        client = start_client(arguments, url, folder, signed_on=number % 2 == 0)
         while client.poll() is None and len(saved_files(folder)) < moment:
             time.sleep(0.02)
         if np.isfinite(moment):
@@ -138,9 +140,9 @@ def run_with_kills(arguments, url, folder, rng):
     return snapshots
 
 
-def start_client(arguments, url, folder):
+def start_client(arguments, url, folder, signed_on):
     command = [sys.executable, __file__, "--cutouts", str(arguments.cutouts), "--seed", str(arguments.seed)]
-    command += ["--client", url, str(folder)]
+    command += ["--client", url, str(folder), *["--signed-on"] * signed_on]
     account = {"IRSA_USERNAME": USER, "IRSA_PASSWORD": PASSWORD}
     with open(folder / "output.txt", "a") as output:
         return subprocess.Popen(command, env={**os.environ, **account}, stdout=output, stderr=output)
@@ -224,7 +226,8 @@ def count_fetched_twice(log, folder, places, snapshots):
 
 def count_secrets(folder):
     """Count the files that a run left behind with the planted password in them, its output among them."""
-    secrets = [text.encode() for text in (PASSWORD, quote(PASSWORD), quote(PASSWORD, safe=""))]
+    forms = (PASSWORD, quote(PASSWORD), quote(PASSWORD, safe=""), quote_plus(PASSWORD))
+    secrets = [form.encode() for form in forms]
     contents = (path.read_bytes() for path in folder.rglob("*") if path.is_file())
     return sum(any(secret in content for secret in secrets) for content in contents)
 

@@ -1,6 +1,8 @@
 import base64
 import logging
 import re
+import socket
+import threading
 import traceback
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -8,7 +10,13 @@ from urllib.parse import quote, quote_plus
 import pytest
 import ztfquery.io
 
-from ztf_sg.services.account import LATER_REFUSALS, PASSWORD_VARIABLE, USER_VARIABLE, find_account
+from ztf_sg.services.account import (
+    LATER_REFUSALS,
+    PASSWORD_VARIABLE,
+    USER_VARIABLE,
+    Account,
+    find_account,
+)
 from ztf_sg.services.errors import (
     BadAnswer,
     MissingAccount,
@@ -345,3 +353,31 @@ class TestSecrets:
             make_irsa(owner).search_images(1, 1, 1)
         ours = "".join(record.getMessage() for record in caplog.records if record.name != "werkzeug")
         assert quote(owner[1], safe="") not in ours + everything_said(caught.value)
+
+
+def test_answers_to_different_accounts_are_told_apart(no_account):
+    marks = {Account(auth, None).mark for auth in (None, ("one", "secret"), ("two", "secret"))}
+    assert len(marks) == 3
+    assert "" in marks
+    assert not any("one" in mark or "secret" in mark for mark in marks)
+
+
+def test_password_is_in_no_log_of_a_sign_on_that_is_answered_with_malformed_headers(caplog, monkeypatch):
+    caplog.set_level(logging.DEBUG)
+    page = b"HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: 2\r\n\r\nhi"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            for _ in range(2):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(page)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        monkeypatch.setattr(ztfquery.io, "LOGIN_URL", f"http://127.0.0.1:{listening.getsockname()[1]}/login")
+        with pytest.raises(WrongPassword):
+            make_irsa(("someone", "planted&secret")).search_images(6, -1, 0)
+        thread.join()
+    assert not re.search("planted(&|%26)secret", caplog.text)

@@ -11,6 +11,7 @@ from astropy.io import fits
 from ztf_sg.cutouts import fetch_cutouts
 from ztf_sg.dataset import load_cutouts
 from ztf_sg.manifest import ManifestError, read_manifest
+from ztf_sg.services.errors import NothingFound
 from ztf_sg.services.mock_sky import ORIGIN, MockSky
 
 COLUMNS = "file RA DEC type source_image origin filter max_seeing status".split()
@@ -330,3 +331,63 @@ class TestUnusableAnswers:
         assert manifest["status"].str.startswith("skipped: ").tolist() == [True, False]
         assert manifest["source_image"].iloc[0] == ""
         assert files(tmp_path) == star_files(1)
+
+
+class Changing(Recorder):
+    """An image service that runs a function before its first cutout."""
+
+    def __init__(self, service, before):
+        super().__init__(service)
+        self.before = before
+
+    def get_cutout(self, *arguments):
+        if not self.fetched:
+            self.before()
+        return super().get_cutout(*arguments)
+
+
+class WithoutImages(Recorder):
+    """An image service whose archive is still empty."""
+
+    def search_images(self, *arguments):
+        raise NothingFound("nothing yet")
+
+
+class TestOneRunAtATime:
+    def test_second_run_in_the_same_folder_is_refused(self, stars, tmp_path, mock_sky):
+        def second_run():
+            with pytest.raises(ManifestError, match="another run is at work"):
+                fetch(stars, tmp_path, mock_sky)
+
+        service = Changing(mock_sky, second_run)
+        assert len(fetch(stars, tmp_path, service)) == len(service.fetched) == 5
+
+    def test_run_in_another_folder_is_not(self, stars, tmp_path, mock_sky):
+        fetch(stars, tmp_path / "one", Changing(mock_sky, lambda: fetch(stars, tmp_path / "two", mock_sky)))
+        assert files(tmp_path / "one") == files(tmp_path / "two") == star_files(0, 1, 2, 3, 4)
+
+
+class TestLateImages:
+    def test_position_without_image_is_looked_at_again(self, stars, tmp_path, mock_sky):
+        before = fetch(stars, tmp_path, WithoutImages(mock_sky))
+        assert before["status"].str.startswith("skipped: no image").all()
+        assert set(fetch(stars, tmp_path, mock_sky)["status"]) == {"saved"}
+
+    def test_looking_again_in_vain_changes_nothing(self, stars, tmp_path, mock_sky):
+        lost = stars.assign(RA=[200.0, *stars["RA"].iloc[1:]])
+        fetch(lost, tmp_path, Recorder(mock_sky))
+        before = (tmp_path / "manifest.csv").read_bytes()
+        again = Recorder(mock_sky)
+        assert len(fetch(lost, tmp_path, again)) == 5
+        assert again.fetched == []
+        assert (tmp_path / "manifest.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(("n_cutouts", "expected"), [(0, 0), (3, 3), (None, 5), (99, 5)])
+def test_so_many_cutouts_are_fetched(stars, tmp_path, mock_sky, n_cutouts, expected):
+    assert len(fetch(stars, tmp_path, mock_sky, n_cutouts=n_cutouts)) == expected
+
+
+def test_negative_number_of_cutouts_is_refused(stars, tmp_path, mock_sky):
+    with pytest.raises(ValueError, match="n_cutouts=-1: expected 0 or more"):
+        fetch(stars, tmp_path, mock_sky, n_cutouts=-1)

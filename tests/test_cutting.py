@@ -1,12 +1,15 @@
 import warnings
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ztf_sg.cutting import (
     CENTRING_TOLERANCE,
@@ -21,6 +24,7 @@ from ztf_sg.cutting import (
     trim_cutout,
 )
 from ztf_sg.dataset import CutoutError
+from ztf_sg.images import ImageChooser
 from ztf_sg.services.errors import UnusableAnswer
 from ztf_sg.services.irsa import ORIGIN, image_name
 
@@ -238,3 +242,33 @@ class TestReading:
             with pytest.raises(UnusableAnswer):
                 save_image(wrong, path, row)
             assert list(path.parent.iterdir()) == []
+
+
+class TestDamage:
+    """Whatever happens to a header on its way, the answer is good or of no use; nothing else is raised."""
+
+    @given(place=st.integers(0, 2879), byte=st.binary(min_size=1, max_size=1))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_one_byte_of_a_cutout(self, mock_sky, mock_positions, place, byte):
+        star = mock_positions[0].iloc[0]
+        image = ImageChooser(mock_sky).choose(star["RA"], star["DEC"])
+        content = mock_sky.get_cutout(image, star["RA"], star["DEC"])
+        position = Place(star["RA"], star["DEC"], "PSF")
+        with warnings.catch_warnings(), suppress(UnusableAnswer):
+            warnings.simplefilter("ignore")
+            hdu = read_answer(content[:place] + byte + content[place + 1 :], "star_0.fits")
+            check_source(hdu.header, image)
+            check_place(hdu, position, mock_sky.origin)
+            hdu.writeto(BytesIO())
+
+    @pytest.mark.filterwarnings("ignore")
+    @pytest.mark.parametrize("card", ["CTYPE2", "CD1_1", "NAXIS1"])
+    def test_whole_image_with_a_useless_header_is_not_kept(self, archive, tmp_path, card):
+        row = archive.sky.images.iloc[0]
+        content = bytes(archive.sky.quadrant(row).file_bytes())
+        start = content.index(card.ljust(8).encode() + b"=")
+        with pytest.raises(UnusableAnswer):
+            save_image(
+                content[: start + 10] + b"x" * 20 + content[start + 30 :], tmp_path / "image.fits", row
+            )
+        assert not list(tmp_path.iterdir())

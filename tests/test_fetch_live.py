@@ -345,7 +345,7 @@ class TestSecrets:
         manifest = fetch(stars.head(8), tmp_path, make_irsa(auth=guest, concurrency=1))
         assert kinds_of(manifest) == {"failed": 8}
         assert manifest["status"].str.contains("refuses").all()
-        assert len(requests_for(archive, "cutout")) == 2, "before and after the sign-on"
+        assert len(requests_for(archive, "cutout")) == 1
 
 
 CLIENT = """

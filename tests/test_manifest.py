@@ -118,3 +118,27 @@ def test_empty_folder_has_an_empty_manifest(tmp_path):
     assert Manifest(tmp_path).rows == {}
     assert list(read_manifest(tmp_path).columns) == list(MANIFEST_COLUMNS)
     assert count_outcomes(read_manifest(tmp_path)).columns.tolist() == ["saved", "skipped", "failed"]
+
+
+def test_line_that_cannot_be_written_leaves_the_manifest_as_it_was(tmp_path, monkeypatch):
+    manifest = Manifest(tmp_path)
+    manifest.append(make_row("star_0.fits"))
+    before = (tmp_path / "manifest.csv").read_bytes()
+
+    def full_disk(descriptor):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            manifest.append(make_row("star_1.fits"))
+    assert (tmp_path / "manifest.csv").read_bytes() == before
+    assert list(manifest.rows) == ["star_0.fits"]
+
+
+def test_damaged_line_is_named(tmp_path):
+    Manifest(tmp_path).append(make_row("star_0.fits"))
+    with open(tmp_path / "manifest.csv", "a") as file:
+        file.write("a,b,c,d,e,f,g,h,i,j,k,l\n")
+    with pytest.raises(ManifestError, match="manifest.csv: damaged .*line 3"):
+        read_manifest(tmp_path)

@@ -7,6 +7,10 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+def test_nothing_is_left_to_be_filled_in():
+    assert "@@" not in README
+
+
 def test_every_relative_link_leads_to_a_file():
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
     assert links

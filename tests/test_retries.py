@@ -154,3 +154,24 @@ def test_stop_ends_waits_and_start_allows_requests_again():
         retries.call(service)
     retries.start()
     assert retries.call(service) == "answer"
+
+
+def test_pause_that_is_prolonged_meanwhile_is_kept():
+    retries = make_retries(tries=1)
+    with pytest.raises(Unreachable):
+        retries.call(Service(Unreachable("busy", retry_after=0.2)))
+    start = time.monotonic()
+
+    def be_told_to_wait_longer():
+        time.sleep(0.1)
+        raise Unreachable("still busy", retry_after=0.3)
+
+    retries._pause_until, paused = 0.0, retries._pause_until  # a request that was under way already
+    with ThreadPoolExecutor() as pool:
+        under_way = pool.submit(retries.call, be_told_to_wait_longer)
+        time.sleep(0.05)
+        retries._pause_until = paused
+        retries.call(lambda: None)
+    assert time.monotonic() - start >= 0.4
+    with pytest.raises(Unreachable):
+        under_way.result()

@@ -1,4 +1,5 @@
 import gzip
+import os
 import re
 import socket
 from functools import partial
@@ -150,7 +151,7 @@ def test_file_that_changes_under_way_is_not_mixed_with_the_old_one(httpserver, l
 
     httpserver.clear()
     httpserver.expect_request("/sweep.fits").respond_with_handler(changed)
-    with pytest.raises(BadAnswer, match="has changed"):
+    with pytest.raises(RefusedRequest, match="has changed"):
         read_sweep(server.url, retries=QUICK())
 
 
@@ -272,14 +273,22 @@ class TestSweeps:
 
     def test_second_query_reads_no_file(self, files, tmp_path):
         first = LegacySurveySweeps(files, tmp_path / "cache").query_region((7, 13), (-5, 0))
-        size = files[0].stat().st_size
-        files[0].write_bytes(b" " * size)
+        status = files[0].stat()
+        files[0].write_bytes(b" " * status.st_size)
+        os.utime(files[0], ns=(status.st_atime_ns, status.st_mtime_ns))
         second = LegacySurveySweeps(files, tmp_path / "cache").query_region((7, 13), (-5, 0))
         pd.testing.assert_frame_equal(first, second)
         assert describe_queries(first) == "2 queries of 2 files, 7 rows: 2 sent now"
         assert "2 from the cache of 20" in describe_queries(second)
         with pytest.raises(ValueError, match="not a complete FITS table"):
             LegacySurveySweeps(files, tmp_path / "cache").query_region((7, 13.5), (-5, 0))
+
+    def test_changed_file_and_region_that_differs_little_are_read_anew(self, files, tmp_path):
+        service = LegacySurveySweeps(files, tmp_path / "cache")
+        service.query_region((7, 13), (-5, 0))
+        os.utime(files[0], (1, 1))
+        assert "1 sent now, 1 from the cache" in describe_queries(service.query_region((7, 13), (-5, 0)))
+        assert "2 sent now" in describe_queries(service.query_region((7.0000001, 13), (-5, 0)))
 
     def test_nothing_in_the_region(self, files):
         with pytest.raises(NothingFound, match=r"<LegacySurveySweeps: 2 files> holds no object in RA 50..60"):

@@ -8,17 +8,20 @@ and ``retries``, its :class:`~ztf_sg.services.retries.Retries`. A simulated one 
 ``check_positions(positions)``, which raises an error for a list of positions that it cannot serve.
 """
 
+import hashlib
 import logging
 import shutil
+import tempfile
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from astropy.io import fits
-from astropy.wcs import WCS
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ztf_sg.cutting import (
@@ -31,10 +34,20 @@ from ztf_sg.cutting import (
     read_answer,
     save_cutout,
     save_image,
+    usable_wcs,
 )
 from ztf_sg.dataset import CLASS_NAMES
 from ztf_sg.images import REQUEST_COST, ImageChooser, costs_less_whole
-from ztf_sg.manifest import FAILED, MANIFEST_COLUMNS, SAVED, SKIPPED, Manifest, ManifestError, outcome
+from ztf_sg.manifest import (
+    FAILED,
+    MANIFEST,
+    MANIFEST_COLUMNS,
+    SAVED,
+    SKIPPED,
+    Manifest,
+    ManifestError,
+    outcome,
+)
 from ztf_sg.positions import labels_of_types, position_table
 from ztf_sg.services.errors import (
     AuthenticationError,
@@ -90,7 +103,7 @@ def fetch_cutouts(
         See the module's description.
     n_cutouts : int, optional
         How many cutouts of each class are wanted, from the top of its table; those skipped are made up for
-        by later rows. All positions otherwise.
+        by later rows. 0 is none; left out, it is all positions.
     filtercode : str
         ZTF filter: "zg", "zr" or "zi".
     max_seeing : float
@@ -113,9 +126,10 @@ def fetch_cutouts(
     ------
     ManifestError
         If the folder holds cutouts of another origin, filter, seeing limit or list of positions, or
-        files that its manifest does not list.
+        files that its manifest does not list; or if another run is at work there.
     ValueError
-        If a table holds not only stars or only galaxies, or not the positions of a simulated sky.
+        If a table holds not only stars or only galaxies, or not the positions of a simulated sky; or if
+        `n_cutouts` is negative.
     FetchStopped
         A KeyboardInterrupt: the user stopped it.
     ServiceDown, WrongPassword
@@ -129,23 +143,21 @@ def fetch_cutouts(
     classes = _targets_by_class(tables)
     directory.mkdir(parents=True, exist_ok=True)
     request = {"origin": service.origin, "filter": filtercode, "max_seeing": float(max_seeing)}
-    manifest = Manifest(directory)
-    for targets in classes.values():
-        manifest.check(targets, request)
-    _check_files(directory, manifest, classes, request["origin"])
-    for leftover in directory.glob("*.part"):
-        leftover.unlink()
-    if hasattr(service, "check_positions"):
-        service.check_positions(pd.concat(tables))
-    chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
-    fetch = _Fetch(manifest, classes, n_cutouts, request, chooser, request_cost)
-    if fetch.missing():
-        description = f"cutouts of {' and '.join(classes)}"
-        with tqdm(
-            total=sum(fetch.wanted.values()), desc=description, unit="file", disable=not progress
-        ) as bar:
-            fetch.run(bar)
-    shutil.rmtree(directory / IMAGE_FOLDER, ignore_errors=True)
+    with _only_run_in(directory):
+        manifest = Manifest(directory)
+        for targets in classes.values():
+            manifest.check(targets, request)
+        _check_files(directory, manifest, classes, request["origin"])
+        if hasattr(service, "check_positions"):
+            service.check_positions(pd.concat(tables))
+        chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
+        fetch = _Fetch(manifest, classes, n_cutouts, request, chooser, request_cost)
+        if missing := fetch.missing():
+            quiet = not progress or all(name in manifest.rows for name in missing)
+            total, description = sum(fetch.wanted.values()), f"cutouts of {' and '.join(classes)}"
+            with tqdm(total=total, desc=description, unit="file", disable=quiet) as bar:
+                fetch.run(bar)
+        _remove_leftovers(directory)
     rows = [fetch.done[name] for name in fetch.selection()]
     return pd.DataFrame(rows, columns=list(MANIFEST_COLUMNS))
 
@@ -158,7 +170,7 @@ class _Fetch:
         self.directory = manifest.path.parent
         self.classes = classes
         self.targets = {name: position for targets in classes.values() for name, position in targets.items()}
-        self.wanted = {kind: len(list(targets)[:n_cutouts]) for kind, targets in classes.items()}
+        self.wanted = {kind: _at_most(n_cutouts, len(targets)) for kind, targets in classes.items()}
         self.request = request
         self.chooser = chooser
         self.service = chooser.service
@@ -211,9 +223,10 @@ class _Fetch:
         self.manifest.sort(self.targets)
 
     def _is_done(self, row):
-        """Tell whether a line of the manifest needs no further work."""
-        there = outcome(row) == SAVED and (self.directory / row["file"]).exists()
-        return there or outcome(row) == SKIPPED
+        """Tell whether a line of the manifest needs no work; where no image was found, there may be one."""
+        if outcome(row) == SAVED:
+            return (self.directory / row["file"]).exists()
+        return outcome(row) == SKIPPED and bool(row["source_image"])
 
     def _fetch_missing(self):
         while names := self._missing_with_image():
@@ -255,7 +268,7 @@ class _Fetch:
 
     def _is_whole(self, source, cutouts):
         """Tell whether to fetch a whole image; one that is there from a stopped run costs nothing."""
-        if not hasattr(self.service, "get_image"):
+        if not hasattr(self.service, "get_image") or source in self._refused:
             return False
         return self._image_path(source).exists() or costs_less_whole(cutouts, self.request_cost)
 
@@ -271,14 +284,25 @@ class _Fetch:
                 self.service.get_image(image, read=lambda content: save_image(content, path, image))
         except ENDING_THE_RUN:
             raise
+        except NothingFound as error:
+            for name in names:
+                self._enter(name, path.name, f"{SKIPPED}: {error}")
         except ServiceError:
             for name in names:
                 self._fetch_one(name)
-            return
-        with fits.open(path) as hdus:
-            wcs = WCS(hdus[0].header)
-            for name in names:
-                self._save(name, lambda name=name: self._cut(hdus[0], wcs, name))
+        else:
+            self._cut_image(path, names)
+
+    def _cut_image(self, path, names):
+        """Cut a whole image that is on the disk, and remove it."""
+        try:
+            with fits.open(path) as hdus:
+                wcs = usable_wcs(hdus[0].header)
+                for name in names:
+                    self._save(name, lambda name=name: self._cut(hdus[0], wcs, name))
+        except (OSError, UnusableAnswer):  # what a stopped run had left there is damaged
+            for name in [name for name in names if name not in self.done]:
+                self._fetch_one(name)
         path.unlink()
 
     def _cut(self, hdu, wcs, name):
@@ -333,7 +357,9 @@ class _Fetch:
         position = self.targets[name]
         row = {"file": name, "RA": position.RA, "DEC": position.DEC, "type": position.type}
         row |= {"source_image": source, "status": status, **self.request}
-        self.manifest.append(row)
+        known = self.manifest.rows.get(name, {})
+        if any(known.get(key) != row[key] for key in ("status", "source_image")):
+            self.manifest.append(row)
         logger.info("%s: %s", name, row["status"])
         with self._lock:
             self.done[name] = row
@@ -344,6 +370,36 @@ class _Fetch:
         others = {SKIPPED: self.counts[SKIPPED], FAILED: self.counts[FAILED]}
         self.bar.set_postfix(others | {"faults": self.retries.faults.total()}, refresh=False)
         self.bar.update(self.counts[SAVED] - self.bar.n)
+
+
+@contextmanager
+def _only_run_in(directory):
+    """Keep a second run, such as one of another notebook, out of a folder."""
+    name = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:24]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"ztf_sg-{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ManifestError(
+            f"{directory}: another run is at work there; stop it, or wait for its end"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _remove_leftovers(directory):
+    """Remove what runs that were killed may have left in a folder that is complete now."""
+    shutil.rmtree(directory / IMAGE_FOLDER, ignore_errors=True)
+    for path in [*directory.glob("*.fits.part"), directory / f"{MANIFEST}.part"]:
+        path.unlink(missing_ok=True)
+
+
+def _at_most(n_cutouts, available):
+    if n_cutouts is not None and n_cutouts < 0:
+        raise ValueError(f"n_cutouts={n_cutouts}: expected 0 or more, or None for all")
+    return available if n_cutouts is None else min(n_cutouts, available)
 
 
 def _targets_by_class(tables):

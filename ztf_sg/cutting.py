@@ -15,12 +15,16 @@ from astropy.wcs import WCS, WcsError
 from ztf_sg.dataset import CUTOUT_SHAPE, CutoutError, check_cutout, read_cutout
 from ztf_sg.files import whole_file
 from ztf_sg.services.errors import UnusableAnswer
-from ztf_sg.services.irsa import QUADRANT, first_pixel, image_name
+from ztf_sg.services.irsa import QUADRANT, first_pixel, image_name, image_wcs
 
 logger = logging.getLogger(__name__)
 
 CUTOUT_SIZE = 20.0  # [arcsec]
+MAX_DISTORTION = 30  # between the WCS of an image and its tangent plane in the metadata [px]
 CENTRING_TOLERANCE = 3  # how far an object may be from the middle of its cutout, in x and in y [px]
+
+# what astropy raises for headers with damaged cards
+DAMAGE = (ValueError, TypeError, KeyError, AttributeError, fits.VerifyError, WcsError)
 
 # reading FITS turns warnings into errors for a while, for all threads: one at a time
 _reading = threading.Lock()
@@ -52,9 +56,13 @@ def read_answer(content, name):
         with _reading, warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)  # what is wrong with it is told by the error
             data, header = read_cutout(file)
-        return trim_cutout(fits.PrimaryHDU(data, header))
+            hdu = trim_cutout(fits.PrimaryHDU(data, header))
+            hdu.verify("exception")
+        return hdu
     except CutoutError as error:
         raise UnusableAnswer(str(error)) from error
+    except DAMAGE as error:
+        raise UnusableAnswer(f"{name}: its header is damaged ({error})") from error
 
 
 def check_place(hdu, position, origin):
@@ -76,16 +84,34 @@ def check_place(hdu, position, origin):
     if hdu.header.get("ORIGIN") != origin:
         raise UnusableAnswer(f"ORIGIN is {hdu.header.get('ORIGIN')!r}, expected {origin!r}")
     height, width = hdu.shape
-    try:
-        x, y = WCS(hdu.header).world_to_pixel_values(position.RA, position.DEC)
-    except (ValueError, WcsError) as error:
-        raise UnusableAnswer(f"the cutout has no usable WCS: {error}") from error
+    x, y = usable_wcs(hdu.header).world_to_pixel_values(position.RA, position.DEC)
     offset = max(abs(x - (width - 1) / 2), abs(y - (height - 1) / 2))
     if not offset <= CENTRING_TOLERANCE:
         raise UnusableAnswer(
             f"RA {position.RA:.5f}, DEC {position.DEC:.5f} is {offset:.0f} px off the middle of the cutout"
         )
     return hdu
+
+
+def usable_wcs(header):
+    """Return the celestial WCS of a header, or raise UnusableAnswer if it has none.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+
+    Returns
+    -------
+    astropy.wcs.WCS
+    """
+    try:
+        wcs = WCS(header)
+        wcs.wcs.set()
+    except DAMAGE as error:
+        raise UnusableAnswer(f"the header has no usable WCS ({error})") from error
+    if not (wcs.naxis == 2 and wcs.has_celestial):
+        raise UnusableAnswer("the header has no WCS of the sky")
+    return wcs
 
 
 def check_source(header, image):
@@ -102,7 +128,7 @@ def check_source(header, image):
     The FILENAME card of ZTF's images is the name of the exposure of the whole CCD; QID tells the quadrant.
     """
     exposure = str(header.get("FILENAME", "")).removesuffix(".fits")
-    quadrant = header.get("QID", image["qid"])
+    quadrant = header.get("QID", int(image["qid"]))
     same = bool(exposure) and image_name(image).startswith(exposure)
     if not same or str(quadrant) != str(int(image["qid"])):
         raise UnusableAnswer(
@@ -130,12 +156,16 @@ def save_image(content, path, image):
         with _reading, warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             header = fits.getheader(BytesIO(content))
-    except (OSError, ValueError, KeyError) as error:
+            fits.PrimaryHDU(header=header).verify("exception")
+    except (OSError, *DAMAGE) as error:
         raise UnusableAnswer(f"{Path(path).name}: no FITS header ({error})") from error
     side = header.get("NAXIS1"), header.get("NAXIS2")
     if side != QUADRANT or len(content) < 4 * side[0] * side[1]:
         raise UnusableAnswer(f"{Path(path).name}: {side[0]} x {side[1]} px are no whole image")
     check_source(header, image)
+    corner = usable_wcs(header).pixel_to_world_values(0, 0)
+    if not np.hypot(*image_wcs(image).wcs_world2pix(*corner, 0)) < MAX_DISTORTION:
+        raise UnusableAnswer(f"{Path(path).name}: its WCS is another one than the archive's metadata tell")
     with whole_file(path) as file:
         file.write(content)
     logger.info("%s: kept", Path(path).name)
@@ -165,7 +195,7 @@ def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
     UnusableAnswer
         If the cutout would not lie within the image, or is of no use.
     """
-    wcs = WCS(hdu.header) if wcs is None else wcs
+    wcs = usable_wcs(hdu.header) if wcs is None else wcs
     x, y = wcs.world_to_pixel_values(ra, dec)
     if not np.isfinite([x, y]).all():
         raise UnusableAnswer(f"RA {ra:.5f}, DEC {dec:.5f} is not on the image's side of the sky")
@@ -225,7 +255,7 @@ def save_cutout(hdu, path):
     path : path-like
     """
     with whole_file(path) as file:
-        hdu.writeto(file)
+        hdu.writeto(file, output_verify="ignore")  # it was verified when it was read
 
 
 def is_cutout_of(path, position, origin):

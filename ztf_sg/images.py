@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.irsa import CUTOUT_BYTES, IMAGE_BYTES, QUADRANT, image_name
+from ztf_sg.services.irsa import CUTOUT_BYTES, IMAGE_BYTES, QUADRANT, WCS_COLUMNS, image_name
 
 PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
 EDGE_MARGIN = 15  # least distance of an object from the edge of its image [px]
@@ -12,8 +12,6 @@ EDGE_MARGIN = 15  # least distance of an object from the edge of its image [px]
 # line of 30 Mbit/s. It makes a whole image the cheaper way from about 20 objects on it.
 REQUEST_COST = 2_000_000
 ONE_BY_ONE, WHOLE = "cutouts from the archive", "whole image, cut here"
-
-_WCS = "crpix1 crpix2 crval1 crval2 cd11 cd12 cd21 cd22".split()
 
 
 class ImageChooser:
@@ -84,7 +82,7 @@ class ImageChooser:
         return images
 
     def _images_around(self, ra, dec):
-        row = int(dec // PATCH_SIZE)
+        row = min(int(dec // PATCH_SIZE), int(90 // PATCH_SIZE) - 1)
         width = PATCH_SIZE / max(np.cos(np.radians((row + 0.5) * PATCH_SIZE)), 0.01)
         column = int(ra // width)
         if (row, column) not in self._patches:
@@ -95,7 +93,7 @@ class ImageChooser:
                     *centre, 1.1 * PATCH_SIZE, self.filtercode, self.max_seeing, self.max_infobits
                 )
             except NothingFound:
-                images = pd.DataFrame(columns=_WCS, dtype=float)
+                images = pd.DataFrame(columns=WCS_COLUMNS, dtype=float)
             self._patches[row, column] = images
         return self._patches[row, column]
 
@@ -121,7 +119,7 @@ def pixel_positions(images, ra, dec):
     The gnomonic projection of Calabretta & Greisen 2002, A&A 395, 1077, section 5.1.3, written out because a
     WCS object for each image and object would take hours for a survey's worth of them.
     """
-    crpix1, crpix2, ra0, dec0, cd11, cd12, cd21, cd22 = (images[name].to_numpy(float) for name in _WCS)
+    crpix1, crpix2, ra0, dec0, cd11, cd12, cd21, cd22 = (images[name].to_numpy(float) for name in WCS_COLUMNS)
     east, north0, north = np.radians(ra - ra0), np.radians(dec0), np.radians(dec)
     towards = np.sin(north) * np.sin(north0) + np.cos(north) * np.cos(north0) * np.cos(east)
     towards = np.where(towards > 0, towards, np.nan)

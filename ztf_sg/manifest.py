@@ -1,6 +1,7 @@
 """The manifest of a folder of cutouts: one line a cutout, saying what it is and what became of it."""
 
 import csv
+import io
 import os
 import threading
 from pathlib import Path
@@ -44,16 +45,16 @@ class Manifest:
     def append(self, row):
         """Add a line, its status without line breaks."""
         row = {**row, "status": " ".join(row["status"].split())}
-        with self._lock:
-            self.rows[row["file"]] = row
-            new = not self.path.exists()
-            with open(self.path, "a", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                if new:
-                    writer.writerow(MANIFEST_COLUMNS)
-                writer.writerow(_values(row))
-                file.flush()
+        with self._lock, open(self.path, "ab", buffering=0) as file:
+            length = file.tell()
+            lines = [] if length else [MANIFEST_COLUMNS]
+            try:
+                file.write(_csv_lines([*lines, _values(row)]))
                 os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(length)
+                raise
+            self.rows[row["file"]] = row
 
     def sort(self, names):
         """Bring the lines of some files to the end of the manifest, in the order given."""
@@ -63,8 +64,7 @@ class Manifest:
             *(name for name in names if name in self.rows),
         ]
         self.rows = {name: self.rows[name] for name in order}
-        lines = pd.DataFrame([_values(row) for row in self.rows.values()], columns=MANIFEST_COLUMNS)
-        content = lines.to_csv(index=False, lineterminator="\n").encode()
+        content = _csv_lines([MANIFEST_COLUMNS, *map(_values, self.rows.values())])
         if content != self.path.read_bytes():
             with whole_file(self.path) as file:
                 file.write(content)
@@ -122,12 +122,15 @@ def read_manifest(directory):
     Raises
     ------
     ManifestError
-        If the manifest lacks a column.
+        If the manifest lacks a column, or is damaged.
     """
     path = Path(directory) / MANIFEST
     if not path.exists():
         return pd.DataFrame(columns=list(MANIFEST_COLUMNS))
-    table = pd.read_csv(path, dtype={"source_image": str, "status": str}, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype={"source_image": str, "status": str}, keep_default_na=False)
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: damaged ({error}); mend or delete the line that it names") from error
     missing = [name for name in MANIFEST_COLUMNS if name not in table]
     if missing:
         raise ManifestError(
@@ -163,6 +166,12 @@ def _same_place(row, position):
     return max(abs(row["RA"] - position.RA), abs(row["DEC"] - position.DEC)) < POSITION_TOLERANCE
 
 
+def _csv_lines(rows):
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
 def _values(row):
-    values = {**row, "RA": f"{row['RA']:.7f}", "DEC": f"{row['DEC']:.7f}"}
-    return [values[name] for name in MANIFEST_COLUMNS]
+    numbers = {name: f"{row[name]:.7f}" for name in ("RA", "DEC", "max_seeing")}
+    return [{**row, **numbers}[name] for name in MANIFEST_COLUMNS]

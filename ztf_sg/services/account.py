@@ -6,6 +6,7 @@ prompted for, and the password appears in no message, log or file.
 """
 
 import configparser
+import hashlib
 import logging
 import os
 import threading
@@ -54,6 +55,14 @@ class Account:
         self._lock = threading.Lock()
         self._refusals = 0
         self._refusal = None
+
+    @property
+    def mark(self):
+        """What tells the answers to this account from others': nothing while it is not in use."""
+        if not (self.given or self.sessions):
+            return ""
+        user, _ = self._auth
+        return f" with account {hashlib.sha256(user.encode()).hexdigest()[:8]}"
 
     def is_known(self):
         """Tell whether there is an account to sign on with."""
@@ -151,13 +160,17 @@ def _has_session(cookies):
 @contextmanager
 def _password_kept_out_of_logs():
     """Drop log records with the URL of the sign-on: it holds the password, and urllib3 logs URLs."""
-    logger = logging.getLogger("urllib3.connectionpool")
+    loggers = [
+        logging.getLogger(f"urllib3.{name}") for name in ("connectionpool", "connection", "util.retry")
+    ]
 
     def harmless(record):
-        return "josso_password" not in record.getMessage()
+        return "josso_password" not in f"{record.getMessage()} {record.exc_info}"
 
-    logger.addFilter(harmless)
+    for logger in loggers:
+        logger.addFilter(harmless)
     try:
         yield
     finally:
-        logger.removeFilter(harmless)
+        for logger in loggers:
+            logger.removeFilter(harmless)

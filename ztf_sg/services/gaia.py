@@ -172,7 +172,7 @@ def no_matches():
 def _query(chunk, radius):
     """Return in a line what is asked about a chunk of positions."""
     digest = hashlib.sha256(np.asarray(chunk[["RA", "DEC"]], dtype="<f8").tobytes()).hexdigest()
-    return f"{CATALOGUE} within {radius.value:g} arcsec of {len(chunk)} positions, SHA-256 {digest}"
+    return f"{CATALOGUE} within {float(radius.value)!r} arcsec of {len(chunk)} positions, SHA-256 {digest}"
 
 
 def _ask(chunk, radius):

@@ -36,7 +36,7 @@ FIRST_PIXEL = 9.72
 
 _NUMBERS = ("filefracday", "field", "ccdid", "qid")
 _CODES = ("filtercode", "imgtypecode")
-_WCS = "crpix1 crpix2 crval1 crval2 cd11 cd12 cd21 cd22".split()
+WCS_COLUMNS = "crpix1 crpix2 crval1 crval2 cd11 cd12 cd21 cd22".split()
 
 
 def image_url(image):
@@ -146,7 +146,7 @@ def first_pixel(position, size=20.0):
     Notes
     -----
     Measured on cutouts from IRSA: objects lie 8.72 to 9.72 px from the centre of the first of 20 pixels. Of a
-    cutout that comes with 21 pixels the first is dropped, see :func:`ztf_sg.cutouts.trim_cutout`.
+    cutout that comes with 21 pixels the first is dropped, see :func:`ztf_sg.cutting.trim_cutout`.
     """
     width = int(round(size / PIXEL_SCALE))
     return int(np.ceil(position - FIRST_PIXEL - (width - 20) / 2)), width
@@ -231,15 +231,16 @@ class Irsa:
         condition = (
             f"filtercode='{filtercode}' and seeing<{float(max_seeing)} and infobits<={int(max_infobits)}"
         )
-        with_account = self._account.given or self._account.sessions > 0
+        mark = self._account.mark
         query = metasearch.MetaQuery()
         query.build_query(kind="sci", radec=[float(ra), float(dec)], size=float(size), sql_query=condition)
-        asked = f"{query.query_url}{' with account' if with_account else ''}"
         name = f"the images of RA {ra:g}, DEC {dec:g} deg, {size:g} deg wide"
         try:
-            return self.cache.get("IRSA", asked, lambda: self._search(query.query_url, name, condition))
+            return self.cache.get(
+                "IRSA", query.query_url + mark, lambda: self._search(query.query_url, name, condition)
+            )
         except NothingFound:
-            if with_account or not self._account.is_known():
+            if mark or not self._account.is_known():
                 raise
         # what the public may not see, the account may
         self.retries.call(lambda: self._account.sign_on(name))
@@ -323,7 +324,9 @@ class Irsa:
         session = self._account.sessions
         try:
             return self.downloader.get(url, name)
-        except NotAllowed:
+        except NotAllowed as error:
+            if error.status == 403 and session:
+                raise _no_right_to(name) from error
             self._account.sign_on(name, after=session)
         try:
             return self.downloader.get(url, name)
@@ -347,8 +350,11 @@ def _table(content, name):
         images = pd.read_csv(StringIO(content.decode()))
     except ValueError as error:
         raise BadAnswer(f"IRSA answered {name} with no CSV table: {error}") from error
-    if any(column not in images for column in (*_NUMBERS, *_CODES, *_WCS, "seeing")):
+    needed = [*_NUMBERS, *_CODES, *WCS_COLUMNS, "seeing"]
+    if any(column not in images for column in needed):
         raise BadAnswer(f"IRSA answered {name} with no table of images: {_excerpt(content)}")
+    if images[needed].isna().any(axis=None):
+        raise BadAnswer(f"IRSA answered {name} with a table that has gaps, or was cut short")
     return images
 
 

@@ -4,6 +4,7 @@ It is described at https://www.legacysurvey.org/dr10/catalogs/; :mod:`ztf_sg.ser
 Fluxes are in nanomaggies: mag = 22.5 - 2.5 log10(flux).
 """
 
+from contextlib import suppress
 from math import ceil
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import pandas as pd
 from .errors import BadAnswer, NothingFound, RefusedRequest
 from .query_cache import QueryCache
 from .retries import TRIES_ONE_BY_ONE, Retries
-from .tap import TapJob, TooLarge
+from .tap import TapJob, TooLarge, TooSlow
 
 TAP_URL = "https://datalab.noirlab.edu/tap"
 TABLES = {"dr9": "ls_dr9.tractor", "dr10": "ls_dr10.tractor"}
@@ -29,7 +30,7 @@ COLUMNS = (
 STRIP_AREA = 1.0  # of a region, asked for at once [deg2]: some 150,000 objects, if no cut is made
 NARROWEST_STRIP = 0.001  # what is too much for the service is asked for in halves, down to this [deg of RA]
 MAX_ROWS = 500_000  # of one answer
-TOO_LARGE = "TOO_LARGE"  # the only column of what is kept of a query that the service could not manage
+TOO_LARGE = "TOO_LARGE"  # the only column of what is kept of a query with too many rows for the service
 
 
 class LegacySurvey:
@@ -112,15 +113,17 @@ class LegacySurvey:
     def _answers(self, strip, conditions):
         """Return the answer for a strip, or if that is too large the answers for its parts."""
         query = self._adql(strip, conditions)
-        answer = self.cache.get(TAP_URL, query, lambda: self._ask(query))
-        if TOO_LARGE not in answer:
-            return [answer]
+        with suppress(TooSlow):
+            answer = self.cache.get(TAP_URL, query, lambda: self._ask(query))
+            if TOO_LARGE not in answer:
+                return [answer]
         return [part for half in strip.halves() for part in self._answers(half, conditions)]
 
     def _ask(self, query):
-        job = TapJob(TAP_URL, query, MAX_ROWS)
         try:
-            return self.retries.call(lambda: _primary_objects(job.run()))
+            return _primary_objects(self.retries.call(TapJob(TAP_URL, query, MAX_ROWS).run))
+        except TooSlow:  # which may change: this is not kept
+            raise
         except TooLarge:
             return pd.DataFrame({TOO_LARGE: []})
 

@@ -122,7 +122,9 @@ class Retries:
         self._note_success()
 
     def _attempt(self, attempt):
-        self._sleep(self._pause_until - time.monotonic())
+        # others may prolong the pause while it lasts
+        while (left := self._pause_until - time.monotonic()) > 0 and not self._stop.is_set():
+            self._sleep(left)
         if self._stop.is_set():
             raise Stopped("stopped before the answer came; run it again to go on")
         try:
@@ -180,6 +182,7 @@ class Retries:
             if not given_up:
                 self._pause_until = max(self._pause_until, now + pause)
         if given_up:
-            raise ServiceDown(
-                f"no answer for {failing_for:.0f} s, the last fault being: {error}; try again in some hours"
-            ) from error
+            trouble = f"no answer for {failing_for:.0f} s"
+            if failing_for < pause:
+                trouble = f"the service wants to be left alone for {pause:.0f} s"
+            raise ServiceDown(f"{trouble}; the last fault: {error}; try again in some hours") from error

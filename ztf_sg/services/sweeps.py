@@ -77,7 +77,9 @@ class LegacySurveySweeps:
         """
         check_region(ra, dec)
         files = [file for file in self.files if _may_overlap(file, ra, dec)]
-        ranges = " AND ".join(f"{name} {low:g}..{high:g}" for name, (low, high) in (("ra", ra), ("dec", dec)))
+        ranges = " AND ".join(
+            f"{name} {float(low)!r}..{float(high)!r}" for name, (low, high) in (("ra", ra), ("dec", dec))
+        )
         query = f"{', '.join(COLUMNS)} WHERE {ranges} AND {adql_conditions(dec, limits, max_fracflux)}"
         cuts = {"limits": limits, "max_fracflux": max_fracflux, "ra": ra, "dec": dec, "retries": self.retries}
         questions = [(_identity(file), query) for file in files]
@@ -257,7 +259,7 @@ class _HttpFile(io.RawIOBase):
         length = self._answer.headers.get("Content-Length")
         version = length and int(length) + skipped, self._answer.headers.get("ETag")
         if self._version not in (None, version):
-            raise BadAnswer(f"{self._url} has changed since its first part was read; start again")
+            raise RefusedRequest(f"{self._url} has changed since its first part was read; start again")
         self._version = version
         while skipped < self._position:
             part = self._answer.raw.read(min(PART, self._position - skipped))
@@ -284,11 +286,12 @@ class _HttpFile(io.RawIOBase):
 
 
 def _identity(file):
-    """Return what tells a sweep file from another one: its URL, or its name and size."""
-    if file.startswith(("http://", "https://")):
-        return file
+    """Return what tells a sweep file from another one: its URL, or its path, size and time of change."""
     path = Path(file)
-    return f"{path.name} of {path.stat().st_size} bytes" if path.exists() else path.name
+    if file.startswith(("http://", "https://")) or not path.exists():
+        return file
+    status = path.stat()
+    return f"{path.resolve()} of {status.st_size} bytes, changed {status.st_mtime_ns}"
 
 
 def _may_overlap(file, ra, dec):

@@ -25,7 +25,11 @@ WAITING = ("PENDING", "QUEUED", "EXECUTING", "HELD", "SUSPENDED", "UNKNOWN")
 
 
 class TooLarge(Exception):
-    """The service cut the answer short, or did not finish it in time: ask for less."""
+    """The service cut the answer short: ask for less."""
+
+
+class TooSlow(TooLarge):
+    """The service did not finish the answer in time: ask for less, or at another time."""
 
 
 class TapJob:
@@ -57,8 +61,8 @@ class TapJob:
 
         Raises
         ------
-        TooLarge
-            The answer is cut short, or was not there in time.
+        TooLarge, TooSlow
+            The answer is cut short; it was not there in time.
         RefusedRequest
             The service found fault with the query.
         BadAnswer, Unreachable
@@ -70,8 +74,9 @@ class TapJob:
                     self._create()
                 self._wait()
                 answer = self._fetch()
-        except BadAnswer:
-            self._job = None
+        except KeyboardInterrupt:
+            if self._job is not None:
+                self._abort()
             raise
         self._job = None
         return answer
@@ -91,19 +96,19 @@ class TapJob:
             if time.monotonic() > self._deadline:
                 self._abort()
                 if phase == "EXECUTING":
-                    raise TooLarge
+                    raise TooSlow
                 raise Unreachable(f"{self.url} left a query waiting for {LONGEST_JOB:.0f} s; {REMEDY}")
             time.sleep(pause)
             pause = min(2 * pause, POLL_LONGEST)
         if phase == "ERROR":
             self._raise_error()
         if phase == "ABORTED":
-            raise TooLarge
+            raise TooSlow
         if phase != "COMPLETED":
             raise BadAnswer(f"{self.url} told no phase of a job, but {phase[:80]!r}; {REMEDY}")
 
     def _phase(self):
-        with _job_is_there():
+        with self._job_is_there():
             return self._job.get_phase(update=True).strip().upper()
 
     def _raise_error(self):
@@ -111,11 +116,11 @@ class TapJob:
         with suppress(RefusedRequest):
             reason = self._job.get_error().removeprefix("Error 200:").strip()
         if re.search(r"time.?out|time limit", reason, re.IGNORECASE):
-            raise TooLarge
+            raise TooSlow
         raise RefusedRequest(f"{self.url} failed the query {self.query!r}: {reason}")
 
     def _fetch(self):
-        with _job_is_there():
+        with self._job_is_there():
             response = self._connection.execute_tapget(f"async/{self._job.jobid}/results/result")
         answer = votable.parse(io.BytesIO(response.read()))
         table = answer.get_first_table().to_table(use_names_over_ids=True)
@@ -124,6 +129,15 @@ class TapJob:
         if "OVERFLOW" in status or len(table) >= self.max_rows:
             raise TooLarge
         return table.to_pandas()
+
+    @contextmanager
+    def _job_is_there(self):
+        """Turn a refusal into `BadAnswer`: a job that was accepted and is not there is to be sent again."""
+        try:
+            yield
+        except RefusedRequest as error:
+            self._job = None
+            raise BadAnswer(f"the service has lost a job: {error}") from error
 
     def _abort(self):
         """Spare the service the rest of the work, if it can be told so."""
@@ -175,12 +189,3 @@ class _Connection(TapConn):
         if response.status >= 400:
             raise RefusedRequest(f"{told}; {plain_text(response.read().decode(errors='replace'))}")
         return response
-
-
-@contextmanager
-def _job_is_there():
-    """Turn a refusal into `BadAnswer`: a job that was accepted and cannot be found is to be sent again."""
-    try:
-        yield
-    except RefusedRequest as error:
-        raise BadAnswer(f"the service has lost a job: {error}") from error
