@@ -1,10 +1,10 @@
 """Fetch cutouts from a misbehaving loopback archive, kill the fetch now and then, and count what is wrong.
 
 The archive of tests/archives answers a share of the requests with faults of every kind. The fetch is that of
-notebook 2, every other time with an account: half of the cutouts as it comes cheapest, many from whole images,
-the other half one by one. Its process is killed (SIGKILL) at random moments and started again. In the end every file is
-compared, pixel by pixel, with the image it should come from, and the log of the archive is searched for
-requests for what was there already.
+notebook 2, every other time with an account: half of the cutouts as it comes cheapest, many from whole
+images, the other half one by one. Its process is killed (SIGKILL) at random moments and started again. In the
+end every file is compared, pixel by pixel, with the image it should come from, and the log of the archive is
+searched for requests for what was there already.
 """
 
 import argparse
