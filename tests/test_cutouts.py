@@ -368,6 +368,13 @@ class TestOneRunAtATime:
 
 
 class TestLateImages:
+    def test_progress_of_a_resumed_run_is_complete(self, stars, tmp_path, mock_sky, capsys):
+        lost = stars.assign(RA=[200.0, *stars["RA"].iloc[1:]])
+        fetch(lost, tmp_path, mock_sky, n_cutouts=2)
+        capsys.readouterr()
+        fetch_cutouts(lost, tmp_path, mock_sky, n_cutouts=4)
+        assert "| 4/4 [" in capsys.readouterr().err
+
     def test_position_without_image_is_looked_at_again(self, stars, tmp_path, mock_sky):
         before = fetch(stars, tmp_path, WithoutImages(mock_sky))
         assert before["status"].str.startswith("skipped: no image").all()
@@ -386,6 +393,11 @@ class TestLateImages:
 @pytest.mark.parametrize(("n_cutouts", "expected"), [(0, 0), (3, 3), (None, 5), (99, 5)])
 def test_so_many_cutouts_are_fetched(stars, tmp_path, mock_sky, n_cutouts, expected):
     assert len(fetch(stars, tmp_path, mock_sky, n_cutouts=n_cutouts)) == expected
+
+
+def test_tables_that_are_not_in_a_list_are_told(stars, galaxies, tmp_path, mock_sky):
+    with pytest.raises(TypeError, match="as a list"):
+        fetch_cutouts(stars, galaxies, tmp_path, mock_sky)
 
 
 def test_negative_number_of_cutouts_is_refused(stars, tmp_path, mock_sky):

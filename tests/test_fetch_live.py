@@ -331,7 +331,7 @@ class TestSecrets:
     ):
         service = make_irsa(auth=(owner[0], "wrong&secret"))
         for _ in range(2):
-            with pytest.raises(WrongPassword, match="so far 0 saved, 0 skipped, 0 failed, 5 to go") as caught:
+            with pytest.raises(WrongPassword, match="So far 0 saved, 0 skipped, 0 failed, 5 to go") as caught:
                 fetch(stars.head(5), tmp_path, service)
             assert "wrong&secret" not in str(caught.value)
         assert len(requests_for(archive, "login")) == 2

@@ -61,7 +61,8 @@ def xmatch(httpserver, monkeypatch):
     def respond(request):
         if service["faults"]:
             return service["faults"].pop(0)
-        upload = pd.read_csv(request.files["cat1"].stream)
+        with request.files["cat1"] as file:
+            upload = pd.read_csv(file.stream)
         service["requests"].append((request.form.to_dict(), upload))
         answer = service["answer"]
         return Response(answer(upload) if callable(answer) else answer)

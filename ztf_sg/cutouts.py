@@ -137,6 +137,8 @@ def fetch_cutouts(
     Unreachable, BadAnswer, RefusedRequest, MissingAccount
         The images could not be searched for.
     """
+    if isinstance(directory, pd.DataFrame):
+        raise TypeError("give both tables as a list: fetch_cutouts([stars, galaxies], folder, service)")
     directory = Path(directory)
     tables = positions if isinstance(positions, list | tuple) else [positions]
     tables = [position_table(table) for table in tables]
@@ -199,25 +201,24 @@ class _Fetch:
 
     def summary(self):
         """Say in a line how far the run has come."""
+        self._recount()
         counts = [f"{self.counts[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
         return ", ".join([*counts, f"{len(self.missing())} to go"])
 
     def run(self, bar):
         """Fetch what is missing; what failed is tried a second time when the rest is done."""
         self.bar = bar
-        self.counts = Counter(outcome(self.done[name]) for name in self.selection() if name in self.done)
         self.retries.start()
-        self._show()
+        self._recount()
         try:
             self._fetch_missing()
             for name in [name for name in self.selection() if outcome(self.done[name]) == FAILED]:
-                self.counts[FAILED] -= 1
                 del self.done[name]
             self._fetch_missing()
         except KeyboardInterrupt:
             raise FetchStopped(f"stopped: {self.summary()}; run it again to go on") from None
         except ENDING_THE_RUN as error:
-            raise type(error)(f"{error}; so far {self.summary()}; run it again to go on") from error
+            raise type(error)(f"{error}. So far {self.summary()}; nothing is lost") from None
         finally:
             self.retries.start()
         self.manifest.sort(self.targets)
@@ -249,6 +250,7 @@ class _Fetch:
                     self._enter(name, "", f"{SKIPPED}: no image holds it well inside its edges")
                 else:
                     self.images[name] = image
+        self._recount()
         return self.missing()
 
     def _tasks(self, names):
@@ -366,6 +368,12 @@ class _Fetch:
             self.counts[outcome(row)] += 1
             self._show()
 
+    def _recount(self):
+        """Count the outcomes anew: the selection grows where targets turn out to have no image."""
+        with self._lock:
+            self.counts = Counter(outcome(self.done[name]) for name in self.selection() if name in self.done)
+            self._show()
+
     def _show(self):
         others = {SKIPPED: self.counts[SKIPPED], FAILED: self.counts[FAILED]}
         self.bar.set_postfix(others | {"faults": self.retries.faults.total()}, refresh=False)
@@ -432,7 +440,7 @@ def _check_files(directory, manifest, classes, origin):
             position = classes[kind].get(path.name)
             ours = position is not None and is_cutout_of(path, position, origin)
         else:  # for a run of that class to judge
-            ours = has_origin(path, origin)
+            ours = kind in CLASS_NAMES and has_origin(path, origin)
         if not ours:
             raise ManifestError(
                 f"{directory}: holds FITS files that its manifest does not list, such as {path.name}; "

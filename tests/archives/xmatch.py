@@ -43,7 +43,7 @@ class XMatch:
             radius = float(form["distMaxArcsec"])
             if not 0 < radius <= 180:
                 raise ValueError("distMaxArcsec must be within 0..180")
-            upload = pd.read_csv(request.files["cat1"].stream)
+            upload = _read_upload(request)
             ra, dec = (upload[form[name]].to_numpy(float) for name in ("colRA1", "colDec1"))
         except (ValueError, KeyError) as error:
             return votable_error(400, f"X-Match: {error}", ID)
@@ -103,3 +103,8 @@ def make_gaia(catalogue, seed):
     identity = 2_500_000_000_000_000_001 + 137_438_953_473 * np.flatnonzero(seen)
     values = [identity, ra, dec, *np.round(astrometry, 4).T, np.round(magnitude, 4)]
     return pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
+
+
+def _read_upload(request):
+    with request.files["cat1"] as file:
+        return pd.read_csv(file.stream)

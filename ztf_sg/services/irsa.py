@@ -210,7 +210,8 @@ class Irsa:
         Returns
         -------
         pandas.DataFrame
-            One row per image: the columns of ``ztfquery.metasearch.QUERIABLE_FIELD["sci"]``.
+            One row per image: the columns of ``ztfquery.metasearch.QUERIABLE_FIELD["sci"]``. Its
+            ``attrs["queries"]`` tells whether the answer was kept, see `query_cache.describe_queries`.
 
         Raises
         ------
@@ -236,9 +237,11 @@ class Irsa:
         query.build_query(kind="sci", radec=[float(ra), float(dec)], size=float(size), sql_query=condition)
         name = f"the images of RA {ra:g}, DEC {dec:g} deg, {size:g} deg wide"
         try:
-            return self.cache.get(
+            images = self.cache.get(
                 "IRSA", query.query_url + mark, lambda: self._search(query.query_url, name, condition)
             )
+            images.attrs["queries"] = [images.attrs["query"]]
+            return images
         except NothingFound:
             if mark or not self._account.is_known():
                 raise

@@ -185,4 +185,5 @@ class Retries:
             trouble = f"no answer for {failing_for:.0f} s"
             if failing_for < pause:
                 trouble = f"the service wants to be left alone for {pause:.0f} s"
-            raise ServiceDown(f"{trouble}; the last fault: {error}; try again in some hours") from error
+            fault, *_ = str(error).split("; ")
+            raise ServiceDown(f"{trouble}; the last fault: {fault}; try again in some hours") from error
