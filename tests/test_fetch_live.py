@@ -596,7 +596,8 @@ class TestOutages:
         archive.faults.rate, archive.faults.kinds, archive.faults.where = 1.0, ("http503",), for_data
         start = time.monotonic()
         with pytest.raises(
-            ServiceDown, match="HTTP status 503.*so far 0 saved, 0 skipped, . failed, .. to go; run it again"
+            ServiceDown,
+            match="HTTP status 503.*So far 0 saved, 0 skipped, . failed, .. to go; nothing is lost",
         ):
             fetch(stars.head(60), tmp_path, make_irsa(patience=0.4))
         assert time.monotonic() - start < 3

@@ -201,8 +201,8 @@ class _Fetch:
 
     def summary(self):
         """Say in a line how far the run has come."""
-        self._recount()
-        counts = [f"{self.counts[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
+        counts = self._count()
+        counts = [f"{counts[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
         return ", ".join([*counts, f"{len(self.missing())} to go"])
 
     def run(self, bar):
@@ -371,8 +371,11 @@ class _Fetch:
     def _recount(self):
         """Count the outcomes anew: the selection grows where targets turn out to have no image."""
         with self._lock:
-            self.counts = Counter(outcome(self.done[name]) for name in self.selection() if name in self.done)
+            self.counts = self._count()
             self._show()
+
+    def _count(self):
+        return Counter(outcome(self.done[name]) for name in self.selection() if name in self.done)
 
     def _show(self):
         others = {SKIPPED: self.counts[SKIPPED], FAILED: self.counts[FAILED]}
