@@ -370,9 +370,9 @@ class TestOneRunAtATime:
 class TestLateImages:
     def test_progress_of_a_resumed_run_is_complete(self, stars, tmp_path, mock_sky, capsys):
         lost = stars.assign(RA=[200.0, *stars["RA"].iloc[1:]])
-        fetch(lost, tmp_path, mock_sky, n_cutouts=2)
+        fetch(lost, tmp_path, Recorder(mock_sky), n_cutouts=2)
         capsys.readouterr()
-        fetch_cutouts(lost, tmp_path, mock_sky, n_cutouts=4)
+        fetch_cutouts(lost, tmp_path, Recorder(mock_sky), n_cutouts=4)
         assert "| 4/4 [" in capsys.readouterr().err
 
     def test_position_without_image_is_looked_at_again(self, stars, tmp_path, mock_sky):
