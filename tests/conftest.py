@@ -1,6 +1,7 @@
 import builtins
 import getpass
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from ztf_sg.services.mock_sky import MockSky
 
 settings.register_profile("tests", deadline=None, max_examples=50)
 settings.load_profile("tests")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -61,8 +61,8 @@ def xmatch(httpserver, monkeypatch):
     def respond(request):
         if service["faults"]:
             return service["faults"].pop(0)
-        with request.files["cat1"] as file:
-            upload = pd.read_csv(file.stream)
+        with request.files["cat1"].stream as file:
+            upload = pd.read_csv(file)
         service["requests"].append((request.form.to_dict(), upload))
         answer = service["answer"]
         return Response(answer(upload) if callable(answer) else answer)

@@ -90,7 +90,7 @@ class ArchiveServer:
         self.xmatch = XMatch(self.sky)
         self.stall, self.log = stall, []
         self._lock, self._outage_lock = threading.Lock(), threading.Lock()
-        self._closing = threading.Event()
+        self._closing, self._port_closed = threading.Event(), threading.Event()
         self._connections = set()
         self._server = make_server("127.0.0.1", port, self, threaded=True, request_handler=_Handler)
         self.url = f"http://127.0.0.1:{self._server.port}"
@@ -113,6 +113,7 @@ class ArchiveServer:
         """Serve until closed; whenever `outage` ends the serving, begin again at the same port."""
         while True:
             self._server.serve_forever(poll_interval=0.02)  # closes the listening socket at its end
+            self._port_closed.set()
             if self._closing.wait(OUTAGE):
                 return
             self._reopen()
@@ -131,7 +132,9 @@ class ArchiveServer:
         """Refuse all connections for a while."""
         if self._outage_lock.acquire(blocking=False):
             try:
+                self._port_closed.clear()
                 self._server.shutdown()
+                self._port_closed.wait()  # the socket closes a moment after the serving has ended
             finally:
                 self._outage_lock.release()
 

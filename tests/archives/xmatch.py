@@ -106,5 +106,5 @@ def make_gaia(catalogue, seed):
 
 
 def _read_upload(request):
-    with request.files["cat1"] as file:
-        return pd.read_csv(file.stream)
+    with request.files["cat1"].stream as file:
+        return pd.read_csv(file)
