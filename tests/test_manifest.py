@@ -1,3 +1,4 @@
+import resource
 import tempfile
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,21 @@ def test_later_line_on_a_file_counts(tmp_path):
     manifest.append(make_row(status="failed: HTTP status 503"))
     manifest.append(make_row(status="saved"))
     assert read_manifest(tmp_path)["status"].tolist() == ["saved"]
+
+
+def test_line_for_which_the_disk_has_no_room_leaves_nothing(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.append(make_row("star_0.fits"))
+    before = manifest.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            manifest.append(make_row("star_1.fits"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert manifest.path.read_bytes() == before
+    assert list(manifest.rows) == ["star_0.fits"]
 
 
 def test_many_threads_lose_no_line(tmp_path):

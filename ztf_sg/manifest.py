@@ -48,8 +48,10 @@ class Manifest:
         with self._lock, open(self.path, "ab", buffering=0) as file:
             length = file.tell()
             lines = [] if length else [MANIFEST_COLUMNS]
+            content = _csv_lines([*lines, _values(row)])
             try:
-                file.write(_csv_lines([*lines, _values(row)]))
+                while content:  # a disk that is nearly full takes the beginning, and only then refuses
+                    content = content[file.write(content) :]
                 os.fsync(file.fileno())
             except BaseException:
                 file.truncate(length)
