@@ -482,6 +482,15 @@ class TestKills:
         assert_true_cutouts(archive, tmp_path, manifest)
         assert not (tmp_path / IMAGE_FOLDER).exists()
 
+    @pytest.mark.parametrize("length", [0, 3000, 28_800, 37_000_000])
+    def test_part_of_a_whole_image_is_fetched_anew(self, archive, stars, tmp_path, length):
+        name = self.leave_image(archive, tmp_path)
+        os.truncate(tmp_path / IMAGE_FOLDER / name, length)
+        manifest = fetch(stars.head(4), tmp_path)
+        assert kinds_of(manifest) == {"saved": 4}
+        assert [len(requests_for(archive, what)) for what in ("image", "cutout")] == [1, 0]
+        assert_true_cutouts(archive, tmp_path, manifest)
+
     def test_leftovers_of_a_run_killed_at_its_very_end_are_removed(self, archive, stars, tmp_path):
         fetch(stars.head(3), tmp_path)
         self.leave_image(archive, tmp_path)

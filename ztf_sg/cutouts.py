@@ -31,6 +31,7 @@ from ztf_sg.cutting import (
     cut_image,
     has_origin,
     is_cutout_of,
+    is_whole_image,
     read_answer,
     save_cutout,
     save_image,
@@ -282,7 +283,7 @@ class _Fetch:
         image = self.images[names[0]]
         path = self._image_path(image_name(image))
         try:
-            if not path.exists():
+            if not is_whole_image(path, image):
                 self.service.get_image(image, read=lambda content: save_image(content, path, image))
         except ENDING_THE_RUN:
             raise
@@ -302,7 +303,7 @@ class _Fetch:
                 wcs = usable_wcs(hdus[0].header)
                 for name in names:
                     self._save(name, lambda name=name: self._cut(hdus[0], wcs, name))
-        except (OSError, UnusableAnswer):  # what a stopped run had left there is damaged
+        except (OSError, UnusableAnswer):
             for name in [name for name in names if name not in self.done]:
                 self._fetch_one(name)
         path.unlink()

@@ -152,23 +152,51 @@ def save_image(content, path, image):
     UnusableAnswer
         If the file is not that image.
     """
-    try:
-        with _reading, warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            header = fits.getheader(BytesIO(content))
-            fits.PrimaryHDU(header=header).verify("exception")
-    except (OSError, *DAMAGE) as error:
-        raise UnusableAnswer(f"{Path(path).name}: no FITS header ({error})") from error
-    side = header.get("NAXIS1"), header.get("NAXIS2")
-    if side != QUADRANT or len(content) < 4 * side[0] * side[1]:
-        raise UnusableAnswer(f"{Path(path).name}: {side[0]} x {side[1]} px are no whole image")
-    check_source(header, image)
-    corner = usable_wcs(header).pixel_to_world_values(0, 0)
-    if not np.hypot(*image_wcs(image).wcs_world2pix(*corner, 0)) < MAX_DISTORTION:
-        raise UnusableAnswer(f"{Path(path).name}: its WCS is another one than the archive's metadata tell")
+    _check_image(BytesIO(content), len(content), image)
     with whole_file(path) as file:
         file.write(content)
     logger.info("%s: kept", Path(path).name)
+
+
+def is_whole_image(path, image):
+    """Tell whether a file is there, and a whole image.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+    image : pandas.Series
+        Metadata row of the image.
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        with open(path, "rb") as file:
+            _check_image(file, path.stat().st_size, image)
+    except (FileNotFoundError, UnusableAnswer):
+        return False
+    return True
+
+
+def _check_image(file, length, image):
+    """Raise UnusableAnswer unless a FITS file of so many bytes is a certain whole image."""
+    name = image_name(image)
+    try:
+        with _reading, warnings.catch_warnings():
+            warnings.simplefilter("ignore", AstropyWarning)
+            header = fits.getheader(file)
+            fits.PrimaryHDU(header=header).verify("exception")
+            header_length = len(header.tostring())
+    except (OSError, *DAMAGE) as error:
+        raise UnusableAnswer(f"{name}: no FITS header ({error})") from error
+    side = header.get("NAXIS1"), header.get("NAXIS2")
+    if side != QUADRANT or length < header_length + 4 * side[0] * side[1]:
+        raise UnusableAnswer(f"{name}: {side[0]} x {side[1]} px in {length} bytes are no whole image")
+    check_source(header, image)
+    corner = usable_wcs(header).pixel_to_world_values(0, 0)
+    if not np.hypot(*image_wcs(image).wcs_world2pix(*corner, 0)) < MAX_DISTORTION:
+        raise UnusableAnswer(f"{name}: its WCS is another one than the archive's metadata tell")
 
 
 def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
