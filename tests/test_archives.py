@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import requests
 import ztfquery.io
-from archives import KINDS, ArchiveServer, point_clients_to
+from archives import KINDS, ArchiveServer, point_clients_to, server
 from archives.sky import HEIGHT, WIDTH
 from astropy.io import fits
 from astropy.table import Table
@@ -22,6 +22,8 @@ from astropy.wcs import WCS
 from astroquery.exceptions import InvalidQueryError
 from astroquery.utils.tap.core import TapPlus
 from astroquery.xmatch import XMatch, XMatchClass
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 from ztfquery import metasearch
 from ztfquery.query import ZTFQuery, metatable_to_url
 
@@ -364,14 +366,16 @@ def test_every_fault_is_counted_logged_and_gone_after_once(archive, url):
         assert requests.get(url).status_code == 200
 
 
-def test_refused_closes_the_port_for_a_while(archive, url):
+def test_refused_closes_the_port_for_a_while(archive, url, monkeypatch):
+    monkeypatch.setattr(server, "OUTAGE", 1.0)
     archive.inject("refused")
     with pytest.raises(requests.ConnectionError, match="reset"):
         requests.get(url)
     with pytest.raises(requests.ConnectionError, match="refused"):
         requests.get(url)
-    time.sleep(0.4)
-    assert requests.get(url).status_code == 200
+    with requests.Session() as patient:
+        patient.mount("http://", HTTPAdapter(max_retries=Retry(connect=9, backoff_factor=0.2)))
+        assert patient.get(url).status_code == 200
 
 
 @pytest.mark.parametrize("kind", ["reset", "reset_midway"])
@@ -381,17 +385,20 @@ def test_reset_connection(archive, url, kind):
         requests.get(url)
 
 
-def test_timeout_is_silent_and_blocks_nobody(archive, url):
+def test_timeout_is_silent_and_blocks_nobody(archive, url, monkeypatch):
+    monkeypatch.setattr(archive, "stall", 2.0)
     archive.inject("timeout")
     with ThreadPoolExecutor(1) as pool:
         start = time.monotonic()
         silent = pool.submit(requests.get, url)
-        time.sleep(0.05)
+        while not archive.log or archive.log[-1].fault != "timeout":
+            assert time.monotonic() - start < 60
+            time.sleep(0.01)
         assert requests.get(url).status_code == 200
-        assert time.monotonic() - start < 0.25
+        assert not silent.done()
         with pytest.raises(requests.ConnectionError):
             silent.result()
-    assert time.monotonic() - start >= 0.3
+    assert time.monotonic() - start >= 2.0
 
 
 def test_slow_drip_comes_in_small_pieces_and_not_whole(archive, url):
@@ -401,7 +408,7 @@ def test_slow_drip_comes_in_small_pieces_and_not_whole(archive, url):
         assert int(response.headers["Content-Length"]) == 25920
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
             response.content  # noqa: B018
-    assert 1.1 < time.monotonic() - start < 2
+    assert 1.1 < time.monotonic() - start < 60, "whole, it would take 130 s"
 
 
 def test_truncated_body_is_half_of_what_is_announced(archive, url):
@@ -497,6 +504,6 @@ def test_process_of_its_own(product, centre):
         assert requests.get(f"{url}/_fault_counts").json() == {"cutout_5": 1}
         (record,) = requests.get(f"{url}/_log").json()
         process.stdin.close()
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
     assert record["fault"] == "cutout_5"
     np.testing.assert_array_equal(pixels(cutout), pixels(truth)[:5, :5])

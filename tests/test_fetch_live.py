@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -49,9 +50,13 @@ def fetch(positions, directory, service=None, **options):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(download, "READ_TIMEOUT", 0.25)
-    monkeypatch.setattr(download, "GRACE", 0.25)
+def impatient(request, archive, monkeypatch):
+    """Have the client give up soon, and before the archive does, if the archive keeps it waiting at all."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is None or callspec.params["kind"] in ("timeout", "slow_drip"):
+        monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
+        monkeypatch.setattr(download, "GRACE", 0.5)
+        monkeypatch.setattr(archive, "stall", 0.8)
 
 
 @pytest.fixture
@@ -179,15 +184,18 @@ class TestWaysOfFetching:
     def test_no_more_requests_at_a_time_than_allowed(
         self, archive, stars, tmp_path, monkeypatch, concurrency
     ):
-        under_way, most, lock, respond = 0, 0, threading.Lock(), archive.respond
+        under_way, most, change, respond = 0, 0, threading.Condition(), archive.respond
 
         def counting(handler):
             nonlocal under_way, most
-            with lock:
+            with change:
                 under_way += 1
                 most = max(most, under_way)
+                change.notify_all()
+                if handler.path.startswith("/ibe/data"):
+                    change.wait_for(lambda: most >= concurrency, timeout=30)
             time.sleep(0.02)
-            with lock:  # before the answer is out: the next request may follow at once
+            with change:  # before the answer is out: the next request may follow at once
                 under_way -= 1
             respond(handler)
 
@@ -371,7 +379,7 @@ def start_client(archive, tmp_path, monkeypatch):
     respond = archive.respond
 
     def slowly(handler):
-        time.sleep(0.04)
+        time.sleep(0.1)
         respond(handler)
 
     monkeypatch.setattr(archive, "respond", slowly)
@@ -399,7 +407,7 @@ def start_client(archive, tmp_path, monkeypatch):
 
 
 def wait_for_files(process, directory, number):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while len(list(directory.glob("*.fits"))) < number and process.poll() is None:
         assert time.monotonic() < end, "the client does nothing"
         time.sleep(0.003)
@@ -418,7 +426,7 @@ class TestKills:
             client.kill()
             client.wait()
             snapshots.append((len(archive.log), names_of(there, ".fits")))
-        assert start_client(positions, there, **options).wait(60) == 0
+        assert start_client(positions, there, **options).wait(300) == 0
         assert 0 < len(snapshots[0][1] - names_of(there / IMAGE_FOLDER)) < 60
 
         undisturbed = tmp_path / "undisturbed"
@@ -568,13 +576,24 @@ class TestStopping:
 
     def test_control_c_ends_waits_at_once(self, archive, stars, tmp_path):
         archive.faults.rate, archive.faults.kinds, archive.faults.where = 1.0, ("http503",), for_cutouts
-        service = Irsa(retries=Retries(first_wait=60.0, longest_wait=60.0))
-        interrupt = threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
-        interrupt.start()
-        start = time.monotonic()
-        with pytest.raises(FetchStopped, match="0 saved, 0 skipped, 0 failed, 5 to go"):
-            fetch(stars.head(5), tmp_path, service)
-        assert time.monotonic() - start < 3
+        service = Irsa(retries=Retries(first_wait=120.0, longest_wait=120.0))
+
+        def interrupt():
+            while service.retries.faults.total() < 4 and not ended.wait(0.01):
+                pass
+            if not ended.wait(0.1):  # by now they wait
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+        ended = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            start = time.monotonic()
+            pool.submit(interrupt)
+            try:
+                with pytest.raises(FetchStopped, match="0 saved, 0 skipped, 0 failed, 5 to go"):
+                    fetch(stars.head(5), tmp_path, service)
+            finally:
+                ended.set()
+        assert time.monotonic() - start < 60
 
     def test_interrupt_from_the_progress_bar(self, archive, stars, tmp_path, monkeypatch):
         class Bar(cutouts.tqdm):
@@ -594,7 +613,7 @@ class TestStopping:
         client = start_client(stars.head(60), tmp_path / "cutouts", request_cost=0)
         wait_for_files(client, tmp_path / "cutouts", 10)
         client.send_signal(signal.SIGINT)
-        output, _ = client.communicate(timeout=20)
+        output, _ = client.communicate(timeout=120)
         assert client.returncode == 3, output
         (line,) = output.splitlines()
         self.assert_summary(line, tmp_path / "cutouts", 60)
@@ -603,13 +622,11 @@ class TestStopping:
 class TestOutages:
     def test_service_that_is_down_is_left_alone_after_few_requests(self, archive, stars, tmp_path):
         archive.faults.rate, archive.faults.kinds, archive.faults.where = 1.0, ("http503",), for_data
-        start = time.monotonic()
         with pytest.raises(
             ServiceDown,
             match="HTTP status 503.*So far 0 saved, 0 skipped, . failed, .. to go; nothing is lost",
         ):
             fetch(stars.head(60), tmp_path, make_irsa(patience=0.4))
-        assert time.monotonic() - start < 3
         assert len(requests_for(archive, "cutout")) < 40
         archive.faults.rate = 0.0
         assert kinds_of(fetch(stars.head(60), tmp_path)) == {"saved": 60}
@@ -623,12 +640,11 @@ class TestOutages:
         assert kinds_of(fetch(stars.head(20), tmp_path, service)) == {"saved": 20}
 
     def test_outage_that_ends_is_survived(self, archive, stars, tmp_path):
-        archive.faults.rate, archive.faults.kinds, archive.faults.where = 1.0, ("http503",), for_data
-        end = threading.Timer(0.5, setattr, [archive.faults, "rate", 0.0])
-        end.start()
+        archive.faults.rate, archive.faults.kinds = 1.0, ("http503",)
+        archive.faults.where = lambda request: for_data(request) and archive.fault_counts["http503"] < 14
         manifest = fetch(stars.head(30), tmp_path)
         assert kinds_of(manifest) == {"saved": 30}
-        assert archive.fault_counts["http503"] > 8
+        assert archive.fault_counts["http503"] >= 14
 
     def test_search_that_does_not_work_is_an_error(self, archive, stars, tmp_path):
         archive.faults.rate, archive.faults.kinds = 1.0, ("http503",)
@@ -637,7 +653,7 @@ class TestOutages:
         assert not names_of(tmp_path)
 
     def test_retry_after_is_a_pause_for_all(self, archive, stars, tmp_path, monkeypatch):
-        answer = archive._answer
+        answer, service = archive._answer, make_irsa(concurrency=4)
         asked_to_wait = []
 
         def busy_once(request, category, kind):
@@ -646,11 +662,13 @@ class TestOutages:
                 busy = html(429, "Too many requests", **{"Retry-After": "1"})
                 busy.fault = "http429"
                 return busy
+            while category == "cutout" and not service.retries._pause_until:
+                time.sleep(0.005)
             return answer(request, category, kind)
 
         monkeypatch.setattr(archive, "_answer", busy_once)
-        assert kinds_of(fetch(stars.head(30), tmp_path)) == {"saved": 30}
+        assert kinds_of(fetch(stars.head(30), tmp_path, service)) == {"saved": 30}
         later = [record.time - asked_to_wait[0] for record in requests_for(archive, "cutout")]
-        # those under way when the answer came are none that the pause could have held back
-        assert sum(0.05 < seconds < 0.95 for seconds in later) <= 1
-        assert sum(seconds >= 0.95 for seconds in later) >= 20
+        assert len(later) == 31
+        # the pause cannot hold back the three that were under way when the answer came
+        assert sum(seconds < 0.95 for seconds in later) <= 4
