@@ -21,7 +21,7 @@ notebooks: .venv/notebooks.done
 test: .venv/test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MPLBACKEND=agg $(BIN)/python -m pytest
+	MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 bundle: .venv/notebooks.done
 	$(BIN)/python -m ztf_sg.services.mock_sky data/mock_sweep.fits

@@ -21,6 +21,39 @@ settings.load_profile("tests")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Have parallel workers begin with the notebooks, which last longest."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("notebooks") is None)
+
+
+@pytest.fixture(scope="session")
+def run_notebook():
+    """Return a function that executes a notebook in a folder, with parameters, and returns it with outputs.
+
+    Kernels are spoken to through files: of free ports another process may take one before the kernel does.
+    """
+    import papermill
+    from traitlets.config import Config
+
+    files = Config({"KernelManager": {"transport": "ipc"}})
+
+    def run(number, folder, **parameters):
+        (notebook,) = (Path(__file__).parents[1] / "notebooks").glob(f"{number}_*.ipynb")
+        return papermill.execute_notebook(
+            notebook,
+            folder / f"{number}.ipynb",
+            {name: str(value) if isinstance(value, Path) else value for name, value in parameters.items()},
+            cwd=folder,
+            progress_bar=False,
+            kernel_name="python3",
+            start_timeout=300,
+            config=files,
+        )
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def mock_sky():
     """Return a simulated survey that needs no file: any seed but 0 makes its own catalogue."""

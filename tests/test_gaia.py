@@ -182,7 +182,9 @@ def test_service_that_stays_busy(xmatch, httpserver, status):
     assert len(httpserver.log) == 3
 
 
-@pytest.mark.parametrize("wait", ["7200", formatdate(time.time() + 7200, usegmt=True)])
+@pytest.mark.parametrize(
+    "wait", ["7200", formatdate(time.time() + 7200, usegmt=True)], ids=["seconds", "date"]
+)
 def test_wait_that_the_service_asks_for_is_respected(xmatch, httpserver, wait):
     xmatch["faults"] = [Response("busy", status=503, headers={"Retry-After": wait})]
     with pytest.raises(ServiceDown):

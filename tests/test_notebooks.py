@@ -15,80 +15,84 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-4]_*.ipynb"))
 CSV_NAMES = ["raw_image_data.csv", *(f"norm_{number}_image_data.csv" for number in range(1, 6))]
 
 
-def run(number, tmp_path, **parameters):
-    """Execute a notebook from its own folder's place, with scratch output."""
-    parameters = {
-        name: str(value) if isinstance(value, Path) else value for name, value in parameters.items()
-    }
-    return papermill.execute_notebook(
-        NOTEBOOKS[number - 1],
-        tmp_path / f"{number}.ipynb",
-        parameters,
-        cwd=tmp_path,
-        progress_bar=False,
-        kernel_name="python3",
-    )
-
-
 def stderr_of(notebook):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output["text"] for output in outputs if output.get("name") == "stderr"]
 
 
 @pytest.mark.notebooks
-def test_offline_pipeline_makes_positions_then_cutouts_then_tables(tmp_path):
-    data, cutouts = tmp_path / "data", tmp_path / "cutouts"
-    for number in (1, 2, 3):
-        needed = {"DATA_DIR": data} if number == 1 else {"DATA_DIR": data, "CUTOUT_DIR": cutouts}
-        notebook = run(number, tmp_path, **needed, **({"N_PER_CLASS": 15} if number == 2 else {}))
-        assert not [text for text in stderr_of(notebook) if "cutouts" not in text]
-    assert {"stars.csv", "gals.csv", *CSV_NAMES} <= {path.name for path in data.iterdir()}
-    assert len(list(cutouts.glob("star_*.fits"))) == len(list(cutouts.glob("galaxy_*.fits"))) == 15
-    assert all(len(read_image_csv(data / name)[1]) == 30 for name in CSV_NAMES)
+class TestBundle:
+    def test_notebooks_3_and_4_run(self, run_notebook, tmp_path):
+        folders = {"DATA_DIR": tmp_path / "data", "CUTOUT_DIR": ROOT / "cutouts_test"}
+        for number in (3, 4):
+            assert not stderr_of(run_notebook(number, tmp_path, **folders))
 
 
 @pytest.mark.notebooks
-def test_bundled_cutouts_go_with_the_positions_of_notebook_1(tmp_path):
-    bundle = tmp_path / "cutouts_test"
-    shutil.copytree(ROOT / "cutouts_test", bundle)
-    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
-    run(1, tmp_path, DATA_DIR=tmp_path / "data")
-    run(2, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=bundle)
-    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+class TestRealCutouts:
+    def test_notebooks_3_and_4_run(self, run_notebook, tmp_path, real_cutouts):
+        every_third = tmp_path / "cutouts"
+        every_third.mkdir()
+        for path in sorted(real_cutouts.glob("*.fits"))[::3]:
+            shutil.copy(path, every_third)
+        for number in (3, 4):
+            notebook = run_notebook(number, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=every_third)
+            assert not stderr_of(notebook)
+
+
+@pytest.fixture(scope="class")
+def positions_folder(run_notebook, tmp_path_factory):
+    """Return a folder with what notebook 1 makes; not to be changed."""
+    folder = tmp_path_factory.mktemp("notebook_1")
+    assert not stderr_of(run_notebook(1, folder, DATA_DIR=folder / "data"))
+    return folder / "data"
 
 
 @pytest.mark.notebooks
-def test_notebooks_3_and_4_run_on_the_bundle(tmp_path):
-    for number in (3, 4):
-        notebook = run(number, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=ROOT / "cutouts_test")
-        assert not stderr_of(notebook)
+class TestOffline:
+    def test_pipeline_makes_positions_then_cutouts_then_tables(
+        self, run_notebook, positions_folder, tmp_path
+    ):
+        data, cutouts = tmp_path / "data", tmp_path / "cutouts"
+        shutil.copytree(positions_folder, data)
+        for number, size in ((2, {"N_PER_CLASS": 15}), (3, {})):
+            notebook = run_notebook(number, tmp_path, DATA_DIR=data, CUTOUT_DIR=cutouts, **size)
+            assert not [text for text in stderr_of(notebook) if "cutouts" not in text]
+        assert {"stars.csv", "gals.csv", *CSV_NAMES} <= {path.name for path in data.iterdir()}
+        assert len(list(cutouts.glob("star_*.fits"))) == len(list(cutouts.glob("galaxy_*.fits"))) == 15
+        assert all(len(read_image_csv(data / name)[1]) == 30 for name in CSV_NAMES)
+
+    def test_bundled_cutouts_go_with_the_positions(self, run_notebook, positions_folder, tmp_path):
+        bundle = tmp_path / "cutouts_test"
+        shutil.copytree(ROOT / "cutouts_test", bundle)
+        before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+        run_notebook(2, tmp_path, DATA_DIR=positions_folder, CUTOUT_DIR=bundle)
+        assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+
+
+@pytest.fixture(scope="class")
+def tables(run_notebook, simulated_cutouts, tmp_path_factory):
+    """Return a folder with what notebook 3 makes of a handful of cutouts; not to be changed."""
+    folder = tmp_path_factory.mktemp("notebook_3")
+    run_notebook(3, folder, DATA_DIR=folder / "data", CUTOUT_DIR=simulated_cutouts)
+    return folder / "data"
 
 
 @pytest.mark.notebooks
-def test_notebooks_3_and_4_run_on_real_cutouts(tmp_path, real_cutouts):
-    for number in (3, 4):
-        notebook = run(number, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=Path(real_cutouts))
-        assert not stderr_of(notebook)
+class TestHandfulOfCutouts:
+    @pytest.mark.filterwarnings("ignore")
+    def test_notebook_4_runs(self, run_notebook, tables, simulated_cutouts, tmp_path):
+        run_notebook(4, tmp_path, DATA_DIR=tables, CUTOUT_DIR=simulated_cutouts)
+
+    def test_notebook_4_refuses_tables_of_another_folder(self, run_notebook, tables, tmp_path):
+        with pytest.raises(papermill.PapermillExecutionError, match="were not made from"):
+            run_notebook(4, tmp_path, DATA_DIR=tables, CUTOUT_DIR=ROOT / "cutouts_test")
 
 
 @pytest.mark.notebooks
-def test_notebook_4_says_that_notebook_3_comes_first(tmp_path):
+def test_notebook_4_says_that_notebook_3_comes_first(run_notebook, tmp_path):
     with pytest.raises(papermill.PapermillExecutionError, match="run notebook 3"):
-        run(4, tmp_path, DATA_DIR=tmp_path / "nothing", CUTOUT_DIR=ROOT / "cutouts_test")
-
-
-@pytest.mark.notebooks
-@pytest.mark.filterwarnings("ignore")
-def test_notebooks_3_and_4_run_on_a_handful_of_cutouts(tmp_path, simulated_cutouts):
-    for number in (3, 4):
-        run(number, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=Path(simulated_cutouts))
-
-
-@pytest.mark.notebooks
-def test_notebook_4_refuses_tables_of_another_folder(tmp_path, simulated_cutouts):
-    run(3, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=Path(simulated_cutouts))
-    with pytest.raises(papermill.PapermillExecutionError, match="were not made from"):
-        run(4, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=ROOT / "cutouts_test")
+        run_notebook(4, tmp_path, DATA_DIR=tmp_path / "nothing", CUTOUT_DIR=ROOT / "cutouts_test")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

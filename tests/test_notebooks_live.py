@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
 from archives import ArchiveServer
 from astropy.io import fits
@@ -29,7 +28,7 @@ def archives():
 
 
 @pytest.fixture
-def run_live(archives, tmp_path, monkeypatch):
+def run_live(archives, run_notebook, tmp_path, monkeypatch):
     """Run a notebook live, in a kernel whose clients ask the archives on loopback."""
     start_up = tmp_path / "ipython" / "profile_default" / "startup"
     start_up.mkdir(parents=True)
@@ -37,12 +36,7 @@ def run_live(archives, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
 
     def run(number, **parameters):
-        (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
-        parameters = {"OFFLINE": False, "DATA_DIR": str(tmp_path / "data"), **parameters}
-        output = tmp_path / f"{number}.ipynb"
-        return papermill.execute_notebook(
-            path, output, parameters, cwd=tmp_path, progress_bar=False, kernel_name="python3"
-        )
+        return run_notebook(number, tmp_path, OFFLINE=False, DATA_DIR=tmp_path / "data", **parameters)
 
     return run
 
@@ -65,7 +59,7 @@ def test_live_notebooks_make_positions_and_cutouts_and_ask_for_nothing_twice(arc
     assert kept["service"].str.contains("tap|xmatch").all()
 
     cutouts = tmp_path / "cutouts"
-    run_live(2, CUTOUT_DIR=str(cutouts), N_PER_CLASS=N_PER_CLASS)
+    run_live(2, CUTOUT_DIR=cutouts, N_PER_CLASS=N_PER_CLASS)
     saved = read_manifest(cutouts).query("status == 'saved'")
     assert len(saved) == 2 * N_PER_CLASS
     for row in saved.itertuples():
@@ -74,7 +68,7 @@ def test_live_notebooks_make_positions_and_cutouts_and_ask_for_nothing_twice(arc
 
     sent = len(archives.log)
     assert "from the cache of" in text_of(run_live(1))
-    again = run_live(2, CUTOUT_DIR=str(cutouts), N_PER_CLASS=N_PER_CLASS)
+    again = run_live(2, CUTOUT_DIR=cutouts, N_PER_CLASS=N_PER_CLASS)
     assert "0 are new" in text_of(again)
     # the one cutout that section 2.4 shows
     assert [record.args.get("center") is not None for record in archives.log[sent:]] == [True]
