@@ -24,10 +24,11 @@ test: .venv/test.done
 	MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 bundle: .venv/notebooks.done
-	$(BIN)/python -m ztf_sg.services.mock_sky data/mock_sweep.fits
+	$(BIN)/python -m ztf_sg.services.mock_sky data/mock_sweep.fits.gz
 	rm -rf cutouts_test
 	$(EXECUTE) notebooks/1_*.ipynb
 	$(EXECUTE) notebooks/2_*.ipynb
+	$(BIN)/python -m ztf_sg.simulation.truth cutouts_test
 	$(MAKE) notebooks
 
 bench: .venv/notebooks.done .venv/test.done

@@ -107,7 +107,11 @@ def _archive(owner, guest):
 
     accounts = {owner[0]: (owner[1], True), guest[0]: (guest[1], False)}
     with ArchiveServer(
-        n_images=6, accounts=accounts, proprietary=lambda row: row.name == 5, stall=0.4
+        n_images=6,
+        seeing=(1.81, 1.39, 1.41, 1.61, 1.83, 1.7),
+        accounts=accounts,
+        proprietary=lambda row: row.name == 5,
+        stall=0.4,
     ) as server:
         for quadrant in server.sky.quadrants.values():
             quadrant.file_bytes()

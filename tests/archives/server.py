@@ -49,8 +49,8 @@ class ArchiveServer:
 
     Parameters
     ----------
-    seed, n_images
-        Of the sky; `n_images` images at most.
+    seed, n_images, seeing
+        Of the sky; `n_images` images at most, with the seeing of these [arcsec].
     accounts : dict
         User to (password, whether it has rights to proprietary images).
     proprietary : float or function
@@ -69,6 +69,7 @@ class ArchiveServer:
         self,
         seed=1,
         n_images=None,
+        seeing=None,
         accounts=None,
         proprietary=0.0,
         fault_rate=0.0,
@@ -83,7 +84,7 @@ class ArchiveServer:
     ):
         self.faults = Faults(fault_rate, kinds, fault_seed, where)
         self.inject, self.fault_counts = self.faults.inject, self.faults.counts
-        self.sky = Sky(seed, n_images)
+        self.sky = Sky(seed, n_images, seeing)
         self.ibe = Ibe(self.sky, accounts, proprietary)
         self.expire_sessions = self.ibe.expire_sessions
         self.tap = Tap(self.sky, tap_row_limit, tap_area_limit, tap_polls)

@@ -13,12 +13,15 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, WcsError
 
-from ztf_sg.services import mock_sky
+from ztf_sg.services.mock_sky import MockSky
+from ztf_sg.simulation.parameters import APERTURES, DEC_RANGE, RA_RANGE
+from ztf_sg.simulation.psf import aperture_corrections
 
 ORIGIN = "Zwicky Transient Facility"
 WIDTH, HEIGHT = 3072, 3080  # [px]
 PIXEL_SCALE = 1.012  # [arcsec / px]
 GAIN, READ_NOISE, NOISE_EXCESS = 6.2, 10.0, 1.07  # [e-/DN], [e-]
+MOFFAT_BETA, FWHM_OVER_SEEING = 2.38, 0.878  # mean profile of ZTF's stars: a plain one is painted fast
 # A cutout of 20 px starts so that the object is 8.72..9.72 px from the centre of the first pixel;
 # a few of the cutouts have one more row, or column, at their beginning.
 FIRST_PIXEL, EXTRA_PIXEL_SHARE = 9.72, 0.02
@@ -50,22 +53,25 @@ CARDS = 266
 
 
 class Sky:
-    """Images and catalogue. `n_images` keeps the images nearest to the middle: many nights, one place."""
+    """Images and catalogue. `n_images` keeps the images nearest to the middle: many nights, one place.
 
-    def __init__(self, seed=1, n_images=None):
-        mock = mock_sky.MockSky(seed=seed)
+    Images equally near are in the order of their nights; `seeing` [arcsec] replaces theirs.
+    """
+
+    def __init__(self, seed=1, n_images=None, seeing=None):
+        mock = MockSky(seed=seed)
         self.seed = seed
         self.catalogue = mock.catalogue
         self._folder = tempfile.TemporaryDirectory(prefix="archives_")
         exposures = mock.exposures
         middle = np.hypot(
-            *(
-                exposures[key] - np.mean(limits)
-                for key, limits in (("ra", mock_sky.RA_RANGE), ("dec", mock_sky.DEC_RANGE))
-            )
+            *(exposures[key] - np.mean(limits) for key, limits in (("ra", RA_RANGE), ("dec", DEC_RANGE)))
         )
-        kept = np.sort(np.argsort(middle, kind="stable")[:n_images])
+        kept = np.sort(np.argsort(np.round(middle, 1), kind="stable")[:n_images])
         self.images = exposures.iloc[kept].reset_index(drop=True)
+        if seeing is not None:
+            self.images["seeing"] = seeing
+            self.images["seeing_px"] = self.images["seeing"] / PIXEL_SCALE
         self.images["product"] = [product_path(row) for row in self.images.to_dict("records")]
         light = self.catalogue[self.catalogue["FLUX_I"] > 0]
         self.quadrants = {
@@ -216,8 +222,9 @@ def _add_source(image, source, position, row):
     """Add the light of a source: a Moffat profile, for a galaxy a wider and elliptical one."""
     counts = 10 ** (0.4 * (row["magzp"] - 22.5)) * source["FLUX_I"]
     magnitude = 22.5 - 2.5 * np.log10(source["FLUX_I"])
-    fwhm = np.hypot(row["psf_fwhm"], 1.4 * source["SHAPE_R"] / PIXEL_SCALE)
-    reach = int(8 + 5 * max(0, 19 - magnitude) + 2 * (fwhm - row["psf_fwhm"]))
+    psf_fwhm = FWHM_OVER_SEEING * row["seeing_px"]
+    fwhm = np.hypot(psf_fwhm, 1.4 * source["SHAPE_R"] / PIXEL_SCALE)
+    reach = int(8 + 5 * max(0, 19 - magnitude) + 2 * (fwhm - psf_fwhm))
     x0, y0 = (int(round(v)) - reach for v in position)
     cols = slice(max(x0, 0), max(x0 + 2 * reach + 1, 0))
     rows = slice(max(y0, 0), max(y0 + 2 * reach + 1, 0))
@@ -228,13 +235,12 @@ def _add_source(image, source, position, row):
     dy = np.arange(rows.start, rows.start + stamp.shape[0], dtype=np.float32)[:, None] - np.float32(
         position[1]
     )
-    # shear of a round profile at constant area; the components as in mock_sky.object_profile
+    # shear of a round profile at constant area; the components as in ztf_sg.simulation.drawing
     g1, g2 = -source["SHAPE_E1"], source["SHAPE_E2"]
     norm = 1 / (1 - g1**2 - g2**2)
     radius2 = norm * (((1 - g1) ** 2 + g2**2) * dx**2 + ((1 + g1) ** 2 + g2**2) * dy**2 - 4 * g2 * dx * dy)
-    beta = mock_sky.PSF_BETA
-    alpha2 = (fwhm / 2) ** 2 / (2 ** (1 / beta) - 1)
-    stamp += counts * (beta - 1) / (np.pi * alpha2) * (1 + radius2 / alpha2) ** -beta
+    alpha2 = (fwhm / 2) ** 2 / (2 ** (1 / MOFFAT_BETA) - 1)
+    stamp += counts * (MOFFAT_BETA - 1) / (np.pi * alpha2) * (1 + radius2 / alpha2) ** -MOFFAT_BETA
 
 
 def _write_image(path, header, image):
@@ -276,10 +282,10 @@ def _header(row):
 
 
 def _add_aperture_corrections(header, row):
-    *shares, psf_share = mock_sky.encircled_energy(row["psf_fwhm"])
-    for number, (diameter, share) in enumerate(zip(mock_sky.APERTURES, shares, strict=True), start=1):
-        correction = round(2.5 * np.log10(share / psf_share), 8)
-        header[f"APCOR{number}"] = (correction, f"PSF_mag - AP_mag for AP.diam={diameter:4.1f} pix.")
+    corrections = zip(APERTURES, aperture_corrections(row), strict=True)
+    for number, (diameter, correction) in enumerate(corrections, start=1):
+        comment = f"PSF_mag - AP_mag for AP.diam={diameter:4.1f} pix."
+        header[f"APCOR{number}"] = (round(correction, 8), comment)
         header[f"APCORUN{number}"] = 0.001
 
 

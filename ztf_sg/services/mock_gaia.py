@@ -3,25 +3,24 @@
 import numpy as np
 import pandas as pd
 
-# Galaxies that move are blends of stars that were fitted as a galaxy.
+# Whether an object moves follows its true class: a "galaxy" that moves is a star with a wrong label.
 GAIA_LIMIT = 21.0  # [mag, G]
 QUASAR_FRACTION, BRIGHTEST_QUASAR = 0.02, 16.0  # share of fainter point sources that stand still; [mag, G]
 TWO_PARAMETER_FRACTION = 0.02  # share of sources with a position only
 GALAXY_SOURCE_FRACTION = 0.04  # share of galaxies with a compact core
-MOVING_GALAXY_FRACTION = 0.003  # share of galaxies
 FIRST_SOURCE_ID = 9 * 10**18  # no source of Gaia DR3 has so high a number
 GAIA_ERRORS = {  # typical error [mas, mas/yr] by G, as in DR3
     13.0: 0.02, 15.0: 0.02, 16.0: 0.04, 17.0: 0.07, 18.0: 0.12, 19.0: 0.23, 20.0: 0.5, 20.9: 1.0, 22.0: 2.0,
 }  # fmt: skip
 
 
-def simulate_gaia(catalogue, seed=0):
+def simulate_gaia(objects, seed=0):
     """Return Gaia sources that go with a simulated catalogue.
 
     Parameters
     ----------
-    catalogue : pandas.DataFrame
-        n objects, as from `simulate_catalogue`.
+    objects : pandas.DataFrame
+        n objects: a simulated catalogue with the column CLASS of its truth table.
     seed : int
 
     Returns
@@ -37,12 +36,12 @@ def simulate_gaia(catalogue, seed=0):
     off, of the halo.
     """
     rng = np.random.default_rng([seed, 3])
-    table = catalogue[catalogue["FLUX_I"] > 0].reset_index(drop=True)
+    table = objects[objects["FLUX_I"] > 0].reset_index(drop=True)
     magnitude, colour = _gaia_magnitude(table)
     chance = rng.random(len(table))
-    point = (table["TYPE"] == "PSF").to_numpy()
+    point = (table["CLASS"] == "star").to_numpy()
     quasar = (chance < QUASAR_FRACTION) & (magnitude > BRIGHTEST_QUASAR)
-    stands = np.where(point, quasar, chance >= MOVING_GALAXY_FRACTION)
+    stands = ~point | quasar
     seen = (magnitude < GAIA_LIMIT) & (point | (chance < GALAXY_SOURCE_FRACTION))
     motions = _motions(rng, magnitude, colour, stands)
     errors = np.interp(magnitude, list(GAIA_ERRORS), list(GAIA_ERRORS.values()))

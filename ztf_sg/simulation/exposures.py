@@ -1,0 +1,151 @@
+"""Made-up ZTF exposures: when and where, and the conditions of each image quadrant."""
+
+import numpy as np
+import pandas as pd
+from astropy.time import Time
+
+from ztf_sg.services.irsa import PIXEL_SCALE, QUADRANT
+from ztf_sg.simulation import parameters as p
+from ztf_sg.simulation.psf import PSF_COLUMNS
+
+# What IRSA's metadata tells of an image.
+METADATA_COLUMNS = (
+    "ra dec infobits field ccdid qid rcid fid filtercode pid nid expid itid imgtype imgtypecode obsdate "
+    "obsjd exptime filefracday seeing airmass moonillf moonesb maglimit crpix1 crpix2 crval1 crval2 "
+    "cd11 cd12 cd21 cd22 ra1 dec1 ra2 dec2 ra3 dec3 ra4 dec4 ipac_gid meta_id"
+).split()
+
+
+def simulate_exposures(seed=0):
+    """Return made-up ZTF exposures, one row an image quadrant.
+
+    Parameters
+    ----------
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        :data:`METADATA_COLUMNS` of IRSA, and what the images are made from: mjd [d]; background [DN] with
+        sky_slope_x and sky_slope_y, its relative change across the image; noise_excess; magzp [mag]; saturate
+        and full_well [DN]; seeing_px [px]; the parameters of the PSF
+        (:data:`~ztf_sg.simulation.psf.PSF_COLUMNS`), with psf_slope_x and psf_slope_y, the relative change of
+        its width across the image; psf_mag_offset [mag]; and shift_x, shift_y [px], by which objects are off
+        their WCS positions.
+    """
+    rng = np.random.default_rng([seed, 2])
+    rows = []
+    for night in range(p.NIGHTS):
+        for number, (field, centre) in enumerate(p.FIELDS.items()):
+            mjd = 58380.0 + 27 * night + rng.uniform(0.15, 0.45) + 0.002 * number
+            pointing = np.array(centre) + rng.normal(0, 0.004, 2)
+            exposure = {"expid": 1000 * night + number, "field": field, **_times(mjd), **_conditions(rng)}
+            rows += [_quadrant(exposure, pointing, rcid, rng) for rcid in range(64)]
+    table = pd.DataFrame(rows)
+    near = table["ra"].between(p.RA_RANGE[0] - 0.5, p.RA_RANGE[1] + 0.5) & table["dec"].between(
+        p.DEC_RANGE[0] - 0.5, p.DEC_RANGE[1] + 0.5
+    )
+    return table[near].reset_index(drop=True)
+
+
+def _times(mjd):
+    time = Time(mjd, format="mjd")
+    day = int(time.strftime("%Y%m%d")) * 10**6
+    return {
+        "mjd": mjd,
+        "obsdate": time.iso + "+00",
+        "obsjd": time.jd,
+        "filefracday": day + int(round(mjd % 1 * 1e6)),
+    }
+
+
+def _conditions(rng):
+    """Draw what all quadrants of an exposure share: weather, moon, and how the optics are set."""
+    airmass = rng.uniform(*p.AIRMASS_RANGE)
+    moonlit = rng.random() < p.MOONLIT_FRACTION
+    dark = p.DARK_SKY * np.exp(rng.normal(0, p.DARK_SKY_SCATTER))
+    moonlight = p.MOONLIGHT * np.exp(rng.normal(0, p.MOONLIGHT_SCATTER)) if moonlit else 0.0
+    return {
+        "seeing_px": rng.normal(p.SEEING, p.SEEING_SCATTER),
+        "background": dark + moonlight,
+        "magzp": rng.normal(p.MAGZP, p.MAGZP_SCATTER) - p.EXTINCTION * (airmass - 1),
+        "airmass": airmass,
+        "moonillf": round(rng.uniform(0.4, 1) if moonlit else rng.uniform(-1, 0.3), 4),
+        "coma_x": rng.normal(p.COMA_X[0], p.COMA_X[1] / 2),
+    }
+
+
+def _quadrant(exposure, pointing, rcid, rng):
+    """Return the metadata and physics of one of the 64 readout quadrants of an exposure."""
+    ccdid, qid = rcid // 4 + 1, rcid % 4 + 1
+    column, row = (ccdid - 1) % 4, (ccdid - 1) // 4
+    east = (1.5 - column) * 1.92 + (0.434 if qid in (2, 3) else -0.434)
+    north = (row - 1.5) * 1.88 + (0.434 if qid in (1, 2) else -0.434)
+    dec = pointing[1] + north
+    ra = pointing[0] + east / np.cos(np.radians(dec))
+    seeing = np.clip(exposure["seeing_px"] + rng.normal(0, p.QUADRANT_SEEING_SCATTER), *p.SEEING_RANGE)
+    background = exposure["background"] * rng.normal(1, p.QUADRANT_SKY_SCATTER)
+    magzp = exposure["magzp"] + rng.normal(0, p.QUADRANT_MAGZP_SCATTER)
+    psf = _draw_psf(rng, seeing, exposure["coma_x"])
+    angle = np.radians(rng.normal(0, 0.05))
+    scale = PIXEL_SCALE / 3600
+    saturate = rng.normal(p.SATURATE, p.SATURATE_SCATTER)
+    return {
+        **_corners(ra, dec),
+        "ra": ra, "dec": dec, "infobits": 0, "field": exposure["field"], "ccdid": ccdid, "qid": qid,
+        "rcid": rcid, "fid": 3, "filtercode": "zi", "pid": exposure["expid"] * 100 + rcid,
+        "nid": int(exposure["mjd"]) - 57754, "expid": exposure["expid"], "itid": 1, "imgtype": "object",
+        "imgtypecode": "o", "obsdate": exposure["obsdate"], "obsjd": exposure["obsjd"],
+        "exptime": p.EXPTIME, "filefracday": exposure["filefracday"],
+        "seeing": round(seeing * PIXEL_SCALE, 4), "airmass": round(exposure["airmass"], 3),
+        "moonillf": exposure["moonillf"], "moonesb": 0.0,
+        "maglimit": round(_limiting_magnitude(psf["psf_fwhm"], background, magzp), 4),
+        "crpix1": (QUADRANT[0] + 1) / 2, "crpix2": (QUADRANT[1] + 1) / 2, "crval1": ra, "crval2": dec,
+        "cd11": -scale * np.cos(angle), "cd12": -scale * np.sin(angle),
+        "cd21": scale * np.sin(angle), "cd22": -scale * np.cos(angle),
+        "ipac_gid": 2, "meta_id": exposure["expid"] * 64 + rcid,
+        "mjd": exposure["mjd"], "magzp": magzp, "seeing_px": seeing,
+        "background": background, **_slopes(rng, "sky", p.SKY_SLOPE),
+        "noise_excess": max(rng.normal(p.NOISE_EXCESS, p.NOISE_EXCESS_SCATTER), 1.0),
+        "saturate": saturate, "full_well": saturate * rng.uniform(*p.FULL_WELL),
+        **psf, **_slopes(rng, "psf", p.PSF_SLOPE),
+        "psf_mag_offset": rng.normal(p.PSF_MAG_OFFSET, p.PSF_MAG_SCATTER),
+        "shift_x": rng.normal(0, p.ASTROMETRIC_SCATTER), "shift_y": rng.normal(0, p.ASTROMETRIC_SCATTER),
+    }  # fmt: skip
+
+
+def _slopes(rng, name, scatter):
+    return {f"{name}_slope_{axis}": rng.normal(0, scatter) for axis in "xy"}
+
+
+def _draw_psf(rng, seeing, coma_x):
+    """Draw the parameters of the PSF of a quadrant."""
+    (mean1, scatter1), (mean2, scatter2) = p.PSF_E1, p.PSF_E2
+    covariance = p.PSF_E_CORRELATION * scatter1 * scatter2
+    e1, e2 = rng.multivariate_normal((mean1, mean2), [[scatter1**2, covariance], [covariance, scatter2**2]])
+    wider = seeing - p.REFERENCE_SEEING
+    steep = rng.normal(p.PSF_STEEP + p.PSF_STEEP_SLOPE * wider, p.PSF_STEEP_SCATTER)
+    values = (
+        rng.normal(p.PSF_FWHM + p.PSF_FWHM_SLOPE * wider, p.PSF_FWHM_SCATTER), np.clip(steep, 0, 1),
+        np.clip(e1, -0.4, 0.4), np.clip(e2, -0.4, 0.4),
+        rng.normal(coma_x, p.COMA_X[1] * 0.75**0.5), rng.normal(*p.COMA_Y),
+    )  # fmt: skip
+    return dict(zip(PSF_COLUMNS, map(float, values), strict=True))
+
+
+def _corners(ra, dec):
+    half_x, half_y = (side * PIXEL_SCALE / 7200 for side in QUADRANT)
+    half_x /= np.cos(np.radians(dec))
+    signs = ((1, 1), (-1, 1), (-1, -1), (1, -1))
+    return {
+        key: value
+        for i, (sx, sy) in enumerate(signs, start=1)
+        for key, value in ((f"ra{i}", ra + sx * half_x), (f"dec{i}", dec + sy * half_y))
+    }
+
+
+def _limiting_magnitude(psf_fwhm, background, magzp):
+    """Return the 5-sigma PSF limit, with 4 pi sigma^2 noise-equivalent pixels of a Gaussian core."""
+    pixels = 4 * np.pi * ((psf_fwhm / 2.355) ** 2 + 1 / 12) * 1.6
+    noise = p.NOISE_EXCESS * np.sqrt(pixels * (background / p.GAIN + (p.READ_NOISE / p.GAIN) ** 2))
+    return magzp - 2.5 * np.log10(5 * noise)

@@ -1,0 +1,192 @@
+"""Stars and galaxies of a made-up sky: what a catalogue says of them, and what is true."""
+
+import numpy as np
+import pandas as pd
+from scipy.spatial import cKDTree
+
+from ztf_sg.simulation import parameters as p
+
+TRUTH_COLUMNS = (
+    "CLASS", "RADIUS", "E1", "E2", "INDEX", "BULGE", "KNOTS", "COMPANION", "SEPARATION", "ANGLE",
+    "OFFSET_RA", "OFFSET_DEC", "LABEL_ERROR",
+)  # fmt: skip
+
+
+def simulate_population(seed=0):
+    """Return a simulated catalogue and the truth behind it.
+
+    Parameters
+    ----------
+    seed : int
+
+    Returns
+    -------
+    catalogue : pandas.DataFrame
+        n rows with the columns of a Legacy Survey sweep file: OBJID, TYPE, RA and DEC [deg], FLUX_G, R, I, Z
+        [nanomaggies], FRACFLUX_G, R, Z, SHAPE_R [arcsec], SHAPE_E1, SHAPE_E2 and SERSIC.
+    truth : pandas.DataFrame
+        n rows: CLASS (star or galaxy), RADIUS (half-light, [arcsec]), ellipticity E1 and E2, Sersic INDEX,
+        shares of the light in a BULGE and in KNOTS; flux of a COMPANION star over the primary's, its
+        SEPARATION [arcsec] and position ANGLE [rad]; OFFSET_RA and OFFSET_DEC, by which the object is off
+        its catalogue position [arcsec]; LABEL_ERROR, whether TYPE is of the other class.
+    """
+    rng = np.random.default_rng([seed, 1])
+    table = pd.concat([_simulate_stars(rng), _simulate_galaxies(rng)], ignore_index=True)
+    table = table.iloc[rng.permutation(len(table))].reset_index(drop=True)
+    for band in "GRZ":
+        table[f"FRACFLUX_{band}"] = _fracflux(table, f"FLUX_{band}")
+    table = _mistake_labels(table, rng)
+    table = _spoil(table, rng)
+    table.insert(0, "OBJID", np.arange(len(table), dtype=np.int32))
+    singles = table.select_dtypes("float64").columns.difference(["RA", "DEC"])
+    table = table.astype(dict.fromkeys(singles, np.float32))
+    return table.drop(columns=list(TRUTH_COLUMNS)), table[["OBJID", *TRUTH_COLUMNS]]
+
+
+def plane(ra, dec):
+    """Return coordinates [deg] on a plane good to 0.1 % over the mock sky, shape (..., 2)."""
+    ra, dec = np.asarray(ra, dtype=float), np.asarray(dec, dtype=float)
+    return np.stack([ra * np.cos(np.radians(np.mean(p.DEC_RANGE))), dec], axis=-1)
+
+
+def _magnitudes(rng, population):
+    """Draw i magnitudes whose counts grow as 10**(slope * magnitude)."""
+    area = np.ptp(p.RA_RANGE) * np.ptp(np.degrees(np.sin(np.radians(p.DEC_RANGE))))
+    count = rng.poisson(population["density"] * area)
+    low, high = (10 ** (population["slope"] * population[end]) for end in ("bright", "faint"))
+    return np.log10(rng.uniform(low, high, count)) / population["slope"]
+
+
+def _positions(rng, count):
+    return rng.uniform(*p.RA_RANGE, count), rng.uniform(*p.DEC_RANGE, count)
+
+
+def _with_companions(rng, ra, dec):
+    """Move a share of the objects to within 1 to 6 arcsec of another one."""
+    moved = np.flatnonzero(rng.random(len(ra)) < p.COMPANION_FRACTION)
+    host = rng.integers(0, len(ra), len(moved))
+    distance, angle = rng.uniform(1, 6, len(moved)) / 3600, rng.uniform(0, 2 * np.pi, len(moved))
+    ra[moved] = ra[host] + distance * np.cos(angle)
+    dec[moved] = dec[host] + distance * np.sin(angle)
+    return ra, dec
+
+
+def _fluxes(i, g_r, r_i, i_z):
+    magnitudes = {"G": i + r_i + g_r, "R": i + r_i, "I": i, "Z": i - i_z}
+    return {f"FLUX_{band}": 10 ** (0.4 * (22.5 - m)) for band, m in magnitudes.items()}
+
+
+def _simulate_stars(rng):
+    """Stars along the stellar locus: turn-off stars and M dwarfs, redder when fainter; some are binaries."""
+    i = _magnitudes(rng, p.STARS)
+    n = len(i)
+    dwarf = rng.random(n) < np.clip(0.15 + 0.08 * (i - 14), 0.05, 0.75)
+    g_r = np.where(dwarf, rng.normal(1.42, 0.08, n), np.clip(rng.normal(0.55, 0.2, n), 0.1, 1.3))
+    r_i = np.where(dwarf, 0.5 + rng.gamma(2.5, 0.28, n), 0.02 + 0.35 * g_r + rng.normal(0, 0.03, n))
+    i_z = 0.52 * r_i + rng.normal(0, 0.03, n)
+    ra, dec = _with_companions(rng, *_positions(rng, n))
+    separation = p.BINARY_SEPARATION * np.exp(rng.normal(0, p.BINARY_SEPARATION_SCATTER, n))
+    binary = (rng.random(n) < p.BINARY_FRACTION) & (separation < p.LARGEST_BINARY_SEPARATION)
+    return pd.DataFrame(
+        {
+            "TYPE": "PSF", "RA": ra, "DEC": dec, **_fluxes(i, g_r, r_i, i_z),
+            "SHAPE_R": 0.0, "SHAPE_E1": 0.0, "SHAPE_E2": 0.0, "SERSIC": 0.0,
+            "CLASS": "star", "RADIUS": 0.0, "E1": 0.0, "E2": 0.0, "INDEX": 0.0, "BULGE": 0.0, "KNOTS": 0.0,
+            "COMPANION": np.where(binary, 10 ** (-0.4 * rng.exponential(2.0, n)), 0.0),
+            "SEPARATION": np.where(binary, separation, 0.0), "ANGLE": rng.uniform(0, 2 * np.pi, n),
+            **_offsets(rng, np.zeros(n)), "LABEL_ERROR": False,
+        }
+    )  # fmt: skip
+
+
+def _simulate_galaxies(rng):
+    """Galaxies of the red sequence and the blue cloud, smaller when fainter, a share of them in groups."""
+    i = _magnitudes(rng, p.GALAXIES)
+    n = len(i)
+    red = rng.random(n) < p.RED_FRACTION
+    g_r = np.where(red, rng.normal(1.15, 0.18, n), rng.normal(0.62, 0.16, n))
+    r_i = np.where(red, rng.normal(0.45, 0.05, n), rng.normal(0.30, 0.07, n))
+    i_z = np.where(red, rng.normal(0.26, 0.04, n), rng.normal(0.14, 0.06, n))
+    radius = p.RADIUS * 10 ** rng.normal(p.RADIUS_SLOPE * (i - 18.5), p.RADIUS_SCATTER)
+    ellipticity = np.minimum(rng.rayleigh(p.ELLIPTICITY, n), p.LARGEST_ELLIPTICITY)
+    angle = rng.uniform(0, 2 * np.pi, n)
+    e1, e2 = ellipticity * np.cos(angle), ellipticity * np.sin(angle)
+    kind, sersic = _profiles(rng, i, radius, red)
+    ra, dec = _in_groups(rng, *_positions(rng, n))
+    ra, dec = _with_companions(rng, ra, dec)
+    disc, fitted_round = sersic < 2, kind == "REX"
+    return pd.DataFrame(
+        {
+            "TYPE": kind, "RA": ra, "DEC": dec, **_fluxes(i, g_r, r_i, i_z),
+            "SHAPE_R": radius, "SHAPE_E1": np.where(fitted_round, 0, e1),
+            "SHAPE_E2": np.where(fitted_round, 0, e2), "SERSIC": sersic,
+            "CLASS": "galaxy", "RADIUS": radius, "E1": e1, "E2": e2, "INDEX": sersic,
+            "BULGE": np.where(disc, rng.uniform(0, p.DISC_BULGE, n), 0.0),
+            "KNOTS": np.where(disc & ~red, rng.uniform(0, p.KNOTS, n), 0.0),
+            "COMPANION": 0.0, "SEPARATION": 0.0, "ANGLE": 0.0,
+            **_offsets(rng, p.GALAXY_POSITION_SCATTER * radius), "LABEL_ERROR": False,
+        }
+    )  # fmt: skip
+
+
+def _offsets(rng, further):
+    """Draw how far objects are off their catalogue positions [arcsec], galaxies by a further scatter."""
+    scatter = np.hypot(p.POSITION_SCATTER, further)
+    return {name: rng.normal(0, scatter) for name in ("OFFSET_RA", "OFFSET_DEC")}
+
+
+def _mistake_labels(table, rng):
+    """Let a few stars be catalogued as small galaxies, and a few compact galaxies as stars."""
+    chance, star = rng.random(len(table)), table["CLASS"] == "star"
+    as_galaxy = star & (chance < p.STAR_AS_GALAXY)
+    compact = ~star & (table["RADIUS"] < p.COMPACT_RADIUS)
+    as_star = compact & (chance < p.GALAXY_AS_STAR)
+    table.loc[as_galaxy, ["TYPE", "SERSIC"]] = "REX", 1.0
+    table.loc[as_galaxy, "SHAPE_R"] = rng.uniform(0.2, 0.5, as_galaxy.sum())
+    table.loc[as_star, "TYPE"] = "PSF"
+    table.loc[as_star, ["SHAPE_R", "SHAPE_E1", "SHAPE_E2", "SERSIC"]] = 0.0
+    return table.assign(LABEL_ERROR=as_galaxy | as_star)
+
+
+def _profiles(rng, i, radius, red):
+    """Return morphological types and Sersic indices: round ones when faint, free ones when bright."""
+    n = len(i)
+    kind = np.where(red, "DEV", "EXP")
+    kind[(i < 18.5) & (rng.random(n) < 0.5)] = "SER"
+    kind[(radius < 0.8) | ((i > 19) & (rng.random(n) < 0.5))] = "REX"
+    free = np.clip(np.round(np.where(red, rng.normal(3.4, 0.9, n), rng.normal(1.4, 0.5, n)) * 4) / 4, 0.5, 6)
+    fixed = pd.Series(kind).map({"EXP": 1.0, "REX": 1.0, "DEV": 4.0}).to_numpy()
+    return kind, np.where(kind == "SER", free, fixed)
+
+
+def _in_groups(rng, ra, dec):
+    """Move a share of the galaxies into groups with a Gaussian radius of 2 arcmin."""
+    members = np.flatnonzero(rng.random(len(ra)) < p.GROUPED_FRACTION)
+    centres = np.stack(_positions(rng, max(len(members) // 25, 1)), axis=1)
+    places = centres[rng.integers(0, len(centres), len(members))] + rng.normal(0, 2 / 60, (len(members), 2))
+    inside = (np.abs(places - [np.mean(p.RA_RANGE), np.mean(p.DEC_RANGE)]) < np.ptp(p.RA_RANGE) / 2).all(
+        axis=1
+    )
+    ra[members[inside]], dec[members[inside]] = places[inside].T
+    return ra, dec
+
+
+def _fracflux(table, flux):
+    """Return the share of each object's flux that belongs to neighbours, weighted by a 1.2 arcsec PSF."""
+    places = plane(table["RA"], table["DEC"]) * 3600
+    pairs = cKDTree(places).query_pairs(8.0, output_type="ndarray")
+    first, second = np.concatenate([pairs, pairs[:, ::-1]]).T
+    values, radius = table[flux].to_numpy(), table["SHAPE_R"].to_numpy()
+    spread = 2 * (1.2 / 2.355) ** 2 + (0.6 * radius[first]) ** 2 + (0.6 * radius[second]) ** 2
+    overlap = np.exp(-np.sum((places[first] - places[second]) ** 2, axis=1) / (2 * spread))
+    return np.bincount(first, overlap * values[second], len(table)) / values
+
+
+def _spoil(table, rng):
+    """Add what a real catalogue has: DUP rows without flux, and bands without an image."""
+    fluxes = [f"FLUX_{band}" for band in "GRIZ"]
+    table.loc[rng.random(len(table)) < p.DUPLICATE_FRACTION, "TYPE"] = "DUP"
+    table.loc[table["TYPE"] == "DUP", fluxes] = 0.0
+    for band in "GRZ":
+        table.loc[rng.random(len(table)) < p.UNOBSERVED_FRACTION / 3, f"FLUX_{band}"] = 0.0
+    return table
