@@ -1,6 +1,7 @@
 # make notebooks   set up .venv and run the four notebooks in order, offline, in place
 # make test        set up .venv, lint and run all tests, notebooks included
-# make bundle      remake the simulated catalogue and the bundled cutouts
+# make bundle      remake the simulated catalogue, the bundled cutouts with their truth, and the model
+# make model       train the classifier that comes with the package on the bundled cutouts
 # make bench       print the benchmarks
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 
 export MPLBACKEND := module://matplotlib_inline.backend_inline
 
-.PHONY: notebooks test bundle bench clean
+.PHONY: notebooks test bundle model bench clean
 
 notebooks: .venv/notebooks.done
 	$(EXECUTE) notebooks/1_*.ipynb
@@ -29,7 +30,11 @@ bundle: .venv/notebooks.done
 	$(EXECUTE) notebooks/1_*.ipynb
 	$(EXECUTE) notebooks/2_*.ipynb
 	$(BIN)/python -m ztf_sg.simulation.truth cutouts_test
+	$(MAKE) model
 	$(MAKE) notebooks
+
+model: .venv/notebooks.done
+	$(BIN)/python -m ztf_sg.pretrain cutouts_test
 
 bench: .venv/notebooks.done .venv/test.done
 	$(BIN)/python benchmarks/normalization_job.py

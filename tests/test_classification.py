@@ -127,7 +127,7 @@ def test_training_leaves_the_cutouts_alone(few):
 def test_clones_keep_parameters_and_drop_what_was_learned(few):
     fitted = StarGalaxyClassifier(nn_count=20, random_state=3).fit(few)
     copy = clone(fitted)
-    assert copy.get_params() == {"nn_count": 20, "random_state": 3}
+    assert copy.get_params() == {"nn_count": 20, "galaxy_fraction": None, "random_state": 3}
     with pytest.raises(NotFittedError):
         copy.predict(few)
     assert fitted.pipeline_[-1].nn_count_ == 20
@@ -350,3 +350,90 @@ def test_normalized_pixels_of_the_bundle_separate(bundle):
     train, test = random_halves(some.labels, 1)[0]
     classifier = PixelClassifier().fit(X[train], some.labels[train])
     assert classifier.score(X[test], some.labels[test]) > 0.8
+
+
+def test_the_pretrained_classifier_is_that_of_the_bundle(bundle):
+    ready, trained = StarGalaxyClassifier.pretrained(), StarGalaxyClassifier().fit(bundle)
+    np.testing.assert_allclose(ready.predict_proba(bundle), trained.predict_proba(bundle), atol=1e-3)
+
+
+def test_the_pretrained_classifier_knows_real_cutouts(real_cutouts):
+    cutouts = load_cutouts(real_cutouts)
+    right = StarGalaxyClassifier.pretrained().predict(cutouts) == cutouts.labels
+    assert right.mean() >= 0.98
+
+
+def test_intervals_widen_with_the_care_that_is_asked_for(trained, halves):
+    scales = [trained.interval_scale(error) for error in (0.5, 0.02, 0.01, 0.0)]
+    assert scales[0] == 0
+    assert np.all(np.diff(scales) >= 0)
+    assert scales[-1] > 1
+    deferred = [trained.ambiguous(halves[1], error).mean() for error in (0.5, 0.02, 0.01, 0.0)]
+    assert deferred[0] == 0
+    assert np.all(np.diff(deferred) >= 0)
+
+
+def test_the_training_set_has_no_more_false_decisions_than_asked_for(trained):
+    mean, variance = trained.pipeline_[-1].leave_one_out()
+    targets = trained.pipeline_[-1].get_state()["targets"]
+    for error in (0.005, 0.01, 0.02):
+        decided = np.abs(mean) / np.sqrt(variance) > trained.interval_scale(error)
+        assert np.mean((mean * targets < 0)[decided]) <= error
+        assert 0 < decided.sum() < len(decided)
+
+
+def test_what_is_not_ambiguous_is_right_more_often(trained, halves):
+    unsure = trained.ambiguous(halves[1], max_error=0.01)
+    right = trained.predict(halves[1]) == halves[1].labels
+    assert 0 < unsure.mean() < 0.3
+    assert right[~unsure].mean() > 0.985 > right[unsure].mean()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, 2])
+def test_impossible_shares_of_false_decisions_are_named(trained, halves, share):
+    with pytest.raises(ValueError, match="max_error"):
+        trained.ambiguous(halves[1], share)
+
+
+def test_leave_one_out_predictions_are_those_of_a_model_without_the_point():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2))
+    y = (X[:, 0] + rng.normal(0, 0.5, 60) > 0).astype(int)
+    model = MuyGPSClassifier(nn_count=10).fit(X, y)
+    mean, variance = model.leave_one_out()
+    for row in (0, 17, 59):
+        rest = np.arange(60) != row
+        state = model.get_state()
+        other = MuyGPSClassifier(nn_count=10).set_state(
+            model.classes_, state["points"][rest], state["targets"][rest], state["center"], state["values"]
+        )
+        expected = other.posterior(X[[row]])
+        np.testing.assert_allclose((mean[row], variance[row]), np.ravel(expected), atol=1e-8)
+
+
+def test_a_share_of_galaxies_moves_the_probabilities_by_bayes(few):
+    plain = StarGalaxyClassifier(nn_count=15).fit(few).predict_proba(few)
+    same = StarGalaxyClassifier(nn_count=15, galaxy_fraction=0.5).fit(few).predict_proba(few)
+    np.testing.assert_allclose(same, plain, atol=1e-12)
+    rare = StarGalaxyClassifier(nn_count=15, galaxy_fraction=0.1).fit(few).predict_proba(few)
+    odds, expected = rare[:, 1] / rare[:, 0], plain[:, 1] / plain[:, 0] / 9
+    np.testing.assert_allclose(odds, expected, rtol=1e-6)
+    np.testing.assert_allclose(rare.sum(axis=1), 1)
+
+
+def test_few_galaxies_in_training_are_made_up_for(bundle):
+    galaxies, stars = np.flatnonzero(bundle.labels == 1), np.flatnonzero(bundle.labels == 0)
+    train = bundle[np.r_[galaxies[:75], stars[:600]]]
+    test = bundle[np.r_[galaxies[-150:], stars[-150:]]]
+    found = {
+        share: np.mean(StarGalaxyClassifier(galaxy_fraction=share).fit(train).predict(test) == test.labels)
+        for share in (None, 0.5)
+    }
+    assert found[0.5] >= found[None]
+    assert found[0.5] > 0.93
+
+
+@pytest.mark.parametrize("share", [0, 1, -1, 1.5])
+def test_impossible_shares_of_galaxies_are_named(few, share):
+    with pytest.raises(ValueError, match="galaxy_fraction"):
+        StarGalaxyClassifier(galaxy_fraction=share).fit(few)

@@ -237,7 +237,7 @@ def test_apertures_have_the_area_of_their_circles():
 
 @pytest.mark.parametrize("fwhm", [1.25, 1.6, 3.0])
 def test_centroids_recover_the_places_of_bright_stars(fwhm):
-    x, y = places(200, radius=3)
+    x, y = places(200, radius=2)
     noise = np.random.default_rng(1).normal(0, 7, (200, *SHAPE))
     found = centroids(2e4 * profiles(x, y, fwhm) + noise)
     np.testing.assert_allclose(found, (x, y), atol=0.05)
@@ -292,7 +292,8 @@ def test_missing_aperture_corrections_are_the_mean_relation(bundle):
 def test_without_aperture_corrections_features_change_little(bundle):
     absent = bundle.table.assign(**dict.fromkeys(APCOR, np.nan))
     change = embed(CutoutSet(bundle.images, bundle.labels, absent)) - embed(bundle)
-    assert change["magnitude"].abs().max() < 0.03
+    assert change["magnitude"].abs().max() < 0.06
+    assert change["magnitude"].std() < 0.02
     assert change[CONCENTRATIONS].abs().max().max() < 0.05
     assert (change.drop(columns=["magnitude", *CONCENTRATIONS]) == 0).all().all()
 

@@ -9,14 +9,24 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from ztf_sg import load_cutouts
 from ztf_sg.evaluation import (
+    accuracy_after_deferring,
+    accuracy_by_magnitude,
+    calibration_error,
+    compare_classifiers,
     compare_data,
     confusion,
+    contradicted_labels,
     learning_curve,
     leave_one_night_out,
+    likeliest_class,
     magnitude_matched_weights,
     matched_accuracy,
     nights,
     random_halves,
+    score_errors,
+    scores,
+    star_completeness,
+    with_errors,
 )
 
 LABELS = np.repeat([0, 1], [60, 40])
@@ -291,3 +301,101 @@ def test_matched_accuracy_by_hand():
     labels, predicted = [0, 1, 1, 0, 1, 0], [0, 1, 0, 1, 1, 1]
     # weights 1, 1/2, 1/2, 1, 1, 0: right are the first, the second and the fifth
     assert matched_accuracy(labels, predicted, magnitude) == pytest.approx(2.5 / 4)
+
+
+def test_star_completeness_by_hand():
+    labels = [0, 0, 0, 1, 0, 1, 1]
+    probability = [0.01, 0.02, 0.03, 0.04, 0.05, 0.5, 0.9]
+    assert star_completeness(labels, probability, 0) == 0.75
+    assert star_completeness(labels, probability, 0.2) == 1.0
+    assert star_completeness(labels, probability, 0.199) == 0.75
+
+
+def test_objects_of_one_probability_are_in_a_sample_together():
+    assert star_completeness([0, 1, 0], [0.2, 0.2, 0.2], 0.1) == 0
+    assert star_completeness([0, 0, 1], [0.1, 0.2, 0.2], 0) == 0.5
+
+
+def test_a_sample_without_stars_has_no_completeness():
+    assert star_completeness([1, 1], [0.1, 0.2], 0.5) == 0
+
+
+def test_calibration_error_by_hand():
+    labels, probability = [0, 1, 1, 1], [0.05, 0.05, 0.95, 1.0]
+    assert calibration_error(labels, probability) == pytest.approx((abs(0.1 - 1) + abs(1.95 - 2)) / 4)
+
+
+@pytest.mark.parametrize("n_bins", [1, 5, 10])
+def test_true_frequencies_are_calibrated_and_boasts_are_not(n_bins):
+    rng = np.random.default_rng(0)
+    probability = rng.random(20_000)
+    labels = (rng.random(20_000) < probability).astype(int)
+    assert calibration_error(labels, probability, n_bins) < 0.02
+    assert calibration_error(labels, np.round(probability), 10) > 0.2
+
+
+def test_deferring_leaves_out_the_least_sure():
+    labels, probability = np.array([0, 0, 1, 1]), np.array([0.1, 0.55, 0.45, 0.9])
+    assert accuracy_after_deferring(labels, probability, 0) == 0.5
+    assert accuracy_after_deferring(labels, probability, 0.5) == 1.0
+
+
+def test_scores_of_a_perfect_classifier():
+    labels, magnitude = np.arange(40) % 2, np.linspace(16, 16.4, 40)
+    found = scores(labels, labels.astype(float), magnitude)
+    assert found.pop("ece") == found.pop("brier") == 0
+    assert set(found.values()) == {1.0}
+    errors = score_errors(labels, labels.astype(float), magnitude, n_repeats=5)
+    assert set(errors) == {*found, "ece", "brier"}
+    assert set(errors.values()) == {0.0}
+
+
+def test_score_errors_are_those_of_counts():
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    probability = np.where(rng.random(400) < 0.9, labels, 1 - labels).astype(float)
+    magnitude = np.full(400, 17.0)
+    error = score_errors(labels, probability, magnitude, n_repeats=200)["accuracy"]
+    assert error == pytest.approx(np.sqrt(0.9 * 0.1 / 400), rel=0.2)
+    assert error == score_errors(labels, probability, magnitude, n_repeats=200)["accuracy"]
+
+
+def test_classifiers_are_compared_on_unseen_nights(blobs):
+    X, labels = blobs
+    obsmjd, magnitude = 58000 + np.arange(len(X)) % 4, np.full(len(X), 17.0)
+    classifiers = {
+        ("blobs", "3-NN"): (X, KNeighborsClassifier(3)),
+        ("blobs", "1-NN"): (X, KNeighborsClassifier(1)),
+    }
+    table, probabilities = compare_classifiers(classifiers, labels, obsmjd, magnitude)
+    assert table["classifier"].tolist() == ["3-NN", "1-NN"]
+    expected = leave_one_night_out(KNeighborsClassifier(3), X, labels, obsmjd)
+    np.testing.assert_array_equal(probabilities["blobs", "3-NN"], expected)
+    assert table["accuracy"][0] == np.mean((expected > 0.5) == labels)
+    assert (table[["fit_s", "predict_s", "accuracy_err"]] >= 0).all(axis=None)
+    text = with_errors(table)
+    assert list(text)[:3] == ["data", "classifier", "accuracy"]
+    assert text["accuracy"].str.fullmatch(r"\d\.\d{3} ± \d\.\d{3}").all()
+
+
+def test_labels_are_suspect_only_if_all_contradict_them():
+    labels = [0, 0, 1, 1]
+    first, second = [0.9, 0.9, 0.1, 0.9], [0.8, 0.2, 0.3, 0.9]
+    assert contradicted_labels(labels, [first, second]).tolist() == [0, 2]
+
+
+def test_accuracy_by_magnitude_by_hand():
+    magnitude = [15.2, 15.4, 16.1, 17.5]
+    table = accuracy_by_magnitude([0, 1, 1, 0], [0, 0, 1, 0], magnitude, [15, 16, 17])
+    assert table["magnitude"].tolist() == pytest.approx([15.3, 16.1])
+    assert table["accuracy"].tolist() == [0.5, 1.0]
+    assert table["count"].tolist() == [2, 1]
+    assert ((table["low"] < table["accuracy"]) & (table["accuracy"] <= table["high"])).all()
+
+
+def test_likelier_class_weighs_the_image_with_the_frequencies():
+    magnitude = np.repeat([15.1, 19.1], 10)
+    labels = np.repeat([0, 1, 0, 1], [9, 1, 1, 9])
+    assert likeliest_class(np.zeros(20), magnitude, labels).tolist() == [0] * 10 + [1] * 10
+    assert likeliest_class(np.full(20, 5.0), magnitude, labels).all()
+    assert not likeliest_class(np.full(20, -5.0), magnitude, labels).any()

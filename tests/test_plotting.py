@@ -371,3 +371,23 @@ def test_posterior_band_is_two_standard_deviations_and_survives_rounding():
 def test_uncertainty_tells_right_from_wrong_predictions():
     ax = plotting.plot_uncertainty([-1, 0.1, 0.9], [0.1, 0.5, 0.2], [True, False, True])
     assert legend_texts(ax) == ["right (2)", "wrong (1)"]
+
+
+MAGNITUDES = pd.DataFrame(
+    {"magnitude": [16.2, 17.8], "accuracy": [1.0, 0.9], "low": [0.98, 0.85], "high": [1.0, 0.94]}
+)
+
+
+def test_accuracy_by_magnitude_has_a_line_a_classifier_and_the_limit_above():
+    ax = plotting.plot_accuracy_by_magnitude({"pixels": MAGNITUDES, "features": MAGNITUDES}, MAGNITUDES)
+    assert sorted(legend_texts(ax)) == ["features", "limit of the data", "pixels"]
+    assert "mag" in ax.get_xlabel()
+    (limit,) = [line for line in ax.lines if line.get_label() == "limit of the data"]
+    assert limit.get_ydata().tolist() == [1.0, 0.9]
+
+
+def test_accuracy_by_magnitude_needs_no_limit_but_its_columns():
+    ax = plotting.plot_accuracy_by_magnitude({"pixels": MAGNITUDES})
+    assert legend_texts(ax) == ["pixels"]
+    with pytest.raises(ValueError, match="features lacks the columns"):
+        plotting.plot_accuracy_by_magnitude({"features": MAGNITUDES.drop(columns="low")})

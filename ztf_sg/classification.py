@@ -1,5 +1,7 @@
 """Stars and galaxies told apart on cutouts with MuyGPs: from photometric features, or from pixels."""
 
+from pathlib import Path
+
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
@@ -8,10 +10,23 @@ from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ztf_sg.embedding import embed
-from ztf_sg.muygps import MuyGPSClassifier
+from ztf_sg.muygps import STATE_VALUES, MuyGPSClassifier
+from ztf_sg.persistence import REMEDY, ModelFileError, read_arrays, write_arrays
 
 CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_1.3", "spread_2.0", "spread_3.5")
+PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python -m ztf_sg.pretrain
+BATCH_COUNT = 250  # cutouts that train the hyperparameters
 OUTLIER = 3.0  # scaled features are clipped here, so that rare ones have neighbours
+
+
+MODEL_SHAPES = {
+    "scaler_center": ("features",),
+    "scaler_scale": ("features",),
+    "points": ("objects", "features"),
+    "targets": ("objects",),
+    "center": ("features",),
+    "values": (len(STATE_VALUES),),
+}
 
 
 class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
@@ -21,6 +36,10 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     ----------
     nn_count : int
         Nearest neighbours that each prediction is conditioned on.
+    galaxy_fraction : float, optional
+        Share of galaxies among the objects to be classified, if it is not that of the training set: the
+        probabilities then go with it. For a training set with few objects of one class, or made in
+        proportions that the sky does not have.
     random_state : int, RandomState instance or None
         Draws the batch that trains the hyperparameters.
 
@@ -28,6 +47,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : numpy.ndarray
         0 star, 1 galaxy.
+    training_fraction_ : float
+        Share of galaxies in the training set.
     pipeline_ : sklearn.pipeline.Pipeline
         Scaling and :class:`~ztf_sg.muygps.MuyGPSClassifier`, fitted on the features.
 
@@ -39,8 +60,9 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     >>> model.predict_proba(cutouts)  # doctest: +SKIP
     """
 
-    def __init__(self, nn_count=50, random_state=0):
+    def __init__(self, nn_count=50, galaxy_fraction=None, random_state=0):
         self.nn_count = nn_count
+        self.galaxy_fraction = galaxy_fraction
         self.random_state = random_state
 
     def fit(self, cutouts, labels=None):
@@ -63,8 +85,13 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         TypeError
             If cutouts is not a CutoutSet.
         ValueError
-            If labels hold anything but 0 and 1, or one class only, or are not n.
+            If labels hold anything but 0 and 1, or one class only, or are not n, or `galaxy_fraction` is not
+            between 0 and 1.
         """
+        if self.galaxy_fraction is not None and not 0 < self.galaxy_fraction < 1:
+            raise ValueError(
+                f"galaxy_fraction: expected a number between 0 and 1, got {self.galaxy_fraction!r}"
+            )
         features = self._features(cutouts)
         labels = np.asarray(cutouts.labels if labels is None else labels)
         if labels.shape != (len(cutouts),):
@@ -75,23 +102,32 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
                 f"labels must be 0 (star) or 1 (galaxy), got {found}; "
                 "cutouts[cutouts.labels >= 0] leaves out unknown ones"
             )
-        self.pipeline_ = make_pipeline(
-            RobustScaler(),
-            FunctionTransformer(np.clip, kw_args={"a_min": -OUTLIER, "a_max": OUTLIER}),
-            MuyGPSClassifier(nn_count=self.nn_count, random_state=self.random_state),
-        ).fit(features, labels)
+        muygps = MuyGPSClassifier(self.nn_count, batch_count=BATCH_COUNT, random_state=self.random_state)
+        self.pipeline_ = make_pipeline(RobustScaler(), _outlier_clip(), muygps).fit(features, labels)
         self.classes_ = self.pipeline_.classes_
+        self.training_fraction_ = float(labels.mean())
         return self
 
     def predict(self, cutouts):
         """Return the more probable class of each cutout: 0 star, 1 galaxy; shape (n,)."""
-        check_is_fitted(self)
-        return self.pipeline_.predict(self._features(cutouts))
+        return (self.predict_proba(cutouts)[:, 1] > 0.5).astype(int)
 
     def predict_proba(self, cutouts):
-        """Return probabilities, shape (n, 2), columns star and galaxy; rows sum to one."""
+        r"""Return probabilities, shape (n, 2), columns star and galaxy; rows sum to one.
+
+        They are calibrated on leave-one-out predictions of the training set, see
+        :meth:`MuyGPSClassifier.predict_proba <ztf_sg.muygps.MuyGPSClassifier.predict_proba>`, so that they
+        presume its share of galaxies :math:`f`. With another share :math:`g`, `galaxy_fraction`, the odds are
+        multiplied by :math:`\frac{g}{1-g} \frac{1-f}{f}` (Saerens, Latinne & Decaestecker 2002, Neural
+        Computation 14, 21).
+        """
         check_is_fitted(self)
-        return self.pipeline_.predict_proba(self._features(cutouts))
+        probability = self.pipeline_.predict_proba(self._features(cutouts))
+        if self.galaxy_fraction is None:
+            return probability
+        wanted, trained = self.galaxy_fraction, self.training_fraction_
+        weighted = probability * [(1 - wanted) / (1 - trained), wanted / trained]
+        return weighted / weighted.sum(axis=1, keepdims=True)
 
     def posterior(self, cutouts):
         """Return mean and variance of the regression of the labels -1 and +1, shape (n,) each."""
@@ -102,9 +138,153 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         """Return the posterior variance of each cutout, shape (n,)."""
         return self.posterior(cutouts)[1]
 
+    def interval_scale(self, max_error=0.005):
+        """Return how many standard deviations wide the intervals of :meth:`ambiguous` are, to either side.
+
+        Parameters
+        ----------
+        max_error : float
+            Largest share of wrong answers among the decided ones.
+
+        Returns
+        -------
+        float
+            The least width for which the leave-one-out predictions of the training set meet `max_error`.
+
+        Raises
+        ------
+        ValueError
+            If max_error is not between 0 and 1.
+        """
+        check_is_fitted(self)
+        if not 0 <= max_error < 1:
+            raise ValueError(f"max_error: expected a share from 0 to 1, got {max_error!r}")
+        muygps = self.pipeline_[-1]
+        mean, variance = muygps.leave_one_out()
+        certainty = _certainty(mean, variance)
+        order = np.argsort(-certainty)
+        wrong = (mean * muygps.get_state()["targets"] <= 0)[order]
+        allowed = np.flatnonzero(np.cumsum(wrong) <= max_error * np.arange(1, len(wrong) + 1))
+        decided = allowed[-1] + 1 if len(allowed) else 0
+        if decided == len(order):
+            return 0.0
+        return float(certainty[order[decided]]) * (1 + 1e-12)
+
+    def ambiguous(self, cutouts, max_error=0.005):
+        """Return which cutouts are better looked at by eye: their interval does not decide the class.
+
+        The interval reaches :meth:`interval_scale` standard deviations of the posterior to either side of its
+        mean; it decides if it does not hold 0. The scale trades false decisions against deferred ones, as in
+        arXiv:2105.01106: it is tuned on the training set for a given share of false decisions.
+
+        Parameters
+        ----------
+        cutouts : CutoutSet
+            n cutouts.
+        max_error : float
+            Largest share of wrong answers among the decided ones of the training set.
+
+        Returns
+        -------
+        numpy.ndarray
+            bool, shape (n,).
+        """
+        return _certainty(*self.posterior(cutouts)) <= self.interval_scale(max_error)
+
+    def save(self, path):
+        """Write the trained classifier to a file of plain arrays and JSON, for :meth:`load`.
+
+        Parameters
+        ----------
+        path : path-like
+            By custom with the ending ``.npz``.
+        """
+        check_is_fitted(self)
+        scaler, _, muygps = (step for _, step in self.pipeline_.steps)
+        arrays = {"scaler_center": scaler.center_, "scaler_scale": scaler.scale_, **muygps.get_state()}
+        description = {
+            "features": list(CLASSIFIER_FEATURES),
+            "nn_count": self.nn_count,
+            "galaxy_fraction": self.galaxy_fraction,
+            "training_fraction": self.training_fraction_,
+            "smoothness": muygps.smoothness,
+        }
+        write_arrays(path, arrays, description)
+
+    @classmethod
+    def load(cls, path):
+        """Return the trained classifier that :meth:`save` wrote; nothing in the file is executed.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        StarGalaxyClassifier
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ModelFileError
+            If the file holds no usable model.
+        """
+        arrays, description = read_arrays(path, MODEL_SHAPES)
+        try:
+            if description["features"] != list(CLASSIFIER_FEATURES):
+                raise ValueError(f"it was trained on the features {description['features']}")
+            model = cls(int(description["nn_count"]), description["galaxy_fraction"])
+            model.training_fraction_ = float(description["training_fraction"])
+            muygps = MuyGPSClassifier(nn_count=model.nn_count, smoothness=float(description["smoothness"]))
+            _check_model(arrays, model)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{path}: no model that can be used ({error}); {REMEDY}") from error
+        scaler = RobustScaler()
+        scaler.center_, scaler.scale_ = arrays.pop("scaler_center"), arrays.pop("scaler_scale")
+        scaler.n_features_in_ = len(CLASSIFIER_FEATURES)
+        model.classes_ = np.array([0, 1])
+        muygps.set_state(model.classes_, **arrays)
+        model.pipeline_ = make_pipeline(scaler, _outlier_clip(), muygps)
+        return model
+
+    @classmethod
+    def pretrained(cls):
+        """Return a classifier that is ready for ZTF i-band cutouts, trained on the bundled simulated ones.
+
+        Examples
+        --------
+        >>> from ztf_sg import StarGalaxyClassifier, load_cutouts
+        >>> cutouts = load_cutouts("my_cutouts")  # doctest: +SKIP
+        >>> StarGalaxyClassifier.pretrained().predict_proba(cutouts)  # doctest: +SKIP
+        """
+        return cls.load(PRETRAINED)
+
     @staticmethod
     def _features(cutouts):
         return embed(cutouts)[list(CLASSIFIER_FEATURES)].to_numpy()
+
+
+def _outlier_clip():
+    return FunctionTransformer(np.clip, kw_args={"a_min": -OUTLIER, "a_max": OUTLIER})
+
+
+def _certainty(mean, variance):
+    """Return how many standard deviations the posterior mean is away from 0."""
+    return np.abs(mean) / np.sqrt(np.maximum(variance, 1e-12))
+
+
+def _check_model(arrays, model):
+    """Raise a ValueError unless the numbers of a stored model make sense together."""
+    values = dict(zip(STATE_VALUES, arrays["values"], strict=True))
+    if not np.isin(arrays["targets"], (-1, 1)).all():
+        raise ValueError("its labels are not -1 and 1")
+    if min(*arrays["values"], *arrays["scaler_scale"]) <= 0:
+        raise ValueError("a scale or a hyperparameter is not positive")
+    if not (values["nn_count_"] == int(values["nn_count_"]) < len(arrays["points"])):
+        raise ValueError(f"it has {values['nn_count_']} neighbours of {len(arrays['points'])} points")
+    if not 0 < model.training_fraction_ < 1:
+        raise ValueError(f"its training set has a share of {model.training_fraction_} galaxies")
 
 
 class PixelClassifier(ClassifierMixin, BaseEstimator):

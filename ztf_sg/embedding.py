@@ -12,7 +12,10 @@ from ztf_sg.dataset import CutoutSet
 
 APERTURES = (2, 3, 4, 6)  # diameters of APCOR1..4 [px]; larger ones reach into the neighbours
 READ_NOISE = 10.0  # [e-], of ZTF's camera
-CENTROID_RADIUS = 5.0  # the object is sought this close to the middle of the cutout [px]
+CENTROID_RADIUS = 2.5  # the object is sought this close to the middle of the cutout [px]
+FIT_RADIUS = 5.0  # of the pixels around the object that profiles are compared on [px]
+CORE_RADIUS = 2.5  # within which nothing is taken for a neighbour's light [px]
+NEIGHBOUR_SIGMA = 4.0  # by how much a pixel must outshine the one opposite [sigma]
 PSF_BETA, PSF_FWHM_OVER_SEEING = 2.38, 0.878  # Moffat profile that reproduces APCOR at the header's SEEING
 PSF_ERROR = 0.02  # relative error of that profile, which keeps bright pixels from having all the weight
 SPREAD_WIDTHS = (1.3, 2.0, 3.5)  # of the broader profiles that objects are compared with, in PSF widths
@@ -23,7 +26,7 @@ FEATURES = (
 """Names of the features: see :func:`embed`."""
 
 # Mean relation of real APCOR1..4 with SEEING, [mag] at 1.6 px and [mag / px]: for images without APCOR.
-# benchmarks/aperture_corrections.py prints it for any folder of cutouts.
+# benchmarks/calibrate_mock_sky.py prints it for any folder of cutouts.
 MEAN_APCOR = np.array([-0.833, -0.385, -0.201, -0.074])
 APCOR_SLOPE = np.array([-0.531, -0.303, -0.170, -0.073])
 
@@ -75,6 +78,7 @@ def embed(cutouts):
     gain, seeing = (cutouts.table[name].to_numpy(dtype=float) for name in ("gain", "seeing"))
     noise = np.maximum(noise, np.sqrt(np.maximum(sky, 0) / gain + (READ_NOISE / gain) ** 2))
     x, y = centroids(signal)
+    signal = without_neighbours(signal, x, y, noise, gain)
     fluxes = aperture_fluxes(signal, x, y)
     areas = np.pi * (np.array(APERTURES) / 2) ** 2
     errors = np.sqrt(np.maximum(fluxes, 0) / gain[:, None] + areas * noise[:, None] ** 2)
@@ -119,7 +123,7 @@ def spread(signal, x, y, seeing, noise, gain):
     flux = np.maximum(aperture_fluxes(signal, x, y, (4,))[:, 0], 1)[:, None, None]
     variance = noise[:, None, None] ** 2 + psf * flux / gain[:, None, None] + (PSF_ERROR * psf * flux) ** 2
     rows, columns = np.indices(signal.shape[1:])
-    near = np.hypot(columns - x[:, None, None], rows - y[:, None, None]) < CENTROID_RADIUS
+    near = np.hypot(columns - x[:, None, None], rows - y[:, None, None]) < FIT_RADIUS
     weight = near / variance
     psf_weighted = np.einsum("nij,nij,nij->n", psf, psf, weight)
     in_psf = np.einsum("nij,nij,nij->n", psf, signal, weight)
@@ -213,6 +217,45 @@ def centroids(signal, iterations=3, fwhm=3.0):
         x = np.clip(x + np.clip(step_x, -1, 1), middle_x - CENTROID_RADIUS, middle_x + CENTROID_RADIUS)
         y = np.clip(y + np.clip(step_y, -1, 1), middle_y - CENTROID_RADIUS, middle_y + CENTROID_RADIUS)
     return x, y
+
+
+def without_neighbours(signal, x, y, noise, gain):
+    """Return images in which light that has no counterpart opposite the object is replaced by what is there.
+
+    Objects are nearly the same when turned by 180 degrees; neighbours, trails and hot pixels beside them are
+    not. It is the idea of SDSS's deblender (Lupton 2005), for one object and without templates.
+
+    Parameters
+    ----------
+    signal : numpy.ndarray
+        Sky-subtracted counts [DN], shape (n, height, width).
+    x, y : numpy.ndarray
+        Centres [px], shape (n,).
+    noise, gain : numpy.ndarray
+        Sky noise [DN] and gain [e-/DN], shape (n,).
+
+    Returns
+    -------
+    numpy.ndarray
+        Same shape; pixels nearer than `CORE_RADIUS` to the centre, and those without a counterpart in the
+        image, are as they were.
+    """
+    n, height, width = signal.shape
+    rows, columns = np.indices((height, width))
+    opposite_rows = np.round(2 * y).astype(int)[:, None, None] - rows
+    opposite_columns = np.round(2 * x).astype(int)[:, None, None] - columns
+    inside = (opposite_rows >= 0) & (opposite_rows < height)
+    inside &= (opposite_columns >= 0) & (opposite_columns < width)
+    opposite = signal[
+        np.arange(n)[:, None, None],
+        np.clip(opposite_rows, 0, height - 1),
+        np.clip(opposite_columns, 0, width - 1),
+    ]
+    light = np.maximum(opposite, 0)
+    error = np.sqrt(2 * noise[:, None, None] ** 2 + light / gain[:, None, None] + (0.4 * light) ** 2)
+    outside = np.hypot(columns - x[:, None, None], rows - y[:, None, None]) > CORE_RADIUS
+    foreign = outside & inside & (signal > opposite + NEIGHBOUR_SIGMA * error)
+    return np.where(foreign, opposite, signal)
 
 
 def aperture_fluxes(signal, x, y, diameters=APERTURES, oversampling=5):

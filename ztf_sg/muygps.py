@@ -30,6 +30,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 LENGTH_SCALE = (3.0, (0.1, 30.0))  # start and bounds, in units of the typical neighbour distance
 NOISE = (1e-1, (1e-3, 10.0))  # start and bounds, in units of the prior variance
+STATE_VALUES = ("nn_count_", "distance_unit_", "length_scale_", "noise_", "scale_", "slope_")
 CHUNK_BYTES = 64 * 2**20  # memory for the largest array of a chunk of predictions
 
 
@@ -152,10 +153,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False) - self._center
         mean, variance = np.empty(len(X)), np.empty(len(X))
-        row_bytes = 8 * self.nn_count_ * max(self.nn_count_, X.shape[1])
-        step = max(1, CHUNK_BYTES // row_bytes)
-        for start in range(0, len(X), step):
-            rows = slice(start, start + step)
+        for rows in self._chunks(len(X)):
             indices, _ = self.neighbours_.get_nns(X[rows])
             mean[rows], variance[rows] = self._posterior(X[rows], indices)
         return mean, variance
@@ -186,12 +184,64 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         second = self.predict_proba(X)[:, 1] > 0.5
         return self.classes_[second.astype(int)]
 
+    def leave_one_out(self):
+        """Return mean and variance of each training point from the others alone, shape (n,) each."""
+        check_is_fitted(self)
+        mean, variance = np.empty(len(self._points)), np.empty(len(self._points))
+        for rows in self._chunks(len(self._points)):
+            points = self._points[rows]
+            indices = self.neighbours_.nbrs.kneighbors(points, self.nn_count_ + 1)[1]
+            own = indices == np.arange(len(self._points))[rows, None]
+            others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
+            indices = np.take_along_axis(indices, others, axis=1)
+            mean[rows], variance[rows] = self._posterior(points, indices)
+        return mean, variance
+
+    def get_state(self):
+        """Return all that was learned, as numbers: a dict of arrays, for :meth:`set_state`."""
+        check_is_fitted(self)
+        values = [getattr(self, name) for name in STATE_VALUES]
+        return {
+            "points": self._points,
+            "targets": self._targets,
+            "center": self._center,
+            "values": np.array(values, dtype=float),
+        }
+
+    def set_state(self, classes, points, targets, center, values):
+        """Become the classifier that :meth:`get_state` was asked of.
+
+        Parameters
+        ----------
+        classes : numpy.ndarray
+            The two classes.
+        points, targets, center, values : numpy.ndarray
+            What `get_state` returned.
+
+        Returns
+        -------
+        MuyGPSClassifier
+            Itself.
+        """
+        self.classes_, self._points, self._targets, self._center = classes, points, targets, center
+        for name, value in zip(STATE_VALUES, values, strict=True):
+            setattr(self, name, float(value))
+        self.nn_count_, self.n_features_in_ = int(self.nn_count_), points.shape[1]
+        self.neighbours_ = NN_Wrapper(points, self.nn_count_, nn_method="exact")
+        return self
+
     @property
     def muygps_(self):
         """The trained :class:`MuyGPyS.gp.MuyGPS`; its distances are in units of ``distance_unit_``."""
         check_is_fitted(self)
         scale = AnalyticScale(val=self.scale_)
         return _compose(self.smoothness, Parameter(self.length_scale_), (self.noise_,), scale)
+
+    def _chunks(self, n):
+        """Return slices of n points whose neighbours and their features fit the memory budget."""
+        row_bytes = 8 * self.nn_count_ * max(self.nn_count_, self.n_features_in_)
+        step = max(1, CHUNK_BYTES // row_bytes)
+        return [slice(start, start + step) for start in range(0, n, step)]
 
     def _check_classes(self, y):
         if len(self.classes_) > 2:

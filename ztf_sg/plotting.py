@@ -611,6 +611,37 @@ def plot_learning_curve(table, *, title=None, ax=None):
     return _describe(ax, "training cutouts (logarithmic)", "accuracy (fraction correct)", title)
 
 
+def plot_accuracy_by_magnitude(tables, limit=None, *, title=None, ax=None):
+    """Accuracy against magnitude, one line a classifier, with 68 % intervals.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        By name, each with the columns magnitude, accuracy, low and high.
+    limit : pandas.DataFrame, optional
+        The same for the best possible classifier.
+    title, ax : optional
+        As in `plot_sky_map`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax, (6.5, 4))
+    for (name, table), line in zip(tables.items(), _line_looks(), strict=False):
+        _require_columns(table, ["magnitude", "accuracy", "low", "high"], name)
+        interval = np.maximum((table["accuracy"] - table["low"], table["high"] - table["accuracy"]), 0)
+        ax.errorbar(
+            table["magnitude"], table["accuracy"], interval, marker="o", capsize=3, label=name, **line
+        )
+    if limit is not None:
+        ax.plot("magnitude", "accuracy", "k:", data=limit, lw=2, label="limit of the data")
+        ax.fill_between("magnitude", "low", "high", data=limit, color="0.85", zorder=0)
+    ax.grid(color="#dddddd")
+    ax.legend(loc="lower left", fontsize=9)
+    return _describe(ax, "magnitude [mag]", "accuracy (fraction correct)", title)
+
+
 def plot_calibration(labels, probability, *, n_bins=10, title=None, ax=None):
     """Reliability diagram: of the objects given a probability of 80 %, 80 % should be galaxies.
 
