@@ -76,7 +76,8 @@ def main():
         probability = leave_one_night_out(StarGalaxyClassifier(random_state=seed), cutouts, labels, obsmjd)
         print(f"  seed {seed}: {format_scores(scores(labels, probability, features['magnitude']))}")
     ready = StarGalaxyClassifier.pretrained().predict_proba(cutouts)[:, 1]
-    print(f"pretrained: {format_scores(scores(labels, ready, features['magnitude']))}")
+    known = ", on the cutouts that it was trained on" if Path(options.folder).samefile(BUNDLED) else ""
+    print(f"pretrained{known}: {format_scores(scores(labels, ready, features['magnitude']))}")
     print_label_errors(cutouts, features, probabilities)
 
 

@@ -389,6 +389,14 @@ def test_what_is_not_ambiguous_is_right_more_often(trained, halves):
     assert right[~unsure].mean() > 0.985 > right[unsure].mean()
 
 
+def test_objects_whose_class_the_share_of_galaxies_changes_are_ambiguous(halves):
+    rare = StarGalaxyClassifier(galaxy_fraction=0.02).fit(halves[0])
+    mean, _ = rare.posterior(halves[1])
+    changed = (mean > 0) != (rare.predict(halves[1]) == 1)
+    assert changed.any()
+    assert rare.ambiguous(halves[1])[changed].all()
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0, 2])
 def test_impossible_shares_of_false_decisions_are_named(trained, halves, share):
     with pytest.raises(ValueError, match="max_error"):

@@ -350,6 +350,12 @@ def test_scores_of_a_perfect_classifier():
     assert set(errors.values()) == {0.0}
 
 
+def test_classes_without_common_magnitudes_have_no_matched_accuracy():
+    found = scores([0, 0, 1], [0.1, 0.2, 0.9], [14.0, 15.0, 19.0])
+    assert np.isnan(found["matched"])
+    assert found["accuracy"] == 1
+
+
 def test_score_errors_are_those_of_counts():
     rng = np.random.default_rng(0)
     labels = np.arange(400) % 2

@@ -20,11 +20,11 @@ OUTLIER = 3.0  # scaled features are clipped here, so that rare ones have neighb
 
 
 MODEL_SHAPES = {
-    "scaler_center": ("features",),
-    "scaler_scale": ("features",),
-    "points": ("objects", "features"),
+    "scaler_center": (len(CLASSIFIER_FEATURES),),
+    "scaler_scale": (len(CLASSIFIER_FEATURES),),
+    "points": ("objects", len(CLASSIFIER_FEATURES)),
     "targets": ("objects",),
-    "center": ("features",),
+    "center": (len(CLASSIFIER_FEATURES),),
     "values": (len(STATE_VALUES),),
 }
 
@@ -88,10 +88,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             If labels hold anything but 0 and 1, or one class only, or are not n, or `galaxy_fraction` is not
             between 0 and 1.
         """
-        if self.galaxy_fraction is not None and not 0 < self.galaxy_fraction < 1:
-            raise ValueError(
-                f"galaxy_fraction: expected a number between 0 and 1, got {self.galaxy_fraction!r}"
-            )
+        _check_fraction(self.galaxy_fraction)
         features = self._features(cutouts)
         labels = np.asarray(cutouts.labels if labels is None else labels)
         if labels.shape != (len(cutouts),):
@@ -125,6 +122,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         probability = self.pipeline_.predict_proba(self._features(cutouts))
         if self.galaxy_fraction is None:
             return probability
+        _check_fraction(self.galaxy_fraction)
         wanted, trained = self.galaxy_fraction, self.training_fraction_
         weighted = probability * [(1 - wanted) / (1 - trained), wanted / trained]
         return weighted / weighted.sum(axis=1, keepdims=True)
@@ -138,7 +136,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         """Return the posterior variance of each cutout, shape (n,)."""
         return self.posterior(cutouts)[1]
 
-    def interval_scale(self, max_error=0.005):
+    def interval_scale(self, max_error=0.01):
         """Return how many standard deviations wide the intervals of :meth:`ambiguous` are, to either side.
 
         Parameters
@@ -164,18 +162,22 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         certainty = _certainty(mean, variance)
         order = np.argsort(-certainty)
         wrong = (mean * muygps.get_state()["targets"] <= 0)[order]
-        allowed = np.flatnonzero(np.cumsum(wrong) <= max_error * np.arange(1, len(wrong) + 1))
+        ranked = certainty[order]
+        whole = np.append(ranked[1:] * (1 + 1e-12) < ranked[:-1], True)  # those of one certainty, or none
+        allowed = np.flatnonzero(whole & (np.cumsum(wrong) <= max_error * np.arange(1, len(wrong) + 1)))
         decided = allowed[-1] + 1 if len(allowed) else 0
         if decided == len(order):
             return 0.0
         return float(certainty[order[decided]]) * (1 + 1e-12)
 
-    def ambiguous(self, cutouts, max_error=0.005):
+    def ambiguous(self, cutouts, max_error=0.01):
         """Return which cutouts are better looked at by eye: their interval does not decide the class.
 
         The interval reaches :meth:`interval_scale` standard deviations of the posterior to either side of its
         mean; it decides if it does not hold 0. The scale trades false decisions against deferred ones, as in
-        arXiv:2105.01106: it is tuned on the training set for a given share of false decisions.
+        arXiv:2105.01106: it is tuned on the training set, with its share of galaxies, for a given share of
+        false decisions. A share below that of the wrong labels costs dearly. Objects whose class changes with
+        `galaxy_fraction` are ambiguous too.
 
         Parameters
         ----------
@@ -189,7 +191,9 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         numpy.ndarray
             bool, shape (n,).
         """
-        return _certainty(*self.posterior(cutouts)) <= self.interval_scale(max_error)
+        mean, variance = self.posterior(cutouts)
+        undecided = _certainty(mean, variance) <= self.interval_scale(max_error)
+        return undecided | ((mean > 0) != (self.predict(cutouts) == 1))
 
     def save(self, path):
         """Write the trained classifier to a file of plain arrays and JSON, for :meth:`load`.
@@ -204,8 +208,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         arrays = {"scaler_center": scaler.center_, "scaler_scale": scaler.scale_, **muygps.get_state()}
         description = {
             "features": list(CLASSIFIER_FEATURES),
-            "nn_count": self.nn_count,
-            "galaxy_fraction": self.galaxy_fraction,
+            "nn_count": int(self.nn_count),
+            "galaxy_fraction": None if self.galaxy_fraction is None else float(self.galaxy_fraction),
             "training_fraction": self.training_fraction_,
             "smoothness": muygps.smoothness,
         }
@@ -237,8 +241,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             model = cls(int(description["nn_count"]), description["galaxy_fraction"])
             model.training_fraction_ = float(description["training_fraction"])
             muygps = MuyGPSClassifier(nn_count=model.nn_count, smoothness=float(description["smoothness"]))
-            _check_model(arrays, model)
-        except (KeyError, TypeError, ValueError) as error:
+            _check_model(arrays, model, muygps.smoothness)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path}: no model that can be used ({error}); {REMEDY}") from error
         scaler = RobustScaler()
         scaler.center_, scaler.scale_ = arrays.pop("scaler_center"), arrays.pop("scaler_scale")
@@ -274,8 +278,16 @@ def _certainty(mean, variance):
     return np.abs(mean) / np.sqrt(np.maximum(variance, 1e-12))
 
 
-def _check_model(arrays, model):
+def _check_fraction(galaxy_fraction):
+    if galaxy_fraction is not None and not 0 < galaxy_fraction < 1:
+        raise ValueError(f"galaxy_fraction: expected a number between 0 and 1, got {galaxy_fraction!r}")
+
+
+def _check_model(arrays, model, smoothness):
     """Raise a ValueError unless the numbers of a stored model make sense together."""
+    _check_fraction(model.galaxy_fraction)
+    if model.nn_count < 1 or not smoothness > 0:
+        raise ValueError("its neighbours or its smoothness are not positive")
     values = dict(zip(STATE_VALUES, arrays["values"], strict=True))
     if not np.isin(arrays["targets"], (-1, 1)).all():
         raise ValueError("its labels are not -1 and 1")

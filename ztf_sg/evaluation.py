@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from astropy.stats import binom_conf_interval
 from sklearn.base import clone
-from sklearn.metrics import brier_score_loss, confusion_matrix
+from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedShuffleSplit
 
 
@@ -273,19 +273,24 @@ def scores(labels, probability, magnitude):
     Returns
     -------
     dict of str to float
-        accuracy; matched, see :func:`matched_accuracy`; complete_0.5% and complete_1%, see
-        :func:`star_completeness`; ece, see :func:`calibration_error`; brier, the mean square of probability
-        less label; deferring_5%, see :func:`accuracy_after_deferring`.
+        accuracy; matched, see :func:`matched_accuracy`, NaN where the classes share no magnitudes;
+        complete_0.5% and complete_1%, see :func:`star_completeness`; ece, see :func:`calibration_error`;
+        brier, the mean square of probability less label; deferring_5%, see
+        :func:`accuracy_after_deferring`.
     """
     labels, probability, magnitude = map(np.asarray, (labels, probability, magnitude))
     predicted = (probability > 0.5).astype(int)
+    try:
+        matched = matched_accuracy(labels, predicted, magnitude)
+    except ValueError:  # a handful of objects may share no magnitudes
+        matched = np.nan
     return {
         "accuracy": float(np.mean(predicted == labels)),
-        "matched": matched_accuracy(labels, predicted, magnitude),
+        "matched": matched,
         "complete_0.5%": star_completeness(labels, probability, 0.005),
         "complete_1%": star_completeness(labels, probability, 0.01),
         "ece": calibration_error(labels, probability),
-        "brier": float(brier_score_loss(labels, probability)),
+        "brier": float(np.mean((probability - labels) ** 2)),
         "deferring_5%": accuracy_after_deferring(labels, probability, 0.05),
     }
 

@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-import zlib
 from importlib.metadata import version
 
 import numpy as np
@@ -61,6 +60,7 @@ def read_arrays(path, shapes):
             size = sum(entry.file_size for entry in archive.infolist())
             if size > LARGEST_FILE:
                 raise ModelFileError(f"{path}: unpacks to {size} bytes, which no model does; {REMEDY}")
+            file.seek(0)
             with np.load(file, allow_pickle=False) as stored:
                 found = {name: stored[name] for name in stored.files}
         description = json.loads(str(found.pop("description")))
@@ -69,11 +69,9 @@ def read_arrays(path, shapes):
         if description["format"] != FORMAT:
             raise ModelFileError(f"{path}: is of format {description['format']!r}, not {FORMAT!r}; {REMEDY}")
         arrays = {name: np.asarray(found[name], dtype=np.float64) for name in shapes}
-    except FileNotFoundError:
+    except (FileNotFoundError, ModelFileError):
         raise
-    except ModelFileError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # zipfile, numpy and json raise nearly anything on damaged bytes
         raise ModelFileError(f"{path}: no model that can be read ({error}); {REMEDY}") from error
     _check_shapes(path, arrays, shapes)
     return arrays, description

@@ -74,7 +74,8 @@ class MockSky:
     Parameters
     ----------
     catalogue : path-like, optional
-        Sweep-like FITS table. Left out, it is the bundled ``data/mock_sweep.fits.gz`` where the package
+        Sweep-like FITS table with the table TRUTH, as `write_catalogue` writes it. Left out, it is the
+        bundled ``data/mock_sweep.fits.gz`` where the package
         runs from a checkout, else the same table simulated anew.
     seed : int
         Seed of the exposures and the noise, and of the catalogue where it is simulated; any seed

@@ -1,7 +1,8 @@
 """Every number of the simulated sky, and where it comes from.
 
-"Calibrated" are numbers that ``python benchmarks/calibrate_mock_sky.py`` fits to the population of real ZTF
-i-band cutouts and prints beside these: distributions over whole nights, never a single object. "Documented"
+"Calibrated" are numbers with which the distributions agree that ``python benchmarks/calibrate_mock_sky.py``
+prints, those of real ZTF i-band cutouts beside simulated ones: distributions over whole nights, never single
+objects. Those of the PSF, but for the coma's light and width, it fits; others are set by hand. "Documented"
 ones are those of the ZTF camera (Dekany et al. 2020, PASP 132, 038001) and pipeline (Masci et al. 2019, PASP
 131, 018003). "Assumed" ones are plausible, and the cutouts do not tell them well.
 """
@@ -70,7 +71,7 @@ NOISE_EXCESS, NOISE_EXCESS_SCATTER = (
 FLAT_ERROR = 0.004  # relative error of a pixel's response; assumed
 HOT_PIXEL_RATE = 2e-5  # share of pixels; assumed
 HOT_PIXEL_COUNTS = 300.0  # mean of an exponential distribution [DN]; assumed
-COSMIC_RAY_RATE = 1.5e-6  # a pixel and exposure: 1 cm^-2 min^-1 at sea level, on 15 um pixels, in 30 s
+COSMIC_RAY_RATE = 1.5e-6  # a pixel and exposure: 1.3 cm^-2 min^-1 on 15 um pixels, in 30 s; assumed
 COSMIC_RAY_COUNTS, COSMIC_RAY_LENGTH = (
     400.0,
     3.0,
@@ -81,16 +82,18 @@ TRAIL_COUNTS = (30.0, 1000.0)  # peak of a trail [DN], drawn evenly in its logar
 # Objects per square degree, ZTF i-band range [mag, AB] and slope of log10 counts. Calibrated.
 STARS = {"density": 3000, "bright": 10.5, "faint": 21.0, "slope": 0.21}
 GALAXIES = {"density": 5000, "bright": 15.0, "faint": 21.0, "slope": 0.45}
-COMPANION_FRACTION = 0.05  # share of objects with a catalogued companion within 6 arcsec
+COMPANION_FRACTION = 0.05  # share of objects moved to within 1 to 6 arcsec of another one of their class
 GROUPED_FRACTION = 0.2  # share of galaxies that live in groups of 2 arcmin radius
 DUPLICATE_FRACTION = 0.002  # share of rows of type DUP
 UNOBSERVED_FRACTION = 0.01  # share of rows without an image in one band (flux 0)
 
-# Binaries that the catalogue has as one star; assumed, after Raghavan et al. 2010, ApJS 190, 1.
+# Binaries that the catalogue has as one star, before the cut in separation; assumed, after Raghavan et al.
+# 2010, ApJS 190, 1.
 BINARY_FRACTION, BINARY_SEPARATION, BINARY_SEPARATION_SCATTER = 0.10, 0.25, 0.8  # median [arcsec], log-normal
 LARGEST_BINARY_SEPARATION = 0.9  # wider ones are two objects of the catalogue [arcsec]
 
-# Galaxies: half-light radius at i = 18.5 [arcsec], its change [dex / mag] and scatter [dex]. Calibrated.
+# Galaxies: half-light radius, without a disc's bulge, at i = 18.5 [arcsec], its change [dex / mag] and
+# scatter [dex]. Calibrated.
 RADIUS, RADIUS_SLOPE, RADIUS_SCATTER = 1.24, -0.12, 0.22
 RED_FRACTION = 0.45
 ELLIPTICITY, LARGEST_ELLIPTICITY = 0.20, 0.6  # scale of a Rayleigh distribution; calibrated
@@ -98,5 +101,5 @@ DISC_BULGE, BULGE_RADIUS = 0.20, 0.3  # bulges of discs: largest share of the li
 KNOTS, KNOT_COUNT = 0.20, 6  # star-forming regions of blue galaxies: largest share of the light, number
 
 # Tractor-like label errors: shares of the objects. Assumed: about 0.5 % of a selected sample are wrong.
-STAR_AS_GALAXY = 0.004  # blends and binaries that were fitted as a small galaxy
+STAR_AS_GALAXY = 0.004  # of the stars
 GALAXY_AS_STAR, COMPACT_RADIUS = 0.12, 0.45  # share of galaxies below this radius [arcsec]

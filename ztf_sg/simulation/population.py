@@ -25,10 +25,10 @@ def simulate_population(seed=0):
         n rows with the columns of a Legacy Survey sweep file: OBJID, TYPE, RA and DEC [deg], FLUX_G, R, I, Z
         [nanomaggies], FRACFLUX_G, R, Z, SHAPE_R [arcsec], SHAPE_E1, SHAPE_E2 and SERSIC.
     truth : pandas.DataFrame
-        n rows: CLASS (star or galaxy), RADIUS (half-light, [arcsec]), ellipticity E1 and E2, Sersic INDEX,
-        shares of the light in a BULGE and in KNOTS; flux of a COMPANION star over the primary's, its
-        SEPARATION [arcsec] and position ANGLE [rad]; OFFSET_RA and OFFSET_DEC, by which the object is off
-        its catalogue position [arcsec]; LABEL_ERROR, whether TYPE is of the other class.
+        n rows: CLASS (star or galaxy), RADIUS (half-light, without the bulge, [arcsec]), ellipticity E1 and
+        E2, Sersic INDEX, shares of the light in a BULGE and in KNOTS; flux of a COMPANION star over the
+        primary's, its SEPARATION [arcsec] and position ANGLE [rad]; OFFSET_RA and OFFSET_DEC, by which the
+        object is off its catalogue position [arcsec]; LABEL_ERROR, whether TYPE is of the other class.
     """
     rng = np.random.default_rng([seed, 1])
     table = pd.concat([_simulate_stars(rng), _simulate_galaxies(rng)], ignore_index=True)

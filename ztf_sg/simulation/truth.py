@@ -44,10 +44,10 @@ def truth_table(folder, sky, n_jobs=-1):
     -------
     pandas.DataFrame
         One row a cutout: name; object (OBJID of the catalogue); class (star or galaxy) and label_error,
-        whether the label is of the other one; magnitude in i [mag, AB]; radius [arcsec], sersic and
-        axis_ratio; bulge and knots, shares of the light; companion, the flux of a companion star over the
-        primary's, and its separation [arcsec]; snr, of the best possible photometry; night [MJD, d] and
-        image; log_likelihood_ratio of galaxy over star, see :func:`log_likelihood_ratio`.
+        whether the label is of the other one; magnitude in i [mag, AB]; radius [arcsec] (without the bulge),
+        sersic and axis_ratio; bulge and knots, shares of the light; companion, the flux of a companion star
+        over the primary's, and its separation [arcsec]; snr, of the best possible photometry; night [MJD, d]
+        and image; log_likelihood_ratio of galaxy over star, see :func:`log_likelihood_ratio`.
     """
     cutouts = load_cutouts(folder)
     listed = read_manifest(folder).set_index("file").loc[cutouts.table["name"] + ".fits"]
