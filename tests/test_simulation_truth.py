@@ -126,7 +126,7 @@ class TestTemplates:
 
     def test_nearest_ones_leave_the_object_out(self, population):
         row = next(population.galaxies.iloc[[300]].itertuples())
-        nearest = list(truth._nearest(population.galaxies, row, 20))
+        nearest = list(truth._nearest(population.galaxies, row, 20).itertuples())
         assert len(nearest) == 20
         assert row.OBJID not in [other.OBJID for other in nearest]
         assert max(abs(other.magnitude - row.magnitude) for other in nearest) < 0.2
@@ -134,7 +134,7 @@ class TestTemplates:
     @pytest.mark.parametrize("flux", [1e-3, 1e9])
     def test_there_are_as_many_for_the_faintest_and_the_brightest(self, population, flux):
         row = next(population.galaxies.iloc[[0]].itertuples())._replace(FLUX_I=flux)
-        assert len(list(truth._nearest(population.galaxies, row, 20))) == 20
+        assert len(truth._nearest(population.galaxies, row, 20)) == 20
 
 
 class TestWriting:
