@@ -1,21 +1,28 @@
 """Fit what the mock sky rests on to a folder of real cutouts, and print it beside the numbers in use.
 
-python benchmarks/calibrate_mock_sky.py [REAL] [--half A|B]
+python benchmarks/calibrate_mock_sky.py [REAL] [--half A|B] [--simulate FOLDER]
 
 With `--half`, only the nights of one half (see realism.py) are used, so that the others can judge. Every line
 gives a distribution over the folder, and in brackets the parameters of ztf_sg.simulation.parameters that go
 with it, or the same distribution among simulated exposures or the bundled cutouts.
+
+With `--simulate`, parameters are fitted instead: those of the PSF are set to what the bright stars say, and
+those of `MATCHED` moved until simulated medians are the real ones; then cutouts of such a sky are written to
+the folder, for realism.py. Seeing, sky and zero point stay as they are: a few nights cannot tell how those of
+ZTF are distributed.
 """
 
 import argparse
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import galsim
 import numpy as np
 import pandas as pd
 from realism import half_of_nights
 from scipy.optimize import least_squares
+from simulate import simulate
 
 from ztf_sg import load_cutouts
 from ztf_sg.embedding import READ_NOISE, background, centroids, embed
@@ -27,6 +34,17 @@ from ztf_sg.simulation.psf import PSF_COLUMNS, aperture_corrections, make_psf
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RADIUS = 6.5  # around a star in which its light is fitted [px]
+PER_CLASS, ROUNDS = 750, 3  # cutouts simulated of each class, and rounds with half of them before
+# What --simulate matches: the key of one number in a dict; whether logarithms are compared; and by how
+# much the parameter, or its logarithm, changes for a difference of one between the medians.
+MATCHED = {
+    "NOISE_EXCESS": (None, True, 1.0),
+    "STARS": ("slope", False, 0.1),
+    "GALAXIES": ("slope", False, 0.5),
+    "RADIUS": (None, True, -5.0),
+    "RADIUS_SCATTER": (None, True, 1.0),
+    "ELLIPTICITY": (None, True, 1.0),
+}
 STARS_AN_IMAGE = range(3, 7)  # bright stars that an image must have to be fitted, and may at the most
 
 
@@ -37,6 +55,7 @@ def main():
     )
     parser.add_argument("real", nargs="?", default=os.environ.get("ZTF_SG_REAL_CUTOUTS"))
     parser.add_argument("--half", choices="AB")
+    parser.add_argument("--simulate", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     if not options.real:
         parser.error("name a folder of real cutouts, or set ZTF_SG_REAL_CUTOUTS")
@@ -44,6 +63,10 @@ def main():
     if options.half:
         real = real[half_of_nights(real.table["obsmjd"]) == (options.half == "A")]
     print(f"{real}; quantiles are at {', '.join(f'{q:.0%}' for q in QUANTILES)}")
+    if options.simulate:
+        fit_parameters(real)
+        simulate(options.simulate, PER_CLASS, seed=1)
+        return
     print_psf(fit_images(real))
     print_aperture_corrections(real)
     print_exposures(real)
@@ -100,21 +123,65 @@ def fit_psf(stars):
     return dict(zip(PSF_COLUMNS, fit.x, strict=False)) | {"seeing": seeing, "chi2": chi2, "stars": len(stars)}
 
 
+def psf_parameters(images):
+    """Return the parameters of the simulated PSF that go with the fits to some images, by name."""
+    wider = images["seeing"] - p.REFERENCE_SEEING
+    slope, width = np.polyfit(wider, images["psf_fwhm"], 1)
+    left = images["psf_fwhm"] - width - slope * wider
+    names = {"psf_e1": "PSF_E1", "psf_e2": "PSF_E2", "coma_x": "COMA_X", "coma_y": "COMA_Y"}
+    return {
+        "PSF_FWHM": width,
+        "PSF_FWHM_SLOPE": slope,
+        "PSF_FWHM_SCATTER": spread(left),
+        "PSF_STEEP": (images["psf_steep"] - p.PSF_STEEP_SLOPE * wider).median(),
+        "PSF_STEEP_SCATTER": spread(images["psf_steep"]),
+        **{name: (images[column].median(), spread(images[column])) for column, name in names.items()},
+        "PSF_E_CORRELATION": images[["psf_e1", "psf_e2"]].corr().iloc[0, 1],
+    }
+
+
 def print_psf(images):
-    """Print medians and robust scatters over the images."""
-    print(f"\nPSF of {len(images)} images with {STARS_AN_IMAGE.start} or more bright stars; median, scatter")
-    slope, width = np.polyfit(images["seeing"] - p.REFERENCE_SEEING, images["psf_fwhm"], 1)
-    left = images["psf_fwhm"] - width - slope * (images["seeing"] - p.REFERENCE_SEEING)
-    print(
-        f"  core FWHM at a SEEING of {p.REFERENCE_SEEING} px {width:.3f} px, slope {slope:.2f}, scatter "
-        f"{spread(left):.3f} ({p.PSF_FWHM}, {p.PSF_FWHM_SLOPE}, {p.PSF_FWHM_SCATTER})"
-    )
-    in_use = ((p.PSF_STEEP, p.PSF_STEEP_SLOPE, p.PSF_STEEP_SCATTER), p.PSF_E1, p.PSF_E2, p.COMA_X, p.COMA_Y)
-    for name, value in zip(PSF_COLUMNS[1:], in_use, strict=True):
-        print(f"  {name:10s} {images[name].median():+.2f}, {spread(images[name]):.2f}  {value}")
-    correlation = images[["psf_e1", "psf_e2"]].corr().iloc[0, 1]
-    print(f"  correlation of e1 and e2 {correlation:+.2f} ({p.PSF_E_CORRELATION})")
+    """Print what is fitted to the images, and in brackets what is in use."""
+    print(f"\nPSF of {len(images)} images with {STARS_AN_IMAGE.start} or more bright stars: median, scatter")
+    for name, value in psf_parameters(images).items():
+        print(f"  {name:18s} {rounded(value)}  ({rounded(getattr(p, name))})")
     print(f"  chi2 a degree of freedom, with 1 % model error: median {images['chi2'].median():.2f}")
+
+
+def fit_parameters(real):
+    """Set the parameters of the simulation to what the cutouts say, and print them."""
+    for name, value in psf_parameters(fit_images(real)).items():
+        print(f"{name} {rounded(value)} (was {rounded(getattr(p, name))})")
+        setattr(p, name, value)
+    wanted = matched_medians(real)
+    for step in range(ROUNDS):
+        with TemporaryDirectory() as folder:
+            simulate(folder, PER_CLASS // 2, seed=100 + step)
+            found = matched_medians(load_cutouts(folder))
+        for name, (key, relative, rate) in MATCHED.items():
+            old = getattr(p, name)
+            value, rest = (old[key], old) if isinstance(old, dict) else (old, None)
+            difference = wanted[name] - found[name]
+            new = value * np.exp(rate * difference) if relative else value + rate * difference
+            print(f"round {step + 1}: {name} {new:.3f} (was {value:.3f}; median off by {difference:+.3f})")
+            setattr(p, name, new if rest is None else rest | {key: new})
+
+
+def matched_medians(cutouts):
+    """Return the medians by which the parameters of `MATCHED` are judged, logarithms where it says so."""
+    stars, galaxies = (
+        {name.strip(): values[cutouts.labels == label] for name, values in measured(cutouts).items()}
+        for label in (0, 1)
+    )
+    concentration = galaxies["concentration [dex]"]
+    return {
+        "NOISE_EXCESS": np.median(np.log(galaxies["noise over theory"])),
+        "STARS": np.median(stars["magnitude [mag]"]),
+        "GALAXIES": np.median(galaxies["magnitude [mag]"]),
+        "RADIUS": np.median(concentration),
+        "RADIUS_SCATTER": np.log(spread(concentration)),
+        "ELLIPTICITY": np.median(np.log(galaxies["ellipticity"])),
+    }
 
 
 def print_aperture_corrections(real):
@@ -179,6 +246,11 @@ def measured(cutouts):
         "concentration [dex] ": features["conc_3"].to_numpy(),
         "ellipticity         ": features["ellipticity"].to_numpy(),
     }
+
+
+def rounded(value):
+    """Return a number, or several, as text."""
+    return " ".join(f"{number:+.3f}" for number in np.atleast_1d(value))
 
 
 def spread(values):

@@ -55,7 +55,7 @@ def main():
             auc = separate(sim, half, options.repeats, size=len(other))
             print(f"{name}: SIM from {letter} {auc[0]:.3f} +- {auc[1]:.3f}, excess {auc[0] - floor[0]:+.3f}")
         print(telling_features(sim, pd.concat([half_a, half_b])), "\n")
-    print_accuracies(simulated, real)
+    print_accuracies(simulated, real, in_a)
     if options.sheets:
         write_sheets(simulated, real, options.sheets)
 
@@ -159,14 +159,18 @@ def telling_features(simulated, real, count=10):
     return "\n".join(lines)
 
 
-def print_accuracies(simulated, real):
+def print_accuracies(simulated, real, in_a):
     """Print the accuracy of StarGalaxyClassifier trained on one set and tested on the other."""
     to_real = StarGalaxyClassifier().fit(simulated, simulated.labels).predict(real) == real.labels
     to_simulated = StarGalaxyClassifier().fit(real, real.labels).predict(simulated) == simulated.labels
     unseen = leave_one_night_out(StarGalaxyClassifier(), real, real.labels, real.table["obsmjd"])
-    print(f"trained on simulated, tested on real:  {to_real.mean():.4f}")
-    print(f"trained on real nights, left-out ones: {np.mean((unseen > 0.5) == real.labels):.4f}")
-    print(f"trained on real, tested on simulated:  {to_simulated.mean():.4f}")
+    unseen = (unseen > 0.5) == real.labels
+    for name, right in (
+        ("trained on simulated, tested on real", to_real),
+        ("trained on real nights, left-out ones", unseen),
+    ):
+        print(f"{name}: {right.mean():.4f} (half A {right[in_a].mean():.4f}, B {right[~in_a].mean():.4f})")
+    print(f"trained on real, tested on simulated: {to_simulated.mean():.4f}")
 
 
 def write_sheets(simulated, real, folder, count=32, random_state=0):

@@ -248,7 +248,7 @@ class MockSky:
         -------
         Scene
         """
-        exposure = self.exposures.iloc[self._rows_by_name[name]]
+        exposure = self._exposures_by_name[name]
         objects, tree = self._objects
         target = objects[tree.query(plane(ra, dec))[1]]
         wcs = image_wcs(exposure)
@@ -331,17 +331,14 @@ class MockSky:
         return list(table.itertuples()), cKDTree(plane(table["RA"], table["DEC"]))
 
     @cached_property
-    def _rows_by_name(self):
-        return {image_name(row): number for number, (_, row) in enumerate(self.exposures.iterrows())}
+    def _exposures_by_name(self):
+        return {image_name(row): row for _, row in self.exposures.iterrows()}
 
     def _exposure(self, image):
-        rows = self.exposures
-        match = rows[
-            (rows["filefracday"] == int(image["filefracday"])) & (rows["rcid"] == int(image["rcid"]))
-        ]
-        if match.empty:
-            raise NothingFound(f"image {image_name(image)} is not one of the mock sky with seed {self.seed}")
-        return match.iloc[0]
+        name = image_name(image)
+        if name not in self._exposures_by_name:
+            raise NothingFound(f"image {name} is not one of the mock sky with seed {self.seed}")
+        return self._exposures_by_name[name]
 
     def _draw(self, exposure, wcs, centre, origin, shape):
         """Return the noiseless light [DN] of all objects in and around a stamp, without sky."""
