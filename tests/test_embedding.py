@@ -18,13 +18,16 @@ from ztf_sg.embedding import (
     FEATURES,
     PSF_BETA,
     PSF_FWHM_OVER_SEEING,
-    aperture_corrections,
+    adaptive_moments,
     aperture_fluxes,
     background,
     centroids,
+    curves_of_growth,
     embed,
     moffat,
     moments,
+    psf_fit,
+    psf_sources,
     spread,
 )
 
@@ -282,16 +285,61 @@ def test_a_neighbour_in_the_border_hardly_moves_the_background(flux):
     np.testing.assert_allclose(noise.mean(), 6.7, rtol=0.08)
 
 
-def test_missing_aperture_corrections_are_the_mean_relation(bundle):
-    absent = bundle.table.assign(**dict.fromkeys(APCOR, np.nan))
-    given, modelled = aperture_corrections(bundle.table), aperture_corrections(absent)
-    np.testing.assert_array_equal(given, bundle.table[APCOR[:4]])
-    np.testing.assert_allclose(modelled, given, atol=0.12)
+def without_apcor(cutouts):
+    """Return the same cutouts with headers that lack APCOR."""
+    return CutoutSet(cutouts.images, cutouts.labels, cutouts.table.assign(**dict.fromkeys(APCOR, np.nan)))
+
+
+def faint(table):
+    """Return made-up photometry of objects too faint to tell the curve of growth of their image."""
+    return np.zeros((len(table), 4)), np.zeros(len(table))
+
+
+def test_header_is_asked_first(bundle):
+    corrections, source = curves_of_growth(bundle.table, *faint(bundle.table))
+    np.testing.assert_array_equal(corrections, bundle.table[APCOR[:4]])
+    assert set(source) == {"header"}
+
+
+def test_faint_objects_without_aperture_corrections_get_the_mean_relation(bundle):
+    table = without_apcor(bundle).table
+    modelled, source = curves_of_growth(table, *faint(table))
+    np.testing.assert_allclose(modelled, bundle.table[APCOR[:4]], atol=0.12)
+    assert set(source) == {"seeing"}
+
+
+def test_bright_stars_tell_the_curve_of_growth_of_their_image():
+    """Their image is blurred more than its SEEING says, and a third of the objects are galaxies."""
+    blurred = stars(20, seeing=1.6, broader=1.04)
+    galaxies = stars(10, seeing=1.6, broader=1.5)
+    images = np.concatenate([blurred.images, galaxies.images])
+    unknown = without_apcor(cutout_set(images))
+    assert set(psf_sources(unknown)) == {"stack"}
+    assert set(psf_sources(without_apcor(cutout_set(images[:4])))) == {"seeing"}
+    stacked, modelled = embed(unknown)[CONCENTRATIONS], embed(without_apcor(blurred[:5]))[CONCENTRATIONS]
+    assert stacked[:20].median().abs().max() < 0.006 < 0.012 < -modelled["conc_2"].median()
+    assert (stacked["conc_2"][20:] < -0.05).all()
+
+
+def test_stack_that_is_not_credible_is_not_taken():
+    galaxies = without_apcor(stars(20, broader=1.6))
+    assert set(psf_sources(galaxies)) == {"seeing"}
+
+
+def test_stack_is_nearer_to_the_header_than_the_seeing_is(bundle):
+    unknown = without_apcor(bundle)
+    stacked = psf_sources(unknown) == "stack"
+    assert stacked.mean() > 0.5
+    table = unknown.table
+    true = bundle.table[APCOR[:4]].to_numpy()[stacked]
+    measured = embed(unknown)[CONCENTRATIONS] - embed(bundle)[CONCENTRATIONS]
+    modelled, _ = curves_of_growth(table, *faint(table))
+    by_seeing = -0.4 * ((modelled[stacked] - modelled[stacked, 3:]) - (true - true[:, 3:]))[:, :3]
+    assert (measured[stacked].std().to_numpy() < 0.7 * by_seeing.std(axis=0)).all()
 
 
 def test_without_aperture_corrections_features_change_little(bundle):
-    absent = bundle.table.assign(**dict.fromkeys(APCOR, np.nan))
-    change = embed(CutoutSet(bundle.images, bundle.labels, absent)) - embed(bundle)
+    change = embed(without_apcor(bundle)) - embed(bundle)
     assert change["magnitude"].abs().max() < 0.06
     assert change["magnitude"].std() < 0.02
     assert change[CONCENTRATIONS].abs().max().max() < 0.05
@@ -301,9 +349,59 @@ def test_without_aperture_corrections_features_change_little(bundle):
 def test_one_missing_aperture_correction_leaves_the_others():
     table = stars(2).table
     table.loc[1, "apcor2"] = np.nan
-    with_gap = aperture_corrections(table)
+    with_gap, source = curves_of_growth(table, *faint(table))
     assert np.isfinite(with_gap).all()
     np.testing.assert_array_equal(with_gap[1, [0, 2, 3]], with_gap[0, [0, 2, 3]])
+    assert source.tolist() == ["header", "seeing"]
+
+
+def test_wanted_features_alone_are_measured(bundle):
+    some = bundle[:20]
+    wanted = ["residual", "magnitude", "conc_3"]
+    pd.testing.assert_frame_equal(embed(some, wanted), embed(some)[wanted])
+    with pytest.raises(ValueError, match="'size of it'.*adaptive_size"):
+        embed(some, ["magnitude", "size of it"])
+
+
+@pytest.mark.parametrize("seeing", SEEINGS)
+def test_adaptive_size_is_that_of_a_point_source_for_stars_and_larger_for_others(seeing):
+    x, y = places(30)
+    seeings = np.full(30, seeing)
+    star, broad = (profiles(x, y, PSF_FWHM_OVER_SEEING * seeing * wide) * 1e4 for wide in (1, 1.5))
+    of_star, of_broad = (adaptive_moments(image, x, y, seeings) for image in (star, broad))
+    assert np.abs(of_star[:, 0]).max() < 0.01
+    assert of_star[:, 1].max() < 0.03
+    assert np.abs(of_star[:, 2]).max() < 0.03
+    assert (of_broad[:, 0] > 0.05).all()
+
+
+def test_adaptive_moments_find_the_ellipticity_of_a_gaussian():
+    profile = galsim.Gaussian(sigma=2.0, flux=1e4).shear(e1=0.3, e2=0.0)
+    image = profile.drawImage(nx=20, ny=20, scale=1.0).array[None].astype(float)
+    middle = np.array([MIDDLE])
+    _, ellipticity, _ = adaptive_moments(image, middle, middle, np.array([1.6]))[0]
+    smoothed = 0.3 / (1 + 1 / (2.0**2 * (1 - 0.3**2) ** -0.5))  # a Gaussian of 1 px rounds it
+    assert ellipticity == pytest.approx(smoothed, rel=0.05)
+
+
+def test_what_cannot_be_measured_is_a_round_point_source():
+    middle = np.array([MIDDLE])
+    assert (adaptive_moments(np.zeros((1, *SHAPE)), middle, middle, np.array([1.6])) == 0).all()
+
+
+def test_point_sources_are_as_sharp_as_the_psf_and_fit_it():
+    x, y = places(30)
+    signal = profiles(x, y, PSF_FWHM_OVER_SEEING * 1.6) * 1e5
+    seeing, noise, gain = (np.full(30, value) for value in (1.6, 6.7, 6.2))
+    sharpness, residual = psf_fit(signal, x, y, seeing, noise, gain).T
+    assert np.abs(sharpness).max() < 0.02
+    broad = profiles(x, y, PSF_FWHM_OVER_SEEING * 1.6 * 1.5) * 1e5
+    of_broad = psf_fit(broad, x, y, seeing, noise, gain)
+    assert (of_broad[:, 0] < -0.1).all()
+    assert (of_broad[:, 1] > residual + 1).all()
+    rays = signal.copy()
+    rays[np.arange(30), np.round(y).astype(int), np.round(x).astype(int)] *= 3
+    assert (psf_fit(rays, x, y, seeing, noise, gain)[:, 0] > 0.1).all()
 
 
 @pytest.mark.parametrize("broader", [1, 1.5])

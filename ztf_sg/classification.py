@@ -100,7 +100,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
                 "cutouts[cutouts.labels >= 0] leaves out unknown ones"
             )
         muygps = MuyGPSClassifier(self.nn_count, batch_count=BATCH_COUNT, random_state=self.random_state)
-        self.pipeline_ = make_pipeline(RobustScaler(), _outlier_clip(), muygps).fit(features, labels)
+        self.pipeline_ = with_scaling(muygps).fit(features, labels)
         self.classes_ = self.pipeline_.classes_
         self.training_fraction_ = float(labels.mean())
         return self
@@ -249,7 +249,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         scaler.n_features_in_ = len(CLASSIFIER_FEATURES)
         model.classes_ = np.array([0, 1])
         muygps.set_state(model.classes_, **arrays)
-        model.pipeline_ = make_pipeline(scaler, _outlier_clip(), muygps)
+        model.pipeline_ = make_pipeline(scaler, *with_scaling(muygps)[1:])
         return model
 
     @classmethod
@@ -266,11 +266,13 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
     @staticmethod
     def _features(cutouts):
-        return embed(cutouts)[list(CLASSIFIER_FEATURES)].to_numpy()
+        return embed(cutouts, CLASSIFIER_FEATURES).to_numpy()
 
 
-def _outlier_clip():
-    return FunctionTransformer(np.clip, kw_args={"a_min": -OUTLIER, "a_max": OUTLIER})
+def with_scaling(classifier):
+    """Return a pipeline of the features' scaling, the clipping of their outliers, and a classifier."""
+    clip = FunctionTransformer(np.clip, kw_args={"a_min": -OUTLIER, "a_max": OUTLIER})
+    return make_pipeline(RobustScaler(), clip, classifier)
 
 
 def _certainty(mean, variance):
