@@ -286,6 +286,17 @@ class TestBadFiles:
         for row in cutouts.skipped.itertuples():
             assert row.name in row.reason
 
+    def test_of_many_bad_files_the_first_is_named(self, tmp_path):
+        for number in range(200):
+            write_cutout(tmp_path / f"star_{number}.fits")
+        for number in (199, 150, 77):
+            (tmp_path / f"star_{number}.fits").write_bytes(b"")
+        with pytest.raises(CutoutError, match="star_77.fits: is empty"):
+            load_cutouts(tmp_path)
+        cutouts = load_cutouts(tmp_path, on_error="skip")
+        assert cutouts.skipped["name"].tolist() == [f"star_{number}.fits" for number in (77, 150, 199)]
+        assert len(cutouts) == 197
+
     def test_odd_first_file_does_not_cost_the_others(self, tmp_path):
         write_cutout(tmp_path / "galaxy_0.fits", pixels=np.full((19, 20), 200, np.float32))
         for number in range(3):

@@ -4,6 +4,8 @@ import os
 import re
 import warnings
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -12,11 +14,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning, WcsError
+from astropy.wcs import FITSFixedWarning, WcsError
 from pyarrow import csv
 from tqdm.auto import tqdm
 
 from ztf_sg.files import whole_file
+from ztf_sg.plain_fits import projection_cards, read_plain_image, sky_positions
 
 CUTOUT_SHAPE = (20, 20)
 CLASS_NAMES = ("star", "galaxy")
@@ -27,15 +30,11 @@ HEADER_KEYS = ("SEEING", "MAGZP", "FILTER", "OBSMJD", "EXPTIME", "GAIN", "SATURA
 TEXT_KEYS = ("FILTER", "ORIGIN")
 POSITIVE_KEYS = ("SEEING", "EXPTIME", "GAIN")
 REQUIRED_KEYS = tuple(key for key in HEADER_KEYS if key not in APERTURE_KEYS)
-WCS_KEYS = (
-    "WCSAXES CTYPE1 CTYPE2 CRPIX1 CRPIX2 CRVAL1 CRVAL2 CUNIT1 CUNIT2 CDELT1 CDELT2 CD1_1 CD1_2 CD2_1 CD2_2 "
-    "PC1_1 PC1_2 PC2_1 PC2_2 CROTA2 LONPOLE LATPOLE RADESYS EQUINOX"
-).split()
-NUMERIC_WCS_KEYS = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
-IMAGE_KEYS = ("SIMPLE", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "BSCALE", "BZERO")
-USED_CARDS = {key.encode() for key in (*IMAGE_KEYS, *HEADER_KEYS, *WCS_KEYS)}
+REFERENCE_KEYS = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
+NUMBER_KEYS = tuple(key for key in (*HEADER_KEYS, *REFERENCE_KEYS) if key not in TEXT_KEYS)
+PROJECTION = "projection cards"  # beside the keywords in what is kept of a header
+READERS, READ_CHUNK = 8, 64  # threads, and the files that each takes at a time
 REMEDY = "fetch it again, remove it, or load with on_error='skip'"
-END_CARD = b"END" + b" " * 77
 
 
 class CutoutError(ValueError):
@@ -146,20 +145,18 @@ def load_cutouts(folder, on_error="raise", progress=False):
         raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
     paths = _list_cutouts(folder)
     images, headers, kept, skipped = [], [], [], []
-    for path in tqdm(paths, desc="reading cutouts", unit="file", disable=not progress):
-        try:
-            plain = _read_plain_image(path)
-            if plain:
-                check_cutout(str(path), *plain)
-            image, header = plain or read_cutout(path)
-        except CutoutError as error:
-            if on_error == "raise":
-                raise
-            skipped.append({"name": path.name, "reason": str(error)})
-            continue
-        images.append(image)
-        headers.append(header)
-        kept.append(path)
+    with closing(_read_ahead(paths)) as found:
+        for path, plain in tqdm(found, "reading cutouts", len(paths), unit="file", disable=not progress):
+            try:
+                image, header = _usable(path, plain)
+            except CutoutError as error:
+                if on_error == "raise":
+                    raise
+                skipped.append({"name": path.name, "reason": str(error)})
+                continue
+            images.append(image)
+            headers.append(header)
+            kept.append(path)
     if not images:
         raise CutoutError(
             f"{folder}: none of its {len(paths)} FITS files can be used; {skipped[0]['reason']}"
@@ -285,8 +282,8 @@ def check_cutout(name, data, header):
     missing = [key for key in REQUIRED_KEYS if header.get(key) is None]
     if missing:
         raise CutoutError(f"{name}: its header lacks {', '.join(missing)}; {REMEDY}")
-    for key in (*HEADER_KEYS, *NUMERIC_WCS_KEYS):
-        if key not in TEXT_KEYS and not isinstance(header.get(key, 0.0), (int, float, type(None))):
+    for key in NUMBER_KEYS:
+        if not isinstance(header.get(key, 0.0), (int, float, type(None))):
             raise CutoutError(f"{name}: its header has {key} = {header[key]!r}, expected a number")
     for key in POSITIVE_KEYS:
         if not header[key] > 0:
@@ -327,28 +324,35 @@ def _list_cutouts(folder):
     return [folder / name for name in sorted(names, key=natural_key)]
 
 
-def _read_plain_image(path):
-    """Return pixels and the needed header cards of a plain float32 image; None of any other file.
+def _read_ahead(paths):
+    """Yield each path with what :func:`~ztf_sg.plain_fits.read_plain_image` makes of it, in order.
 
-    A ZTF header has 266 cards, of which some 50 are in use; only those are parsed, to save time.
+    Threads hide the wait for a disk or a network, and do no harm when the files are in memory. Processes
+    would have to send the pixels back, which takes longer than reading them.
     """
-    content = path.read_bytes()
-    end = content.find(END_CARD)
-    if end % 80 or not content.startswith(b"SIMPLE  ="):
-        return None
-    cards = [content[start : start + 80] for start in range(0, end, 80)]
-    used = [card for card in cards if card[:8].rstrip() in USED_CARDS or card.startswith(b"PV")]
-    try:
-        header = fits.Header.fromstring(b"".join(used))
-        width, height, depth = (header.get(key) for key in ("NAXIS1", "NAXIS2", "BITPIX"))
-        start = 2880 * (len(cards) * 80 // 2880 + 1)
-        if depth != -32 or header.get("NAXIS") != 2 or "BSCALE" in header or "BZERO" in header:
-            return None
-        pixels = np.frombuffer(content, ">f4", width * height, start).astype(np.float32)
-    except (ValueError, TypeError, fits.VerifyError):
-        return None
-    padded = start + 2880 * -(-4 * width * height // 2880)
-    return (pixels.reshape(height, width), header) if len(content) >= padded else None
+    chunks = [paths[start : start + READ_CHUNK] for start in range(0, len(paths), READ_CHUNK)]
+    if len(chunks) == 1:
+        yield from _read_plain(paths)
+        return
+    with ThreadPoolExecutor(min(READERS, len(chunks))) as readers:
+        for found in readers.map(_read_plain, chunks):
+            yield from found
+
+
+def _read_plain(paths):
+    return [(path, read_plain_image(path, NUMBER_KEYS, TEXT_KEYS)) for path in paths]
+
+
+def _usable(path, plain):
+    """Return pixels and the header values in use of a cutout, its projection among them."""
+    if plain:
+        image, header, projection = plain
+        check_cutout(str(path), image, header)
+    else:
+        image, header = read_cutout(path)
+        projection = projection_cards(header)
+        header = {key: header[key] for key in (*NUMBER_KEYS, *TEXT_KEYS) if key in header}
+    return image, header | {PROJECTION: projection}
 
 
 def _what_is_wrong(path):
@@ -373,35 +377,23 @@ def _metadata_table(paths, headers, shape):
 
 
 def _centres(paths, headers, shape):
-    """Return RA and DEC [deg] of the centres of cutouts.
-
-    Cutouts of one science image differ in CRPIX alone, so one astropy WCS serves them all.
-    """
-    crpix = np.array([[header.get("CRPIX1", np.nan), header.get("CRPIX2", np.nan)] for header in headers])
+    """Return RA and DEC [deg] of the centres of cutouts, all of one projection at a time."""
+    reference = np.array([[header.get(key, np.nan) for key in ("CRPIX1", "CRPIX2")] for header in headers])
+    offsets = np.array([(shape[1] + 1) / 2, (shape[0] + 1) / 2]) - reference.astype(float)
     groups = {}
     for row, header in enumerate(headers):
-        groups.setdefault(_wcs_key(header), []).append(row)
+        if "CRVAL1" in header and "CRPIX1" in header:
+            groups.setdefault(header[PROJECTION], []).append(row)
     sky = np.full((len(headers), 2), np.nan)
-    for key, rows in groups.items():
-        if key is None:
-            continue
-        centre = np.array([(shape[1] - 1) / 2, (shape[0] - 1) / 2])
-        pixels = centre + crpix[rows[0]] - crpix[rows]
+    for projection, rows in groups.items():
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FITSFixedWarning)
-                sky[rows] = WCS(headers[rows[0]]).all_pix2world(pixels, 0)
+                sky[rows] = sky_positions(projection, offsets[rows])
         except (WcsError, ValueError) as error:
             names = ", ".join(paths[row].name for row in rows[:3])
             warnings.warn(f"{names}: the WCS cannot be used, ra and dec are NaN ({error})", stacklevel=4)
     return sky[:, 0], sky[:, 1]
-
-
-def _wcs_key(header):
-    keys = ("CTYPE1", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2", "CDELT1", "CDELT2")
-    if "CRVAL1" not in header or "CRPIX1" not in header:
-        return None
-    return tuple(header.get(key) for key in keys)
 
 
 def _warn_of_mixtures(folder, labels, table):
