@@ -1,3 +1,4 @@
+import tracemalloc
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from photutils.aperture import CircularAperture
 from sklearn.metrics import roc_auc_score
 
-from ztf_sg import CutoutSet, load_cutouts
+from ztf_sg import CutoutSet, chunks, load_cutouts
 from ztf_sg.embedding import (
     APERTURES,
     CENTROID_RADIUS,
@@ -428,6 +429,37 @@ def test_features_of_a_cutout_do_not_depend_on_its_company(bundle):
     together = embed(some)
     alone = pd.concat([embed(some[row]) for row in range(len(some))], ignore_index=True)
     pd.testing.assert_frame_equal(alone, together, rtol=1e-6, atol=1e-6)
+
+
+def test_features_do_not_depend_on_the_chunks_that_they_are_made_in(bundle, monkeypatch):
+    some = bundle[::4]
+    features = embed(some)
+    for size in (1, 101, 10_000):
+        monkeypatch.setattr(chunks, "CHUNK", size)
+        pd.testing.assert_frame_equal(embed(some), features, rtol=1e-12, atol=1e-12)
+
+
+def test_large_sets_are_embedded_in_bounded_memory(monkeypatch):
+    monkeypatch.setattr(chunks, "cpu_count", lambda: 2)
+    cutouts = stars(40)
+    many = cutouts[np.arange(10_000) % 40]
+    embed(cutouts)
+    tracemalloc.start()
+    try:
+        embed(many)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < many.images.nbytes * 4
+
+
+def test_the_window_of_an_aperture_may_reach_over_the_edge():
+    light = np.random.default_rng(0).normal(10, 1, (4, 9, 12))
+    x, y = np.array([0.2, 11.0, 5.5, -1.0]), np.array([0.4, 8.0, 4.0, 4.0])
+    wide = np.pad(light, ((0, 0), (10, 10), (10, 10)))
+    np.testing.assert_allclose(
+        aperture_fluxes(light, x, y), aperture_fluxes(wide, x + 10, y + 10), rtol=1e-12
+    )
 
 
 def test_spread_is_measured_in_units_of_the_objects_own_light():

@@ -12,6 +12,7 @@ import pandas as pd
 from astropy.stats import sigma_clip
 from scipy.ndimage import gaussian_filter
 
+from ztf_sg.chunks import map_chunks
 from ztf_sg.dataset import CutoutSet
 
 APERTURES = (2, 3, 4, 6)  # diameters of APCOR1..4 [px]; larger ones reach into the neighbours
@@ -172,6 +173,11 @@ def _photometry_of(measured):
 
 def _measure(cutouts, wanted):
     """Return what is measured on each cutout by itself: aperture magnitudes and the wanted features."""
+    parts = map_chunks(lambda rows: _measure_chunk(cutouts[rows], wanted), len(cutouts))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _measure_chunk(cutouts, wanted):
     images = cutouts.images.astype(float)
     sky, noise = background(images)
     signal = images - sky[:, None, None]
@@ -343,14 +349,16 @@ def moffat(shape, x, y, fwhm, oversampling=3):
     numpy.ndarray
         Of the shape asked for.
     """
-    rows, columns = np.indices(shape[1:])
-    alpha_squared = (fwhm / 2) ** 2 / (2 ** (1 / PSF_BETA) - 1)
+    alpha = fwhm / 2 / np.sqrt(2 ** (1 / PSF_BETA) - 1)
     offsets = (np.arange(oversampling) + 0.5) / oversampling - 0.5
+    squared_y = ((np.arange(shape[1]) + offsets[:, None] - y[:, None, None]) / alpha[:, None, None]) ** 2
+    squared_x = ((np.arange(shape[2]) + offsets[:, None] - x[:, None, None]) / alpha[:, None, None]) ** 2
     profile = np.zeros(shape)
-    for dy in offsets:
-        for dx in offsets:
-            squared = (columns + dx - x[:, None, None]) ** 2 + (rows + dy - y[:, None, None]) ** 2
-            profile += (1 + squared / alpha_squared[:, None, None]) ** -PSF_BETA
+    for i in range(oversampling):
+        for j in range(oversampling):
+            power = np.log(1 + squared_y[:, i, :, None] + squared_x[:, j, None, :])
+            power *= -PSF_BETA
+            profile += np.exp(power, out=power)
     return profile / profile.sum(axis=(1, 2), keepdims=True)
 
 
@@ -465,10 +473,10 @@ def aperture_fluxes(signal, x, y, diameters=APERTURES, oversampling=5):
     numpy.ndarray
         [DN], shape (n, m).
     """
-    height, width = signal.shape[1:]
+    signal, rows, columns = _window(signal, x, y, int(max(diameters) / 2) + 1)
     offsets = (np.arange(oversampling) + 0.5) / oversampling - 0.5
-    squared_y = (np.arange(height)[:, None] + offsets - y[:, None, None]) ** 2
-    squared_x = (np.arange(width)[:, None] + offsets - x[:, None, None]) ** 2
+    squared_y = (rows[:, :, None] + offsets - y[:, None, None]) ** 2
+    squared_x = (columns[:, :, None] + offsets - x[:, None, None]) ** 2
     fluxes = np.zeros((len(signal), len(diameters)))
     for i in range(oversampling):
         for j in range(oversampling):
@@ -514,9 +522,25 @@ def _relative_moments(signal, x, y, seeing):
 
 
 def _gaussian_weight(shape, x, y, fwhm):
-    rows, columns = np.indices(shape[1:])
-    squared = (columns - x[:, None, None]) ** 2 + (rows - y[:, None, None]) ** 2
-    return np.exp(-4 * np.log(2) * squared / fwhm**2)
+    in_x, in_y = (
+        np.exp(-4 * np.log(2) * (np.arange(length) - place[:, None]) ** 2 / fwhm**2)
+        for length, place in ((shape[2], x), (shape[1], y))
+    )
+    return in_y[:, :, None] * in_x[:, None, :]
+
+
+def _window(signal, x, y, reach):
+    """Return the pixels up to reach around each object, 0 beyond the edge, with their rows and columns."""
+    steps = np.arange(-reach, reach + 1)
+    rows, columns = (np.round(place).astype(int)[:, None] + steps for place in (y, x))
+    height, width = signal.shape[1:]
+    pixels = signal[
+        np.arange(len(signal))[:, None, None],
+        np.clip(rows, 0, height - 1)[:, :, None],
+        np.clip(columns, 0, width - 1)[:, None, :],
+    ]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    return np.where(inside, pixels, 0), rows, columns
 
 
 def _smooth(signal):

@@ -13,6 +13,8 @@ from astropy.visualization import AsinhStretch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ztf_sg.chunks import map_chunks
+
 
 @dataclass(frozen=True)
 class GlobalStatistics:
@@ -141,7 +143,9 @@ def normalize(images, technique, statistics=None, **parameters):
     """
     if technique not in NORMALIZATIONS:
         raise ValueError(f"unknown normalization {technique!r}; choose one of {', '.join(NORMALIZATIONS)}")
-    images = np.asarray(images, dtype=float)
+    images = np.asarray(images)
+    if images.dtype != np.float32:
+        images = images.astype(float, copy=False)
     if images.ndim != 3 or not images.size:
         raise ValueError(
             f"images: expected shape (n, height, width) with n >= 1, got {images.shape}; "
@@ -153,7 +157,17 @@ def normalize(images, technique, statistics=None, **parameters):
             f"cutout {np.argmax(bad)} (and {bad.sum() - 1} more) has NaN or infinite pixels; leave it out"
         )
     statistics = statistics or GlobalStatistics.of(images)
-    return NORMALIZATIONS[technique](images, statistics, **parameters)
+    result = np.empty(images.shape)
+
+    def fill(rows):
+        result[rows] = NORMALIZATIONS[technique](images[rows].astype(float), statistics, **parameters)
+
+    try:
+        map_chunks(fill, len(images))
+    except ValueError:  # its message is to count in the whole set, not in a chunk
+        NORMALIZATIONS[technique](images.astype(float), statistics, **parameters)
+        raise
+    return result
 
 
 class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
