@@ -8,6 +8,7 @@ from importlib import import_module
 _HOME = {
     "CutoutSet": "dataset",
     "load_cutouts": "dataset",
+    "iter_parquet": "parquet",
     "NORMALIZATIONS": "normalization",
     "Normalizer": "normalization",
     "normalize": "normalization",

@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import compress
 from pathlib import Path
 
@@ -96,6 +97,82 @@ class CutoutSet:
         unknown = len(self) - stars - galaxies
         height, width = self.images.shape[1:]
         return f"CutoutSet({stars} stars, {galaxies} galaxies, {unknown} unknown; {height} x {width} px)"
+
+    def to_table(self):
+        """Return an Arrow table with one row a cutout.
+
+        Returns
+        -------
+        pyarrow.Table
+            The columns of ``table``, then ``label`` (int8) and ``image`` (the pixels [DN] row by row, as
+            lists of float32 of fixed length; height and width [px] stand in the field's metadata).
+        """
+        return _parquet().to_table(self)
+
+    @classmethod
+    def from_table(cls, table, on_error="raise"):
+        """Return the CutoutSet of an Arrow table or of a DataFrame, such as one partition of a survey.
+
+        Parameters
+        ----------
+        table : pyarrow.Table, pyarrow.RecordBatch or pandas.DataFrame
+            Needs the columns of ``CutoutSet.table`` and ``image``: lists or arrays of pixels [DN], row by row
+            or with two axes. Lists are of square cutouts unless the metadata of the field, or of the table,
+            state height and width. Without ``apcor1`` ... ``apcor6`` and ``origin`` they are NaN and None,
+            without ``label`` it is that of the name. Other columns are kept; the index of a DataFrame is not.
+        on_error : {"raise", "skip"}
+            What to do about rows that cannot be used, because :func:`check_cutout` says so or because of
+            their shape: raise, or leave them out and list them in the ``skipped`` table of the result.
+
+        Returns
+        -------
+        CutoutSet
+
+        Raises
+        ------
+        CutoutError
+            If columns are missing or of another type, or rows cannot be used (with ``on_error="raise"``).
+        """
+        return _parquet().from_table(table, on_error)
+
+    def to_parquet(self, path):
+        """Write the cutouts as a Parquet file of row groups of 4096 cutouts, in the form of :meth:`to_table`.
+
+        Parameters
+        ----------
+        path : path-like
+            The file; written under another name first, so that it is whole or not there.
+        """
+        _parquet().write_parquet(self, path)
+
+    @classmethod
+    def read_parquet(cls, path, row_groups=None, on_error="raise"):
+        """Read Parquet files: those of :meth:`to_parquet`, or any that :meth:`from_table` would take.
+
+        Parameters
+        ----------
+        path : path-like
+            A Parquet file, or a folder of ``*.parquet`` files, which are read in natural order.
+        row_groups : sequence of int, optional
+            Numbers of the row groups to read, counted from 0 through all files; by default all. Their sizes
+            are told by :func:`ztf_sg.parquet.row_group_sizes`; see also :func:`ztf_sg.iter_parquet`.
+        on_error : {"raise", "skip"}
+            What to do about rows that cannot be used; see :meth:`from_table`.
+
+        Returns
+        -------
+        CutoutSet
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file, or no ``*.parquet`` file in the folder.
+        CutoutError
+            If a file is damaged or not Parquet, or for what :meth:`from_table` raises.
+        IndexError
+            If there is no row group of a number.
+        """
+        return _parquet().read_parquet(path, row_groups, on_error)
 
 
 def natural_key(name):
@@ -293,6 +370,11 @@ def check_cutout(name, data, header):
 def csv_name(number):
     """Return the name of the table of a normalization by its technique number; 0 is raw."""
     return f"norm_{number}_image_data.csv" if number else "raw_image_data.csv"
+
+
+def _parquet():
+    """Return the module that knows Parquet, which builds on this one."""
+    return import_module("ztf_sg.parquet")
 
 
 def _of_one_shape(images, headers, paths, on_error, skipped):
