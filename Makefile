@@ -37,6 +37,7 @@ model: .venv/notebooks.done
 	$(BIN)/python -m ztf_sg.pretrain cutouts_test
 
 bench: .venv/notebooks.done .venv/test.done
+	$(BIN)/python benchmarks/reading_speed.py
 	$(BIN)/python benchmarks/normalization_job.py
 	$(BIN)/python benchmarks/classification_speed.py
 	$(BIN)/python benchmarks/accuracy.py
