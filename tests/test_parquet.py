@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ztf_sg import CutoutSet, iter_parquet, load_cutouts
-from ztf_sg.dataset import CutoutError
+from ztf_sg.dataset import HEADER_KEYS, CutoutError, check_cutout
 from ztf_sg.parquet import COLUMNS, OPTIONAL_COLUMNS, row_group_sizes
 
 SHAPE = (4, 4)
@@ -240,7 +240,7 @@ class TestFiles:
         cutouts.to_parquet(tmp_path / "a.parquet")
         for read in (CutoutSet.read_parquet, lambda path: list(iter_parquet(path, rows=3))):
             with pytest.raises(
-                CutoutError, match="a.parquet: 2 of .* rows cannot be used, from 0: 6, 7; .*star_6"
+                CutoutError, match="a.parquet: 2 of .* rows cannot be used, counted from 0: 6, 7; .*star_6"
             ):
                 read(tmp_path / "a.parquet")
         for found in (
@@ -327,7 +327,7 @@ class TestTables:
             values[2] = value
             frame[name] = pd.Series(values)
         with pytest.raises(
-            CutoutError, match=f"1 of 5 rows cannot be used, from 0: 2; the first: star_2.*{reason}"
+            CutoutError, match=f"1 of 5 rows cannot be used, counted from 0: 2; the first: star_2.*{reason}"
         ):
             CutoutSet.from_table(frame)
         found = CutoutSet.from_table(frame, on_error="skip")
@@ -341,7 +341,38 @@ class TestTables:
         images = list(cutouts.images)
         images[1] = images[1].T
         found = CutoutSet.from_table(changed(cutouts, image=pd.Series(images)), on_error="skip")
-        assert found.skipped["reason"].tolist() == ["expected 2 x 6 px, got 6 x 2"]
+        assert found.skipped["reason"].tolist() == ["star_1: expected 2 x 6 px, got 6 x 2"]
+
+    @given(st.data())
+    def test_rows_are_judged_as_files_are(self, data):
+        values = st.sampled_from([1.0, 0.0, -1.0, np.inf, np.nan])
+        frame = changed(make_cutouts())
+        for name in ("seeing", "magzp", "exptime", "gain", "saturate", "apcor1"):
+            frame[name] = data.draw(st.lists(values, min_size=5, max_size=5))
+        frame["filter"] = data.draw(st.lists(st.sampled_from(["ZTF_i", None]), min_size=5, max_size=5))
+        found = CutoutSet.from_table(frame, on_error="skip")
+        reasons = dict(zip(found.skipped["name"], found.skipped["reason"], strict=True))
+        for row, image in zip(frame.to_dict("records"), make_cutouts().images, strict=True):
+            header = {key: row[key.lower()] for key in HEADER_KEYS if not pd.isna(row[key.lower()])}
+            try:
+                check_cutout(row["name"], image, header)
+            except CutoutError as error:
+                assert reasons.pop(row["name"]) == str(error)
+        assert not reasons
+
+    def test_partitions_may_be_empty(self):
+        found = CutoutSet.from_table(pd.DataFrame(columns=[*COLUMNS, "image"]))
+        assert found.images.shape == (0, 20, 20)
+        assert list(found.table.columns) == list(COLUMNS)
+
+    def test_a_first_row_group_without_images_does_not_set_the_shape(self, tmp_path):
+        table = make_cutouts().to_table()
+        images = [None, None, *make_cutouts().images[2:].reshape(3, -1)]
+        table = table.drop(["image"]).append_column("image", pa.array(images, pa.list_(pa.float32())))
+        pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+        found = CutoutSet.read_parquet(tmp_path / "a.parquet", on_error="skip")
+        np.testing.assert_array_equal(found.images, make_cutouts().images[2:])
+        assert found.skipped["name"].tolist() == ["star_0", "star_1"]
 
     def test_all_rows_may_be_skipped(self):
         found = CutoutSet.from_table(changed(make_cutouts(), gain=np.nan), on_error="skip")

@@ -21,6 +21,7 @@ from ztf_sg.dataset import (
     CUTOUT_SHAPE,
     HEADER_KEYS,
     POSITIVE_KEYS,
+    REMEDY,
     REQUIRED_KEYS,
     TEXT_KEYS,
     UNKNOWN,
@@ -82,11 +83,13 @@ def read_parquet(path, row_groups=None, on_error="raise"):
     if not parts:
         with _opened(paths[0]) as file:
             return _cutouts_of(file.schema_arrow.empty_table(), paths[0], on_error)
-    skipped = pd.concat([part.skipped for part in parts], ignore_index=True)
-    images, labels = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels")
+    filled = [part for part in parts if len(part)] or parts[:1]
+    return CutoutSet(
+        np.concatenate([part.images for part in filled]),
+        np.concatenate([part.labels for part in filled]),
+        pd.concat([part.table for part in filled], ignore_index=True),
+        pd.concat([part.skipped for part in parts], ignore_index=True),
     )
-    return CutoutSet(images, labels, pd.concat([part.table for part in parts], ignore_index=True), skipped)
 
 
 def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
@@ -118,7 +121,8 @@ def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
         with _opened(file_path) as file:
             for batch in file.iter_batches(rows):
                 cutouts = _cutouts_of(batch, file_path, on_error, shape, first_row)
-                shape, first_row = cutouts.images.shape[1:], first_row + len(batch)
+                shape = cutouts.images.shape[1:] if len(cutouts) else shape
+                first_row += len(batch)
                 yield cutouts
 
 
@@ -172,7 +176,7 @@ def _read_groups(paths, row_groups, on_error):
         with _opened(path) as file:
             table = file.read_row_group(number)
         cutouts = _cutouts_of(table, path, on_error, shape, first_row)
-        shape = cutouts.images.shape[1:]
+        shape = cutouts.images.shape[1:] if len(cutouts) else shape
         yield cutouts
 
 
@@ -199,21 +203,31 @@ def _cutouts_of(table, source, on_error, shape=None, first_row=0):
     _check_columns(table, source)
     stamps = _stamps(table)
     shape = shape or _stated_shape(table) or _common_shape(stamps, source)
-    images, faults = _stack(stamps, shape)
     metadata = _metadata(table, source)
+    images, faults = _stack(stamps, shape, metadata["name"])
     labels = _labels(table, metadata["name"], source)
     faults |= _other_faults(images, metadata, faults)
     if faults and on_error == "raise":
-        rows = ", ".join(str(first_row + row) for row in sorted(faults)[:10]) + ", ..." * (len(faults) > 10)
-        first = metadata["name"].iloc[min(faults)]
-        raise CutoutError(
-            f"{source}: {len(faults)} of {len(stamps)} rows cannot be used, from 0: {rows}; the first: "
-            f"{first}: {faults[min(faults)]}; leave them out, or read with on_error='skip'"
-        )
-    names = metadata["name"].iloc[sorted(faults)]
-    skipped = pd.DataFrame({"name": names.to_list(), "reason": [faults[row] for row in sorted(faults)]})
-    good = np.setdiff1d(np.arange(len(stamps)), sorted(faults))
-    return CutoutSet(images[good], labels[good], metadata.iloc[good].reset_index(drop=True), skipped)
+        raise CutoutError(_message(faults, len(images), source, first_row))
+    rows = sorted(faults)
+    skipped = pd.DataFrame(
+        {"name": metadata["name"].iloc[rows].to_list(), "reason": [faults[row] for row in rows]}, dtype=object
+    )
+    if faults:
+        good = np.setdiff1d(np.arange(len(images)), rows)
+        images, labels, metadata = images[good], labels[good], metadata.iloc[good].reset_index(drop=True)
+    return CutoutSet(images, labels, metadata, skipped)
+
+
+def _message(faults, total, source, first_row):
+    """Return an error message that tells the rows that cannot be used, and why the first of them."""
+    rows = sorted(faults)
+    numbers = ", ".join(str(first_row + row) for row in rows[:10]) + ", ..." * (len(rows) > 10)
+    reason = faults[rows[0]].removesuffix(f"; {REMEDY}")
+    return (
+        f"{source}: {len(rows)} of {total} rows cannot be used, counted from 0: {numbers}; "
+        f"the first: {reason}; {REMEDY}"
+    )
 
 
 def _check_columns(table, source):
@@ -271,7 +285,7 @@ def _common_shape(stamps, source):
     return side, side
 
 
-def _stack(stamps, shape):
+def _stack(stamps, shape, names):
     """Return the pixels as a stack, and why rows are unfit for it, by row."""
     images, faults = np.zeros((len(stamps), *shape), dtype=np.float32), {}
     height, width = shape
@@ -280,7 +294,7 @@ def _stack(stamps, shape):
             images[row] = stamp.reshape(shape)
         else:
             found = " x ".join(map(str, stamp.shape))
-            faults[row] = f"expected {height} x {width} px, got {found}"
+            faults[row] = f"{names.iloc[row]}: expected {height} x {width} px, got {found}"
     return images, faults
 
 
