@@ -13,12 +13,12 @@ import warnings
 from numbers import Real
 
 import numpy as np
+from joblib import effective_n_jobs
 from MuyGPyS.gp import MuyGPS
 from MuyGPyS.gp.deformation import Isotropy, l2
 from MuyGPyS.gp.hyperparameter import AnalyticScale, Parameter
 from MuyGPyS.gp.kernels import Matern
 from MuyGPyS.gp.noise import HomoscedasticNoise
-from MuyGPyS.neighbors import NN_Wrapper
 from MuyGPyS.optimize import L_BFGS_B_optimize
 from MuyGPyS.optimize.loss import mse_fn
 from scipy.optimize import minimize_scalar
@@ -28,10 +28,14 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ztf_sg.neighbours import neighbour_index
+from ztf_sg.parallel import slices
+from ztf_sg.prediction import coefficients, distance_tensors, fast_mean, matern, posterior
+
 LENGTH_SCALE = (3.0, (0.1, 30.0))  # start and bounds, in units of the typical neighbour distance
 NOISE = (1e-1, (1e-3, 10.0))  # start and bounds, in units of the prior variance
 STATE_VALUES = ("nn_count_", "distance_unit_", "length_scale_", "noise_", "scale_", "slope_")
-CHUNK_BYTES = 64 * 2**20  # memory for the largest array of a chunk of predictions
+BLOCK = 2**15  # predictions whose neighbours are found at a time
 
 
 class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
@@ -50,6 +54,11 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         Training points whose leave-one-out predictions train the hyperparameters.
     random_state : int, RandomState instance or None
         Draws that batch.
+    neighbours : {"exact", "hnsw"}
+        ``"hnsw"`` finds most of the nearest neighbours, not always all, and needs the package hnswlib
+        (``pip install 'ztf_sg[hnsw]'``). It pays off for many training points that fill many dimensions.
+    n_jobs : int
+        Threads that predict, -1 for one a processor. They change nothing but the time.
 
     Attributes
     ----------
@@ -58,8 +67,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     length_scale_, noise_, scale_ : float
         Trained hyperparameters: length scale in units of ``distance_unit_``, noise in units of the
         prior variance, and the prior variance (``scale``) itself.
-    neighbours_ : MuyGPyS.neighbors.NN_Wrapper
-        Nearest-neighbour index of the training points.
+    neighbours_ : TreeIndex, MatrixIndex or GraphIndex
+        Nearest-neighbour index of the training points, see :mod:`ztf_sg.neighbours`.
     nn_count_ : int
         Neighbours in use: ``nn_count``, or fewer when there are too few training points.
     distance_unit_ : float
@@ -77,11 +86,15 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     ['galaxy', 'star']
     """
 
-    def __init__(self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0):
+    def __init__(
+        self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0, neighbours="exact", n_jobs=-1
+    ):
         self.nn_count = nn_count
         self.smoothness = smoothness
         self.batch_count = batch_count
         self.random_state = random_state
+        self.neighbours = neighbours
+        self.n_jobs = n_jobs
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -111,6 +124,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If y does not hold exactly two classes, X is not finite, a parameter is out of range, or
             groups are not n or only one.
+        ImportError
+            If `neighbours` are those of hnswlib, and it is not installed.
 
         Warns
         -----
@@ -133,7 +148,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         self.nn_count_ = self._usable_nn_count(len(X) - largest + 1)
         self._center = X.mean(axis=0)
         self._points, self._targets = X - self._center, 2.0 * codes - 1.0
-        self.neighbours_ = NN_Wrapper(self._points, self.nn_count_, nn_method="exact")
+        self.neighbours_, self._fast = neighbour_index(self._points, self.neighbours), None
         self._train(groups, largest)
         return self
 
@@ -153,8 +168,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False) - self._center
         mean, variance = np.empty(len(X)), np.empty(len(X))
-        for rows in self._chunks(len(X)):
-            indices, _ = self.neighbours_.get_nns(X[rows])
+        for rows in slices(len(X), BLOCK):
+            indices = self._nearest(X[rows], self.nn_count_)[1]
             mean[rows], variance[rows] = self._posterior(X[rows], indices)
         return mean, variance
 
@@ -184,18 +199,41 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         second = self.predict_proba(X)[:, 1] > 0.5
         return self.classes_[second.astype(int)]
 
+    def predict_fast(self, X):
+        """Return about the class that `predict` does, shape (n,), in less time.
+
+        A prediction takes the neighbours of the nearest training point for its own: the linear systems are
+        those of the training points, solved once, at the first call (Dunton et al. 2022, arXiv:2205.10879).
+
+        Parameters
+        ----------
+        X : array-like
+            Features, shape (n, n_features).
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n,).
+        """
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False) - self._center
+        correlation = self._correlation()
+        if self._fast is None:
+            itself = np.arange(len(self._points))[:, None]
+            neighbourhoods = np.hstack([itself, self._others()[:, : self.nn_count_ - 1]])
+            system = (self._points, self._targets, neighbourhoods, correlation, self.noise_)
+            self._fast = neighbourhoods, coefficients(*system, self._n_threads())
+        mean = np.empty(len(X))
+        for rows in slices(len(X), BLOCK):
+            nearest = self._nearest(X[rows], 1)[1][:, 0]
+            known = (self._points, nearest, *self._fast)
+            mean[rows] = fast_mean(X[rows], *known, correlation, self._n_threads())
+        return self.classes_[(mean > 0).astype(int)]
+
     def leave_one_out(self):
         """Return mean and variance of each training point from the others alone, shape (n,) each."""
         check_is_fitted(self)
-        mean, variance = np.empty(len(self._points)), np.empty(len(self._points))
-        for rows in self._chunks(len(self._points)):
-            points = self._points[rows]
-            indices = self.neighbours_.nbrs.kneighbors(points, self.nn_count_ + 1)[1]
-            own = indices == np.arange(len(self._points))[rows, None]
-            others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
-            indices = np.take_along_axis(indices, others, axis=1)
-            mean[rows], variance[rows] = self._posterior(points, indices)
-        return mean, variance
+        return self._posterior(self._points, self._others())
 
     def get_state(self):
         """Return all that was learned, as numbers: a dict of arrays, for :meth:`set_state`."""
@@ -227,7 +265,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         for name, value in zip(STATE_VALUES, values, strict=True):
             setattr(self, name, float(value))
         self.nn_count_, self.n_features_in_ = int(self.nn_count_), points.shape[1]
-        self.neighbours_ = NN_Wrapper(points, self.nn_count_, nn_method="exact")
+        self.neighbours_, self._fast = neighbour_index(points, self.neighbours), None
         return self
 
     @property
@@ -236,12 +274,6 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         scale = AnalyticScale(val=self.scale_)
         return _compose(self.smoothness, Parameter(self.length_scale_), (self.noise_,), scale)
-
-    def _chunks(self, n):
-        """Return slices of n points whose neighbours and their features fit the memory budget."""
-        row_bytes = 8 * self.nn_count_ * max(self.nn_count_, self.n_features_in_)
-        step = max(1, CHUNK_BYTES // row_bytes)
-        return [slice(start, start + step) for start in range(0, n, step)]
 
     def _check_classes(self, y):
         if len(self.classes_) > 2:
@@ -270,13 +302,13 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         """Optimize the hyperparameters on a batch, then fit the probit link to the same batch."""
         size = min(len(self._points), self.batch_count)
         batch = check_random_state(self.random_state).choice(len(self._points), size, replace=False)
-        found = self.neighbours_.nbrs.kneighbors(self._points[batch], self.nn_count_ + largest)
+        found = self._nearest(self._points[batch], self.nn_count_ + largest)
         own = groups[found[1]] == groups[batch][:, None]
         others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
         distances, indices = (np.take_along_axis(array, others, axis=1) for array in found)
         self.distance_unit_ = float(np.median(distances)) or 1.0
-        crosswise = self._crosswise_distances(self._points[batch], indices)
-        pairwise = self._pairwise_distances(indices)
+        squared = distance_tensors(self._points[batch], self._points, indices)
+        crosswise, pairwise = (np.sqrt(array) / self.distance_unit_ for array in squared)
         targets, nn_targets = self._targets[batch], self._targets[indices]
         untrained = _compose(self.smoothness, Parameter(*LENGTH_SCALE), NOISE, AnalyticScale())
         trained = L_BFGS_B_optimize(untrained, targets, nn_targets, crosswise, pairwise, loss_fn=mse_fn)
@@ -286,29 +318,35 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         mean, variance = self._posterior(self._points[batch], indices)
         self.slope_ = _fit_probit(mean, variance, targets)
 
+    def _n_threads(self):
+        return effective_n_jobs(self.n_jobs)
+
+    def _nearest(self, X, count):
+        """Return distances and rows of the training points nearest to X, shape (m, count) each."""
+        return self.neighbours_.query(X, count, self._n_threads())
+
+    def _others(self):
+        """Return rows of the neighbours of each training point, itself left out, shape (n, nn)."""
+        indices = np.empty((len(self._points), self.nn_count_), dtype=np.intp)
+        for rows in slices(len(self._points), BLOCK):
+            nearest = self._nearest(self._points[rows], self.nn_count_ + 1)[1]
+            own = nearest == np.arange(len(self._points))[rows, None]
+            others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
+            indices[rows] = np.take_along_axis(nearest, others, axis=1)
+        return indices
+
     def _posterior(self, X, indices):
         """Return posterior mean and variance of points (m, n_features) given their neighbours (m, nn)."""
-        muygps = self.muygps_
-        crosswise = muygps.kernel(self._crosswise_distances(X, indices))
-        pairwise = muygps.kernel(self._pairwise_distances(indices))
-        mean = muygps.posterior_mean(pairwise, crosswise, self._targets[indices])
-        variance = muygps.posterior_variance(pairwise, crosswise)
-        return mean, np.maximum(variance, 0)
+        system = (self._points, self._targets, indices, self._correlation(), self.noise_)
+        mean, variance = posterior(X, *system, self._n_threads())
+        return mean, self.scale_ * variance
 
-    def _crosswise_distances(self, X, indices):
-        """Return distances of points (m, n_features) to their neighbours, (m, nn)."""
-        differences = (self._points[indices] - X[:, None]) / self.distance_unit_
-        return np.sqrt(np.einsum("ijk,ijk->ij", differences, differences))
-
-    def _pairwise_distances(self, indices):
-        """Return distances among neighbours, (m, nn, nn), without a tensor of their differences."""
-        points = self._points[indices]
-        points = (points - points[:, :1]) / self.distance_unit_
-        norms = np.einsum("ijk,ijk->ij", points, points)
-        squared = norms[:, :, None] + norms[:, None, :] - 2 * points @ points.swapaxes(1, 2)
-        diagonal = np.arange(indices.shape[1])
-        squared[:, diagonal, diagonal] = 0
-        return np.sqrt(np.maximum(squared, 0))
+    def _correlation(self):
+        """Return the trained correlation as a function of squared distances in the units of X."""
+        if self.smoothness in (0.5, 1.5, 2.5, np.inf):
+            return matern(self.smoothness, self.length_scale_ * self.distance_unit_)
+        kernel, unit = self.muygps_.kernel, self.distance_unit_
+        return lambda squared: kernel(np.sqrt(squared) / unit)
 
 
 def _compose(smoothness, length_scale, noise, scale):

@@ -1,0 +1,228 @@
+"""Nearest training points of every query: exact in few or many dimensions, or approximate.
+
+All indices answer ``query(X, count, n_threads)`` with distances and row numbers, nearest first. The
+nearest points of a query do not depend on the other queries.
+"""
+
+import numpy as np
+from scipy.spatial import KDTree
+from scipy.spatial.distance import cdist
+
+from ztf_sg.parallel import slices, threaded
+
+METHODS = ("exact", "hnsw")
+SPARE = 8  # candidates beyond the wanted ones, so that rounding rarely matters
+GROUP = 16  # distances that are first compared by their least
+TREE_FEATURES = 32  # with more, a k-d tree is not tried
+MATRIX_BYTES = 6 * 2**20  # memory of the distances of a thread, for 16 to 64 queries
+OFFSET_BYTES = 2**18  # memory of the differences of a thread: what its processor keeps at hand
+HNSW_LINKS, HNSW_BREADTH = 16, 200  # M and ef_construction of hnswlib
+
+
+def neighbour_index(points, method="exact"):
+    """Return an index of points.
+
+    A k-d tree looks at few points if they fill few dimensions and at nearly all of them otherwise, when
+    matrix products are faster. Which of the two is exact and faster is decided by the effective dimension
+    of the points, the participation ratio of the variances along their principal axes.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Shape (n, n_features), near the origin; any units.
+    method : {"exact", "hnsw"}
+        ``"hnsw"`` is approximate and needs the package hnswlib.
+
+    Returns
+    -------
+    TreeIndex, MatrixIndex or GraphIndex
+
+    Raises
+    ------
+    ValueError
+        If there is no such method.
+    ImportError
+        If hnswlib is not installed.
+    """
+    if method not in METHODS:
+        raise ValueError(f"neighbours: expected one of {', '.join(METHODS)}, got {method!r}")
+    if method == "hnsw":
+        return GraphIndex(points)
+    if points.shape[1] > TREE_FEATURES:
+        return MatrixIndex(points)
+    variances, axes = np.linalg.eigh(np.atleast_2d(np.cov(points.T)))
+    dimension = variances.sum() ** 2 / max((variances**2).sum(), np.finfo(float).tiny)
+    if dimension > np.log2(len(points)) / 2 - 1:
+        return MatrixIndex(points)
+    return TreeIndex(points, axes[:, ::-1])
+
+
+class TreeIndex:
+    """Exact neighbours by a k-d tree along the principal axes of the points.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Shape (n, n_features).
+    axes : numpy.ndarray
+        Orthonormal columns, shape (n_features, n_features).
+    """
+
+    def __init__(self, points, axes):
+        self.axes = axes
+        self.tree = KDTree(self._turned(points), leafsize=20)
+
+    def query(self, X, count, n_threads=1):
+        """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each."""
+        distances, indices = self.tree.query(self._turned(X), np.arange(1, count + 1), workers=n_threads)
+        return distances, indices
+
+    def _turned(self, X):
+        """Return X along the axes, each row by itself: a matrix product rounds by the number of rows."""
+        turned = np.zeros_like(X)
+        for column, axis in zip(X.T, self.axes, strict=True):
+            turned += column[:, None] * axis
+        return turned
+
+
+class MatrixIndex:
+    r"""Exact neighbours by matrix products in single precision, corrected in double precision.
+
+    With a bound :math:`\delta` of the rounding errors, :math:`(1 - \delta)(|p|^2 + |q|^2) - 2 pq` in single
+    precision is not above the squared distance of p and q. The candidates are the points where it is
+    least; their distances are computed from differences. If a point that is no candidate could be nearer
+    than the farthest neighbour, all distances of that query are computed from differences.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Shape (n, n_features).
+    """
+
+    def __init__(self, points):
+        n, n_features = points.shape
+        self.points = points
+        self.unit = np.abs(points).max() * np.sqrt(n_features) or 1.0
+        # n_features + 1 products are summed, and numbers are rounded to single precision beforehand
+        self.rounding = (n_features + 8) * np.finfo(np.float32).eps / 2
+        scaled = points / self.unit
+        self.columns = np.zeros((n_features + 1, n + -n % GROUP), dtype=np.float32)
+        self.columns[:-1, :n] = scaled.T
+        self.columns[-1] = np.inf
+        self.columns[-1, :n] = (1 - self.rounding) * np.einsum("ij,ij->i", scaled, scaled)
+
+    def query(self, X, count, n_threads=1):
+        """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each."""
+        distances, indices = np.empty((len(X), count)), np.empty((len(X), count), dtype=np.intp)
+        step = min(64, max(16, MATRIX_BYTES // (4 * self.columns.shape[1])))
+
+        def fill(rows):
+            distances[rows], indices[rows] = self._nearest(X[rows], count)
+
+        threaded(fill, slices(len(X), step), n_threads)
+        return distances, indices
+
+    def _nearest(self, X, count):
+        if count + SPARE >= len(self.points):
+            return self._nearest_by_differences(X, count)
+        bounds, candidates = self._candidates(X, count + SPARE)
+        squared = crosswise_distances(X, self.points, candidates)
+        distances, indices = _sorted(squared, candidates, count)
+        doubtful = np.flatnonzero(distances[:, -1] ** 2 > bounds)
+        if len(doubtful):
+            distances[doubtful], indices[doubtful] = self._nearest_by_differences(X[doubtful], count)
+        return distances, indices
+
+    def _candidates(self, X, count):
+        """Return below what squared distance all points are candidates, (m,), and the candidates."""
+        scaled = X / self.unit
+        rows = np.ones((len(X), len(self.columns)), dtype=np.float32)
+        rows[:, :-1] = -2 * scaled
+        bounds = rows @ self.columns
+        n_groups = bounds.shape[1] // GROUP
+        indices = np.broadcast_to(np.arange(bounds.shape[1]), bounds.shape)
+        if n_groups > count:  # the least ones are in the groups with the least minima
+            least = bounds.reshape(len(X), GROUP, n_groups).min(axis=1)
+            groups = np.argpartition(least, count - 1, axis=1)[:, :count]
+            indices = (groups[:, None] + n_groups * np.arange(GROUP)[:, None]).reshape(len(X), -1)
+            bounds = np.take_along_axis(bounds, indices, axis=1)
+        chosen = np.argpartition(bounds, count - 1, axis=1)[:, :count]
+        farthest = np.take_along_axis(bounds, chosen[:, -1:], axis=1)[:, 0].astype(float)
+        norms = (1 - self.rounding) * np.einsum("ij,ij->i", scaled, scaled)
+        return (farthest + norms) * self.unit**2, np.take_along_axis(indices, chosen, axis=1)
+
+    def _nearest_by_differences(self, X, count):
+        squared = cdist(X, self.points, "sqeuclidean")
+        chosen = np.argpartition(squared, count - 1, axis=1)[:, :count]
+        return _sorted(np.take_along_axis(squared, chosen, axis=1), chosen, count)
+
+
+class GraphIndex:
+    """Approximate neighbours by hnswlib, the hierarchical graphs of Malkov & Yashunin, arXiv:1603.09320.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Shape (n, n_features); stored in single precision.
+
+    Raises
+    ------
+    ImportError
+        If hnswlib is not installed.
+    """
+
+    def __init__(self, points):
+        try:
+            from hnswlib import Index
+        except ImportError as error:
+            raise ImportError(
+                "neighbours='hnsw' needs the package hnswlib; install it with: pip install 'ztf_sg[hnsw]'"
+            ) from error
+        self.points = points
+        self.graph = Index("l2", points.shape[1])
+        self.graph.init_index(len(points), M=HNSW_LINKS, ef_construction=HNSW_BREADTH, random_seed=0)
+        self.graph.add_items(points, num_threads=1)  # with more, the graph differs from run to run
+
+    def query(self, X, count, n_threads=1):
+        """Return distances [units of X] and rows of about the nearest points, shape (m, count) each."""
+        self.graph.set_ef(min(len(self.points), 4 * count))
+        distances, indices = np.empty((len(X), count)), np.empty((len(X), count), dtype=np.intp)
+        indices[:] = self.graph.knn_query(X, count, num_threads=n_threads)[0]
+
+        def fill(rows):
+            squared = crosswise_distances(X[rows], self.points, indices[rows])
+            distances[rows], indices[rows] = _sorted(squared, indices[rows], count)
+
+        threaded(fill, slices(len(X), 1024), n_threads)
+        return distances, indices
+
+
+def crosswise_distances(X, points, indices):
+    """Return squared distances of queries to points.
+
+    Parameters
+    ----------
+    X : numpy.ndarray
+        Queries, shape (m, n_features).
+    points : numpy.ndarray
+        Shape (n, n_features).
+    indices : numpy.ndarray
+        Rows of the points that each query is compared with, shape (m, count).
+
+    Returns
+    -------
+    numpy.ndarray
+        Squared units of X, shape (m, count).
+    """
+    squared = np.empty(indices.shape)
+    for rows in slices(len(X), OFFSET_BYTES // (8 * indices.shape[1] * X.shape[1])):
+        offsets = np.take(points, indices[rows], axis=0)
+        offsets -= X[rows, None]
+        squared[rows] = np.einsum("ijk,ijk->ij", offsets, offsets)
+    return squared
+
+
+def _sorted(squared, indices, count):
+    """Return the `count` least distances and their indices, the lower index first among equals."""
+    order = np.lexsort((indices, squared))[:, :count]
+    return np.sqrt(np.take_along_axis(squared, order, axis=1)), np.take_along_axis(indices, order, axis=1)
