@@ -8,6 +8,8 @@ line is "ratio R max_diff D": stock time over ours, and the largest difference o
 """
 
 import argparse
+import time
+from importlib.util import find_spec
 
 import numpy as np
 from MuyGPyS.neighbors import NN_Wrapper
@@ -33,10 +35,9 @@ def simulate(n, n_features, random_state):
     return X, y ^ (rng.random(n) < WRONG_LABELS)
 
 
-def stock_posterior(classifier, train, labels, test):
+def stock_posterior(classifier, neighbours, labels, test):
     """Predict mean and variance by MuyGPyS alone, with the hyperparameters of a trained classifier."""
-    train, test = train / classifier.distance_unit_, test / classifier.distance_unit_
-    neighbours = NN_Wrapper(train, classifier.nn_count_, nn_method="exact")
+    train, test = neighbours.train, test / classifier.distance_unit_
     targets = np.where(labels == classifier.classes_[1], 1.0, -1.0)
     muygps, posteriors = classifier.muygps_, []
     step = max(1, int(STOCK_BYTES / (8 * classifier.nn_count_**2 * train.shape[1])))
@@ -52,23 +53,19 @@ def stock_posterior(classifier, train, labels, test):
     return tuple(np.concatenate(parts) for parts in zip(*posteriors, strict=True))
 
 
-def our_posterior(classifier, test):
-    """Predict with a new index of the training points, as stock MuyGPyS does."""
-    state = classifier.get_state()
-    fresh = MuyGPSClassifier(classifier.nn_count, neighbours=classifier.neighbours)
-    return fresh.set_state(classifier.classes_, **state).posterior(test)
-
-
 def compare(n_features, repeats):
     """Print a line on one number of features; return the ratio of times and the largest difference."""
     train, labels = simulate(N_TRAIN, n_features, 1)
     test = simulate(N_PREDICT, n_features, 2)[0]
     few = test[: STOCK_COUNT.get(n_features, N_PREDICT)]
     classifier = MuyGPSClassifier(NN_COUNT).fit(train, labels)
-    classifier.predict_fast(test[:1])
+    neighbours = NN_Wrapper(train / classifier.distance_unit_, NN_COUNT, nn_method="exact")
+    start = time.perf_counter()
+    classifier.predict(test), classifier.predict_fast(test)  # what is done once, such as compiling
+    first = time.perf_counter() - start
     jobs = {
-        "ours": lambda: our_posterior(classifier, test),
-        "stock": lambda: stock_posterior(classifier, train, labels, few),
+        "ours": lambda: classifier.posterior(test),
+        "stock": lambda: stock_posterior(classifier, neighbours, labels, few),
         "class": lambda: classifier.predict(test),
         "fast class": lambda: classifier.predict_fast(test),
     }
@@ -83,7 +80,7 @@ def compare(n_features, repeats):
     agreement = np.mean(results["class"][0] == results["fast class"][0])
     print(
         f"{n_features:8}{rates['stock']:10.0f}{rates['ours']:10.0f}{ratio:8.1f}{difference:12.1e}"
-        f"{rates['fast class']:12.0f}{agreement:11.4f}",
+        f"{rates['fast class']:12.0f}{agreement:11.4f}{first:11.1f}",
         flush=True,
     )
     return ratio, difference, (classifier, train, labels, test)
@@ -121,10 +118,10 @@ def main():
     arguments = parser.parse_args()
     if arguments.repeats < 1 or min(arguments.features) < 1:
         parser.error("--repeats and --features must be at least 1")
-    print(thread_note())
+    print(f"{thread_note()}; numba {'in use' if find_spec('numba') else 'not installed'}")
     print(f"{N_TRAIN} training points, {NN_COUNT} neighbours, {N_PREDICT} predictions; objects a second")
-    columns = ("stock", "ours", "ratio", "difference", "fast class", "agreement")
-    widths = (10, 10, 8, 12, 12, 11)
+    columns = ("stock", "ours", "ratio", "difference", "fast class", "agreement", "first [s]")
+    widths = (10, 10, 8, 12, 12, 11, 11)
     cells = (f"{column:>{width}}" for column, width in zip(columns, widths, strict=True))
     print("features" + "".join(cells))
     for n_features in arguments.features:

@@ -10,6 +10,7 @@ References
 """
 
 import warnings
+from importlib.util import find_spec
 from numbers import Real
 
 import numpy as np
@@ -28,14 +29,25 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ztf_sg.neighbours import neighbour_index
+from ztf_sg.neighbours import BlockIndex, TreeIndex, neighbour_index
 from ztf_sg.parallel import slices
-from ztf_sg.prediction import coefficients, distance_tensors, fast_mean, matern, posterior
+from ztf_sg.prediction import (
+    coefficients,
+    compiled_posterior,
+    distance_tensors,
+    fast_mean,
+    matern,
+    posterior,
+)
 
 LENGTH_SCALE = (3.0, (0.1, 30.0))  # start and bounds, in units of the typical neighbour distance
 NOISE = (1e-1, (1e-3, 10.0))  # start and bounds, in units of the prior variance
 STATE_VALUES = ("nn_count_", "distance_unit_", "length_scale_", "noise_", "scale_", "slope_")
 BLOCK = 2**15  # predictions whose neighbours are found at a time
+SHORT_FORMULA = (0.5, 1.5, 2.5, np.inf)  # values of smoothness
+COMPILED_FROM = 4096  # predictions; numba takes a second to import, and seconds to compile for the first time
+COMPILED_FEATURES = 64  # with more, matrix products are faster than compiled loops
+BLOCK_FEATURES = 10  # with more, so is the search for neighbours, unless the points fill few dimensions
 
 
 class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
@@ -149,6 +161,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         self._center = X.mean(axis=0)
         self._points, self._targets = X - self._center, 2.0 * codes - 1.0
         self.neighbours_, self._fast = neighbour_index(self._points, self.neighbours), None
+        self._blocks = None
         self._train(groups, largest)
         return self
 
@@ -168,9 +181,10 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False) - self._center
         mean, variance = np.empty(len(X)), np.empty(len(X))
+        compiled = self._is_compiled(len(X))
         for rows in slices(len(X), BLOCK):
-            indices = self._nearest(X[rows], self.nn_count_)[1]
-            mean[rows], variance[rows] = self._posterior(X[rows], indices)
+            indices = self._nearest(X[rows], self.nn_count_, compiled)[1]
+            mean[rows], variance[rows] = self._posterior(X[rows], indices, compiled)
         return mean, variance
 
     def predict_proba(self, X):
@@ -224,8 +238,9 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             system = (self._points, self._targets, neighbourhoods, correlation, self.noise_)
             self._fast = neighbourhoods, coefficients(*system, self._n_threads())
         mean = np.empty(len(X))
+        compiled = self._is_compiled(len(X))
         for rows in slices(len(X), BLOCK):
-            nearest = self._nearest(X[rows], 1)[1][:, 0]
+            nearest = self._nearest(X[rows], 1, compiled)[1][:, 0]
             known = (self._points, nearest, *self._fast)
             mean[rows] = fast_mean(X[rows], *known, correlation, self._n_threads())
         return self.classes_[(mean > 0).astype(int)]
@@ -266,6 +281,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             setattr(self, name, float(value))
         self.nn_count_, self.n_features_in_ = int(self.nn_count_), points.shape[1]
         self.neighbours_, self._fast = neighbour_index(points, self.neighbours), None
+        self._blocks = None
         return self
 
     @property
@@ -321,9 +337,23 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     def _n_threads(self):
         return effective_n_jobs(self.n_jobs)
 
-    def _nearest(self, X, count):
+    def _is_compiled(self, n_predictions):
+        """Return whether to predict by numba."""
+        return (
+            n_predictions >= COMPILED_FROM
+            and self.n_features_in_ <= COMPILED_FEATURES
+            and self.smoothness in SHORT_FORMULA
+            and find_spec("numba") is not None
+        )
+
+    def _nearest(self, X, count, compiled=False):
         """Return distances and rows of the training points nearest to X, shape (m, count) each."""
-        return self.neighbours_.query(X, count, self._n_threads())
+        few = self.n_features_in_ <= BLOCK_FEATURES or isinstance(self.neighbours_, TreeIndex)
+        if not (compiled and few and self.neighbours == "exact"):
+            return self.neighbours_.query(X, count, self._n_threads())
+        if self._blocks is None:
+            self._blocks = BlockIndex(self._points)
+        return self._blocks.query(X, count, self._n_threads())
 
     def _others(self):
         """Return rows of the neighbours of each training point, itself left out, shape (n, nn)."""
@@ -335,15 +365,20 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             indices[rows] = np.take_along_axis(nearest, others, axis=1)
         return indices
 
-    def _posterior(self, X, indices):
+    def _posterior(self, X, indices, compiled=False):
         """Return posterior mean and variance of points (m, n_features) given their neighbours (m, nn)."""
-        system = (self._points, self._targets, indices, self._correlation(), self.noise_)
-        mean, variance = posterior(X, *system, self._n_threads())
+        system = X, self._points, self._targets, indices
+        if compiled:
+            length_scale = self.length_scale_ * self.distance_unit_
+            values = self.smoothness, length_scale, self.noise_
+            mean, variance = compiled_posterior(*system, *values, self._n_threads())
+        else:
+            mean, variance = posterior(*system, self._correlation(), self.noise_, self._n_threads())
         return mean, self.scale_ * variance
 
     def _correlation(self):
         """Return the trained correlation as a function of squared distances in the units of X."""
-        if self.smoothness in (0.5, 1.5, 2.5, np.inf):
+        if self.smoothness in SHORT_FORMULA:
             return matern(self.smoothness, self.length_scale_ * self.distance_unit_)
         kernel, unit = self.muygps_.kernel, self.distance_unit_
         return lambda squared: kernel(np.sqrt(squared) / unit)

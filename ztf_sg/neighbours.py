@@ -12,6 +12,7 @@ from ztf_sg.parallel import slices, threaded
 
 METHODS = ("exact", "hnsw")
 SPARE = 8  # candidates beyond the wanted ones, so that rounding rarely matters
+BLOCK = 64  # points of a block of a BlockIndex
 GROUP = 16  # distances that are first compared by their least
 TREE_FEATURES = 32  # with more, a k-d tree is not tried
 MATRIX_BYTES = 6 * 2**20  # memory of the distances of a thread, for 16 to 64 queries
@@ -155,6 +156,62 @@ class MatrixIndex:
         squared = cdist(X, self.points, "sqeuclidean")
         chosen = np.argpartition(squared, count - 1, axis=1)[:, :count]
         return _sorted(np.take_along_axis(squared, chosen, axis=1), chosen, count)
+
+
+class BlockIndex:
+    """Exact neighbours by looking at blocks of points that can hold any, compiled by numba.
+
+    Parameters
+    ----------
+    points : numpy.ndarray
+        Shape (n, n_features).
+
+    Attributes
+    ----------
+    blocks : numpy.ndarray
+        Points, halved again and again at the median of their longest side; shape (n_blocks, n_features,
+        `BLOCK`), filled up with infinity.
+    rows : numpy.ndarray
+        Their rows, shape (n_blocks, `BLOCK`).
+    low, high : numpy.ndarray
+        Sides of the blocks, shape (n_features, n_blocks).
+    """
+
+    def __init__(self, points):
+        leaves = list(_halved(points, np.arange(len(points))))
+        self.rows = np.zeros((len(leaves), BLOCK), dtype=np.intp)
+        self.blocks = np.full((len(leaves), points.shape[1], BLOCK), np.inf)
+        self.low, self.high = np.empty((2, points.shape[1], len(leaves)))
+        for leaf, rows in enumerate(leaves):
+            inside = points[rows]
+            self.rows[leaf, : len(rows)] = rows
+            self.blocks[leaf, :, : len(rows)] = inside.T
+            self.low[:, leaf], self.high[:, leaf] = inside.min(axis=0), inside.max(axis=0)
+
+    def query(self, X, count, n_threads=1):
+        """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each."""
+        from ztf_sg.compiled import search
+
+        distances, indices = np.empty((len(X), count)), np.empty((len(X), count), dtype=np.intp)
+
+        def fill(rows):
+            search(self.blocks, self.rows, self.low, self.high, X[rows], distances[rows], indices[rows])
+
+        threaded(fill, slices(len(X), 256), n_threads)
+        return distances, indices
+
+
+def _halved(points, rows):
+    """Yield rows of up to `BLOCK` points close to each other; all but the last are full."""
+    if len(rows) <= BLOCK:
+        yield rows
+        return
+    inside = points[rows]
+    side = np.ptp(inside, axis=0).argmax()
+    half = max(1, len(rows) // 2 // BLOCK) * BLOCK
+    order = np.argpartition(inside[:, side], half)
+    yield from _halved(points, rows[order[:half]])
+    yield from _halved(points, rows[order[half:]])
 
 
 class GraphIndex:
