@@ -9,9 +9,8 @@ their targets :math:`y`,
     \begin{pmatrix} K & k & y \\ k^T & a & 0 \\ y^T & 0 & b \end{pmatrix} = L L^T
 
 has the rows :math:`v = L_K^{-1} k` and :math:`w = L_K^{-1} y` at the bottom of L, whatever a and b are, if
-only large enough; the mean is :math:`v w` and the variance :math:`k_0 - v v`, with the correlation
-:math:`k_0` at no distance (Rasmussen & Williams 2006, Gaussian Processes for Machine Learning,
-algorithm 2.1).
+only large enough; the mean is :math:`v w` and the variance :math:`1 - v v`, in units of the prior variance
+(Rasmussen & Williams 2006, Gaussian Processes for Machine Learning, algorithm 2.1).
 """
 
 import numpy as np
@@ -108,7 +107,7 @@ def posterior(X, points, targets, indices, correlation, noise, n_threads=1):
         matrices[:, -1, :nn_count] = targets[own]
         bottom = np.linalg.cholesky(matrices)[:, nn_count:, :nn_count]
         mean[rows] = np.einsum("ij,ij->i", bottom[:, 0], bottom[:, 1])
-        variance[rows] = at_zero - np.einsum("ij,ij->i", bottom[:, 0], bottom[:, 0])
+        variance[rows] = 1 - np.einsum("ij,ij->i", bottom[:, 0], bottom[:, 0])
 
     threaded(fill, _chunks(X, indices), n_threads)
     return mean, np.maximum(variance, 0)
