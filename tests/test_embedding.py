@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from photutils.aperture import CircularAperture
 from sklearn.metrics import roc_auc_score
 
-from ztf_sg import CutoutSet, chunks, load_cutouts
+from ztf_sg import CutoutSet, load_cutouts, parallel
 from ztf_sg.embedding import (
     APERTURES,
     CENTROID_RADIUS,
@@ -435,12 +435,12 @@ def test_features_do_not_depend_on_the_chunks_that_they_are_made_in(bundle, monk
     some = bundle[::4]
     features = embed(some)
     for size in (1, 101, 10_000):
-        monkeypatch.setattr(chunks, "CHUNK", size)
+        monkeypatch.setattr(parallel, "CHUNK", size)
         pd.testing.assert_frame_equal(embed(some), features, rtol=1e-12, atol=1e-12)
 
 
 def test_large_sets_are_embedded_in_bounded_memory(monkeypatch):
-    monkeypatch.setattr(chunks, "cpu_count", lambda: 2)
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
     cutouts = stars(40)
     many = cutouts[np.arange(10_000) % 40]
     embed(cutouts)

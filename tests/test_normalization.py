@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from ztf_sg import NORMALIZATIONS, Normalizer, chunks, load_cutouts, normalize
+from ztf_sg import NORMALIZATIONS, Normalizer, load_cutouts, normalize
 from ztf_sg.normalization import GlobalStatistics
 
 LOGARITHMIC = ("log_minus_min", "log_min_over_global_max")
@@ -267,7 +267,7 @@ class TestNormalizer:
 def test_chunks_change_no_value(images, technique, dtype, monkeypatch):
     images = images.astype(dtype)
     whole = NORMALIZATIONS[technique](images.astype(float), GlobalStatistics.of(images))
-    monkeypatch.setattr(chunks, "CHUNK", 2)
+    monkeypatch.setattr(parallel, "CHUNK", 2)
     normalized = normalize(images, technique)
     assert normalized.dtype == np.float64
     np.testing.assert_array_equal(normalized, whole)
@@ -275,7 +275,7 @@ def test_chunks_change_no_value(images, technique, dtype, monkeypatch):
 
 @pytest.mark.parametrize("technique", LOGARITHMIC)
 def test_bad_pixels_of_a_later_chunk_are_counted_in_the_whole_set(images, technique, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 1)
+    monkeypatch.setattr(parallel, "CHUNK", 1)
     images[[2, 4], 3, 3] = 0
     with pytest.raises(ValueError, match=r"cutout 2 \(and 1 more\) has pixels <= 0"):
         normalize(images, technique)

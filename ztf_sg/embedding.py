@@ -12,8 +12,8 @@ import pandas as pd
 from astropy.stats import sigma_clip
 from scipy.ndimage import gaussian_filter
 
-from ztf_sg.chunks import map_chunks
 from ztf_sg.dataset import CutoutSet
+from ztf_sg.parallel import map_chunks
 
 APERTURES = (2, 3, 4, 6)  # diameters of APCOR1..4 [px]; larger ones reach into the neighbours
 INSTRUMENTAL = [f"magnitude_{diameter}" for diameter in APERTURES]  # without aperture corrections

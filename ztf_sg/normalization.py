@@ -13,7 +13,7 @@ from astropy.visualization import AsinhStretch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ztf_sg.chunks import map_chunks
+from ztf_sg.parallel import map_chunks
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from joblib import parallel_config
 
-from ztf_sg import chunks
-from ztf_sg.chunks import CHUNK, map_chunks
+from ztf_sg import parallel
+from ztf_sg.parallel import CHUNK, map_chunks
 
 
 @given(st.integers(0, 5 * CHUNK))
@@ -20,6 +21,12 @@ def test_a_single_chunk_starts_no_thread():
 
 
 def test_an_error_of_a_chunk_is_raised(monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 1)
+    monkeypatch.setattr(parallel, "CHUNK", 1)
     with pytest.raises(ZeroDivisionError):
         map_chunks(lambda rows: 1 / (rows.start - 3), 10)
+
+
+def test_within_a_task_of_many_no_threads_are_started():
+    with parallel_config("sequential"):
+        threads = map_chunks(lambda rows: threading.current_thread(), 3 * CHUNK)
+    assert threads == [threading.main_thread()] * 3
