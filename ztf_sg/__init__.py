@@ -16,6 +16,8 @@ _HOME = {
     "PixelClassifier": "classification",
     "StarGalaxyClassifier": "classification",
     "fetch_cutouts": "cutouts",
+    "classify_partition": "survey",
+    "classify_survey": "survey",
 }
 
 __all__ = sorted(_HOME)

@@ -89,7 +89,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             between 0 and 1.
         """
         _check_fraction(self.galaxy_fraction)
-        features = self._features(cutouts)
+        features = self.features(cutouts)
         labels = np.asarray(cutouts.labels if labels is None else labels)
         if labels.shape != (len(cutouts),):
             raise ValueError(f"labels: expected shape ({len(cutouts)},), one a cutout, got {labels.shape}")
@@ -102,7 +102,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         muygps = MuyGPSClassifier(self.nn_count, batch_count=BATCH_COUNT, random_state=self.random_state)
         self.pipeline_ = with_scaling(muygps).fit(features, labels)
         self.classes_ = self.pipeline_.classes_
-        self.training_fraction_ = float(labels.mean())
+        self.training_fraction_, self._scales = float(labels.mean()), {}
         return self
 
     def predict(self, cutouts):
@@ -118,19 +118,13 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         multiplied by :math:`\frac{g}{1-g} \frac{1-f}{f}` (Saerens, Latinne & Decaestecker 2002, Neural
         Computation 14, 21).
         """
-        check_is_fitted(self)
-        probability = self.pipeline_.predict_proba(self._features(cutouts))
-        if self.galaxy_fraction is None:
-            return probability
-        _check_fraction(self.galaxy_fraction)
-        wanted, trained = self.galaxy_fraction, self.training_fraction_
-        weighted = probability * [(1 - wanted) / (1 - trained), wanted / trained]
-        return weighted / weighted.sum(axis=1, keepdims=True)
+        galaxy = self._galaxy_probability(*self.posterior(cutouts))
+        return np.stack([1 - galaxy, galaxy], axis=1)
 
     def posterior(self, cutouts):
         """Return mean and variance of the regression of the labels -1 and +1, shape (n,) each."""
         check_is_fitted(self)
-        return self.pipeline_[-1].posterior(self.pipeline_[:-1].transform(self._features(cutouts)))
+        return self._posterior(self.features(cutouts))
 
     def posterior_variance(self, cutouts):
         """Return the posterior variance of each cutout, shape (n,)."""
@@ -157,6 +151,11 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not 0 <= max_error < 1:
             raise ValueError(f"max_error: expected a share from 0 to 1, got {max_error!r}")
+        if max_error not in self._scales:
+            self._scales[max_error] = self._tuned_scale(max_error)
+        return self._scales[max_error]
+
+    def _tuned_scale(self, max_error):
         muygps = self.pipeline_[-1]
         mean, variance = muygps.leave_one_out()
         certainty = _certainty(mean, variance)
@@ -191,9 +190,39 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         numpy.ndarray
             bool, shape (n,).
         """
-        mean, variance = self.posterior(cutouts)
+        return self.classify_features(self.features(cutouts), max_error)["ambiguous"]
+
+    def classify_features(self, features, max_error=0.01):
+        """Return all that there is to tell of cutouts, from their features: for many, in little time.
+
+        Parameters
+        ----------
+        features : numpy.ndarray
+            As of :meth:`features`.
+        max_error : float
+            See :meth:`ambiguous`.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            p_galaxy, posterior_variance, class (0 star, 1 galaxy) and ambiguous, shape (n,) each.
+        """
+        check_is_fitted(self)
+        mean, variance = self._posterior(features)
+        probability = self._galaxy_probability(mean, variance)
+        galaxy = probability > 0.5
         undecided = _certainty(mean, variance) <= self.interval_scale(max_error)
-        return undecided | ((mean > 0) != (self.predict(cutouts) == 1))
+        return {
+            "p_galaxy": probability,
+            "posterior_variance": variance,
+            "class": galaxy.astype(int),
+            "ambiguous": undecided | ((mean > 0) != galaxy),
+        }
+
+    @staticmethod
+    def features(cutouts):
+        """Return the features that cutouts are classified by, shape (n, 5): `CLASSIFIER_FEATURES`."""
+        return embed(cutouts, CLASSIFIER_FEATURES).to_numpy()
 
     def save(self, path):
         """Write the trained classifier to a file of plain arrays and JSON, for :meth:`load`.
@@ -249,7 +278,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         scaler.n_features_in_ = len(CLASSIFIER_FEATURES)
         model.classes_ = np.array([0, 1])
         muygps.set_state(model.classes_, **arrays)
-        model.pipeline_ = make_pipeline(scaler, *with_scaling(muygps)[1:])
+        model.pipeline_, model._scales = make_pipeline(scaler, *with_scaling(muygps)[1:]), {}
         return model
 
     @classmethod
@@ -264,9 +293,17 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         """
         return cls.load(PRETRAINED)
 
-    @staticmethod
-    def _features(cutouts):
-        return embed(cutouts, CLASSIFIER_FEATURES).to_numpy()
+    def _posterior(self, features):
+        return self.pipeline_[-1].posterior(self.pipeline_[:-1].transform(features))
+
+    def _galaxy_probability(self, mean, variance):
+        probability = self.pipeline_[-1].probability(mean, variance)
+        if self.galaxy_fraction is None:
+            return probability
+        _check_fraction(self.galaxy_fraction)
+        wanted, trained = self.galaxy_fraction, self.training_fraction_
+        star, galaxy = (1 - probability) * (1 - wanted) / (1 - trained), probability * wanted / trained
+        return galaxy / (star + galaxy)
 
 
 def with_scaling(classifier):

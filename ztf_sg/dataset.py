@@ -220,7 +220,26 @@ def load_cutouts(folder, on_error="raise", progress=False):
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
-    paths = _list_cutouts(folder)
+    cutouts = load_files(list_cutouts(folder), on_error, progress)
+    _warn_of_mixtures(folder, cutouts.labels, cutouts.table)
+    return cutouts
+
+
+def load_files(paths, on_error="raise", progress=False):
+    """Read cutouts from some FITS files; see :func:`load_cutouts`, but for its warnings.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        At least one.
+    on_error, progress
+        See :func:`load_cutouts`.
+
+    Returns
+    -------
+    CutoutSet
+        In the order of the paths.
+    """
     images, headers, kept, skipped = [], [], [], []
     with closing(_read_ahead(paths)) as found:
         for path, plain in tqdm(found, "reading cutouts", len(paths), unit="file", disable=not progress):
@@ -236,13 +255,12 @@ def load_cutouts(folder, on_error="raise", progress=False):
             kept.append(path)
     if not images:
         raise CutoutError(
-            f"{folder}: none of its {len(paths)} FITS files can be used; {skipped[0]['reason']}"
+            f"{paths[0].parent}: none of its {len(paths)} FITS files can be used; {skipped[0]['reason']}"
         )
     images, headers, kept = _of_one_shape(images, headers, kept, on_error, skipped)
     skipped.sort(key=lambda row: natural_key(row["name"]))
     labels = np.array([label_of(path.stem) for path in kept], dtype=np.int8)
     table = _metadata_table(kept, headers, images[0].shape)
-    _warn_of_mixtures(folder, labels, table)
     return CutoutSet(np.stack(images), labels, table, pd.DataFrame(skipped, columns=["name", "reason"]))
 
 
@@ -391,7 +409,8 @@ def _of_one_shape(images, headers, paths, on_error, skipped):
     return (list(compress(column, fits_in)) for column in (images, headers, paths))
 
 
-def _list_cutouts(folder):
+def list_cutouts(folder):
+    """Return the FITS files of a folder in natural order of their names; see :func:`load_cutouts`."""
     folder = Path(folder)
     if folder.is_file():
         raise FileNotFoundError(f"{folder}: is a file; name the folder that holds it")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path):
+def whole_file(path, unfinished=None):
     """Open a file for writing that gets its name only when everything is on the disk.
 
     Until then it has the name with ``.part`` behind it; if anything goes wrong, or the process is killed, the
@@ -15,14 +15,17 @@ def whole_file(path):
     Parameters
     ----------
     path : path-like
+    unfinished : path-like, optional
+        Another name for it until then, on the same disk: for files that several processes may write.
 
     Yields
     ------
     binary file object
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
+    partial = Path(unfinished or path.with_name(path.name + ".part"))
+    for folder in (path.parent, partial.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         with open(partial, "wb") as file:
             yield file

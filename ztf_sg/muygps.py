@@ -205,8 +205,12 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         numpy.ndarray
             Shape (n, 2), in the order of ``classes_``; rows sum to one.
         """
-        second = _probit(*self.posterior(X), self.slope_)
+        second = self.probability(*self.posterior(X))
         return np.stack([1 - second, second], axis=1)
+
+    def probability(self, mean, variance):
+        """Return the probability of the second class, from a posterior; see :meth:`predict_proba`."""
+        return _probit(mean, variance, self.slope_)
 
     def predict(self, X):
         """Return the more probable class of each row of X, shape (n,)."""

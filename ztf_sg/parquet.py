@@ -78,7 +78,7 @@ def write_parquet(cutouts, path):
 
 def read_parquet(path, row_groups=None, on_error="raise"):
     """Return the CutoutSet of Parquet files; see :meth:`CutoutSet.read_parquet`."""
-    paths = _files(path)
+    paths = list_files(path)
     parts = list(_read_groups(paths, row_groups, on_error))
     if not parts:
         with _opened(paths[0]) as file:
@@ -116,14 +116,37 @@ def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
     if rows < 1:
         raise ValueError(f"rows: expected at least 1, got {rows}")
     shape = None
-    for file_path in _files(path):
-        first_row = 0
-        with _opened(file_path) as file:
-            for batch in file.iter_batches(rows):
-                cutouts = _cutouts_of(batch, file_path, on_error, shape, first_row)
-                shape = cutouts.images.shape[1:] if len(cutouts) else shape
-                first_row += len(batch)
-                yield cutouts
+    for file_path in list_files(path):
+        for cutouts in iter_row_groups(file_path, None, rows, on_error, shape):
+            shape = cutouts.images.shape[1:] if len(cutouts) else shape
+            yield cutouts
+
+
+def iter_row_groups(path, row_groups, rows=ROW_GROUP, on_error="raise", shape=None):
+    """Read some row groups of one Parquet file, a few rows at a time.
+
+    Parameters
+    ----------
+    path : path-like
+    row_groups : sequence of int or None
+        Their numbers; None is all.
+    rows, on_error
+        See :func:`iter_parquet`.
+    shape : tuple of int, optional
+        Height and width [px] that cutouts must have, that of most of the first ones if left out.
+
+    Yields
+    ------
+    CutoutSet
+    """
+    with _opened(path) as file:
+        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        first_row = sum(sizes[: row_groups[0]]) if row_groups else 0
+        for batch in file.iter_batches(rows, row_groups):
+            cutouts = _cutouts_of(batch, path, on_error, shape, first_row)
+            shape = cutouts.images.shape[1:] if len(cutouts) else shape
+            first_row += len(batch)
+            yield cutouts
 
 
 def row_group_sizes(path):
@@ -140,13 +163,14 @@ def row_group_sizes(path):
         The places in it are the numbers that :meth:`CutoutSet.read_parquet` takes as `row_groups`.
     """
     sizes = []
-    for file_path in _files(path):
+    for file_path in list_files(path):
         with _opened(file_path) as file:
             sizes += [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
     return sizes
 
 
-def _files(path):
+def list_files(path):
+    """Return a Parquet file, or the ``*.parquet`` files of a folder in natural order, as a list of paths."""
     path = Path(path)
     if path.is_file():
         return [path]

@@ -1,0 +1,359 @@
+"""Classification of whole surveys: cutouts in Parquet files, or in a folder of FITS files, to Parquet.
+
+The work is cut into partitions, each of which is read, classified and written by one task of Dask, in bounded
+memory. A partition is written whole or not at all, and what is written is not done again.
+"""
+
+import json
+import shutil
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from uuid import uuid4
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from joblib import parallel_config
+from tqdm.auto import tqdm
+
+from ztf_sg.classification import StarGalaxyClassifier
+from ztf_sg.dataset import CutoutError, CutoutSet, list_cutouts, load_files
+from ztf_sg.files import whole_file
+from ztf_sg.parquet import iter_row_groups, list_files, row_group_sizes
+
+PARTITION = 16384  # cutouts of a partition, or more where a row group holds more
+BATCH = 4096  # cutouts that are in memory at a time, in each task
+NOTES = "_survey"  # folder within the results, which readers of Parquet folders leave alone
+MODEL, SETTINGS, SKIPPED, UNFINISHED = "model.npz", "settings.json", "skipped", "unfinished"
+RESULT = pa.schema(
+    {
+        "name": pa.string(),
+        "ra": pa.float64(),
+        "dec": pa.float64(),
+        "p_galaxy": pa.float64(),
+        "posterior_variance": pa.float64(),
+        "class": pa.int8(),
+        "ambiguous": pa.bool_(),
+    }
+)
+STAGES = ("reading", "embedding", "classifying", "writing")
+SCHEDULERS = ("threads", "processes", "synchronous")
+
+
+class SurveyError(RuntimeError):
+    """Some partitions could not be classified; the message names the first. The others are written."""
+
+
+def classify_partition(table, model=None, max_error=0.01):
+    """Classify one partition of a survey, such as Dask's or LSDB's ``map_partitions`` hands it over.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame or pyarrow.Table
+        Cutouts, one a row, as :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>` takes them.
+    model : StarGalaxyClassifier, optional
+        Trained; the pretrained one if left out.
+    max_error : float
+        See :meth:`StarGalaxyClassifier.ambiguous <ztf_sg.StarGalaxyClassifier.ambiguous>`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each usable cutout, in order: name, ra, dec [deg], p_galaxy, posterior_variance, class (0
+        star, 1 galaxy) and ambiguous. Rows that cannot be used are left out, and listed by name and reason
+        in ``attrs["skipped"]``.
+
+    Raises
+    ------
+    CutoutError
+        If the table lacks a column, or it is of the wrong type.
+
+    Examples
+    --------
+    >>> catalog.map_partitions(classify_partition)  # of LSDB  # doctest: +SKIP
+    >>> frame.map_partitions(classify_partition)  # of Dask  # doctest: +SKIP
+    """
+    cutouts = CutoutSet.from_table(table, on_error="skip")
+    result = _classified(cutouts, model or _pretrained(), max_error, {}).to_pandas()
+    result.attrs["skipped"] = cutouts.skipped.to_dict("records")
+    return result
+
+
+def classify_survey(
+    source, destination, model=None, max_error=0.01, scheduler="threads", partition=PARTITION, progress=True
+):
+    """Classify all cutouts of Parquet files, or of a folder of FITS files, and write the classes as Parquet.
+
+    A run that was stopped, by whatever means, is continued by the same call: partitions that are written are
+    kept. However often it was stopped, the files are the same, byte by byte.
+
+    Parameters
+    ----------
+    source : path-like
+        A Parquet file, a folder of ``*.parquet`` files, see :mod:`ztf_sg.parquet`, or a folder of FITS
+        cutouts.
+    destination : path-like
+        Folder for the results: ``part-00000.parquet`` and so on, in the order of the source, with the columns
+        of :func:`classify_partition`. For rows that could not be used see :func:`read_skipped`.
+    model : StarGalaxyClassifier, optional
+        Trained; the pretrained one if left out.
+    max_error : float
+        See :meth:`StarGalaxyClassifier.ambiguous <ztf_sg.StarGalaxyClassifier.ambiguous>`.
+    scheduler : str or distributed.Client or distributed.LocalCluster
+        "threads", "processes" or "synchronous" of Dask, on this machine; or a client, a cluster or the
+        address of a Dask scheduler, ``"tcp://..."``, whose workers see the same files.
+    partition : int
+        Cutouts of a partition, at least; its row groups are not divided.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a partition: file, objects, skipped, and the seconds that were spent reading, embedding,
+        classifying and writing, missing where it was there from an earlier run.
+
+    Raises
+    ------
+    FileNotFoundError, CutoutError
+        If there is no such source, or a Parquet file is damaged.
+    ValueError
+        If the destination holds results of another source, model or setting.
+    SurveyError
+        If some partitions could not be read or written; all others are there, and the same call tries those
+        again. Or if another run is at work in the destination.
+    ImportError
+        If Dask is needed and not installed: ``pip install 'ztf_sg[survey]'``.
+    """
+    destination, model = Path(destination).resolve(), model or _pretrained()
+    parts = _plan(Path(source).resolve(), partition)
+    settings = {
+        "source": [[path.name, path.stat().st_size] for path in _sources(parts)],
+        "partition": partition,
+        "max_error": max_error,
+    }
+    with _only_run_in(destination):
+        _prepare(destination, model, settings)
+        missing = [number for number in range(len(parts)) if not _result(destination, number).exists()]
+        alone = len(missing) == 1 or scheduler == "synchronous"
+        tasks = [(_result(destination, number), parts[number], max_error, alone) for number in missing]
+        done = {row["file"]: row for row in _run(tasks, scheduler, progress)}
+        shutil.rmtree(destination / NOTES / UNFINISHED, ignore_errors=True)
+    failed = [row for row in done.values() if "error" in row]
+    if failed:
+        raise SurveyError(
+            f"{len(failed)} of {len(parts)} partitions could not be classified, the first, "
+            f"{failed[0]['file']}: {failed[0]['error']}; the others are written: mend that, and run it again"
+        )
+    paths = [_result(destination, number) for number in range(len(parts))]
+    rows = [done.get(path.name) or _known(path) for path in paths]
+    return pd.DataFrame(rows, columns=["file", "objects", "skipped", *STAGES])
+
+
+def read_skipped(destination):
+    """Return the rows that :func:`classify_survey` could not use, from all partitions: name and reason.
+
+    Parameters
+    ----------
+    destination : path-like
+        Folder of its results.
+
+    Returns
+    -------
+    pandas.DataFrame
+    """
+    paths = sorted((Path(destination) / NOTES / SKIPPED).glob("*.csv"))
+    tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths]
+    return pd.concat([pd.DataFrame(columns=["name", "reason"]), *tables], ignore_index=True)
+
+
+def _plan(source, partition):
+    """Return the partitions: a list of FITS files each, or a Parquet file and numbers of its row groups."""
+    if partition < 1:
+        raise ValueError(f"partition: expected at least 1 cutout, got {partition}")
+    if source.is_dir() and not any(source.glob("*.parquet")):
+        paths = list_cutouts(source)
+        return [paths[start : start + partition] for start in range(0, len(paths), partition)]
+    parts = []
+    for path in list_files(source):
+        groups, held = [], 0
+        for number, size in enumerate(row_group_sizes(path)):
+            groups, held = [*groups, number], held + size
+            if held >= partition:
+                parts.append((path, groups))
+                groups, held = [], 0
+        if groups:
+            parts.append((path, groups))
+    return parts
+
+
+def _sources(parts):
+    """Return the files that partitions are read from."""
+    return dict.fromkeys(path for part in parts for path in (part if isinstance(part, list) else part[:1]))
+
+
+@contextmanager
+def _only_run_in(destination):
+    """Raise a SurveyError if another process classifies into a folder."""
+    (destination / NOTES).mkdir(parents=True, exist_ok=True)
+    lock = FileLock(destination / NOTES / "lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout:
+        raise SurveyError(f"{destination}: another run is at work there; wait for its end") from None
+
+
+def _prepare(destination, model, settings):
+    """Make the folder of the results, or see that the results in it are of the same model and settings."""
+    notes = destination / NOTES
+    kept = notes / SETTINGS
+    if not kept.exists():
+        if any(destination.glob("part-*.parquet")):
+            raise ValueError(f"{destination}: holds results of unknown origin; name another destination")
+        model.save(notes / MODEL)
+        with whole_file(kept) as file:
+            file.write(json.dumps(settings).encode())
+    before = json.loads(kept.read_text())
+    changed = [name for name in settings if before.get(name) != settings[name]]
+    given = notes / UNFINISHED / MODEL
+    model.save(given)
+    if given.read_bytes() != (notes / MODEL).read_bytes():
+        changed.append("model")
+    if changed:
+        raise ValueError(
+            f"{destination}: holds results with another {', '.join(changed)}; name another destination, or "
+            "remove it"
+        )
+    shutil.rmtree(notes / UNFINISHED, ignore_errors=True)
+
+
+def _run(tasks, scheduler, progress):
+    """Return what `_work` returns for each task, in any order."""
+    if not tasks:
+        return []
+    if isinstance(scheduler, str) and scheduler in SCHEDULERS:
+        dask = _dask("dask")
+        callback = _dask("tqdm.dask").TqdmCallback
+        shown = callback(desc="partitions", tqdm_class=tqdm) if progress else nullcontext()
+        with shown:
+            return dask.compute([dask.delayed(_work)(*task) for task in tasks], scheduler=scheduler)[0]
+    distributed = _dask("distributed")
+    with _client(scheduler, distributed) as client:
+        futures = client.map(_work, *zip(*tasks, strict=True), pure=False, retries=2)
+        finished = distributed.as_completed(futures, with_results=True)
+        bar = tqdm(finished, total=len(futures), desc="partitions", disable=not progress)
+        return [row for _, row in bar]
+
+
+def _dask(name):
+    """Return a module of Dask, which is needed by surveys alone."""
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(f"surveys need Dask: pip install 'ztf_sg[survey]' ({error})") from error
+
+
+@contextmanager
+def _client(scheduler, distributed):
+    """Yield a client of a scheduler; one that was handed over is left open."""
+    if isinstance(scheduler, distributed.Client):
+        yield scheduler
+        return
+    with distributed.Client(scheduler) as client:
+        yield client
+
+
+def _work(path, part, max_error, alone):
+    """Classify one partition and write it to a path; return what is to be told of it.
+
+    Unless a task is alone, the processors are shared by tasks, not by the threads within one.
+    """
+    notes = path.parent / NOTES
+    seconds = dict.fromkeys(STAGES, 0.0)
+    skipped, objects = [], 0
+    unfinished = notes / UNFINISHED / f"{path.name}.{uuid4().hex}"
+    try:
+        with (
+            nullcontext() if alone else parallel_config("sequential"),
+            whole_file(path, unfinished) as file,
+            pq.ParquetWriter(file, RESULT, compression="zstd") as writer,
+        ):
+            model = _model(notes / MODEL)
+            started = perf_counter()
+            for cutouts in _cutouts(part):
+                seconds["reading"] += perf_counter() - started
+                result = _classified(cutouts, model, max_error, seconds)
+                started = perf_counter()
+                writer.write_table(result)
+                skipped.append(cutouts.skipped)
+                objects += len(result)
+                seconds["writing"] += perf_counter() - started
+                started = perf_counter()
+            _write_skipped(_list_of_skipped(path), pd.concat(skipped))
+    except (CutoutError, OSError) as error:
+        return {"file": path.name, "error": str(error)}
+    return {"file": path.name, "objects": objects, "skipped": sum(map(len, skipped)), **seconds}
+
+
+def _cutouts(part):
+    """Yield the cutouts of a partition, a few at a time."""
+    if isinstance(part, tuple):
+        yield from iter_row_groups(*part, rows=BATCH, on_error="skip")
+        return
+    for start in range(0, len(part), BATCH):
+        yield load_files(part[start : start + BATCH], on_error="skip")
+
+
+def _classified(cutouts, model, max_error, seconds):
+    """Return the classes of cutouts as an Arrow table, and book the time."""
+    started = perf_counter()
+    columns = {name: cutouts.table[name].to_numpy() for name in ("name", "ra", "dec")}
+    if len(cutouts):
+        features = model.features(cutouts)
+        embedded = perf_counter()
+        columns |= model.classify_features(features, max_error)
+        seconds["embedding"] = seconds.get("embedding", 0.0) + embedded - started
+        seconds["classifying"] = seconds.get("classifying", 0.0) + perf_counter() - embedded
+    else:
+        columns |= {name: [] for name in RESULT.names[3:]}
+    return pa.table([pa.array(columns[name], RESULT.field(name).type) for name in RESULT.names], RESULT)
+
+
+def _write_skipped(path, table):
+    if len(table):
+        with whole_file(path, path.parents[1] / UNFINISHED / f"{path.name}.{uuid4().hex}") as file:
+            table.to_csv(file, index=False)
+
+
+def _known(path):
+    """Return what is known of a partition that was there."""
+    listed = _list_of_skipped(path)
+    skipped = len(pd.read_csv(listed)) if listed.exists() else 0
+    return {"file": path.name, "objects": pq.read_metadata(path).num_rows, "skipped": skipped}
+
+
+def _result(destination, number):
+    return destination / f"part-{number:05d}.parquet"
+
+
+def _list_of_skipped(path):
+    return path.parent / NOTES / SKIPPED / f"{path.stem}.csv"
+
+
+@lru_cache(maxsize=4)
+def _model_of(path, changed):
+    return StarGalaxyClassifier.load(path)
+
+
+def _model(path):
+    return _model_of(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _pretrained():
+    return StarGalaxyClassifier.pretrained()
