@@ -225,6 +225,17 @@ class TestSkyPositions:
         expected = centres_by_astropy(tmp_path, cutouts.table["name"])
         np.testing.assert_allclose(cutouts.table[["ra", "dec"]], expected, rtol=0, atol=1e-7)
 
+    def test_files_left_to_astropy_have_the_same_positions_and_metadata(self, tmp_path):
+        for kind in (np.float32, np.int16):
+            folder = tmp_path / kind.__name__
+            folder.mkdir()
+            for number in range(3):
+                pixels = make_pixels().astype(kind)
+                write_cutout(folder / f"star_{number}.fits", pixels, CRPIX1=-50.0 * number)
+        plain, other = (load_cutouts(tmp_path / name) for name in ("float32", "int16"))
+        pd.testing.assert_frame_equal(plain.table, other.table, check_exact=True)
+        np.testing.assert_array_equal(plain.images, other.images)
+
     def test_position_is_nan_without_wcs(self, folder):
         gone = dict.fromkeys(
             ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")

@@ -440,7 +440,7 @@ def test_features_do_not_depend_on_the_chunks_that_they_are_made_in(bundle, monk
 
 
 def test_large_sets_are_embedded_in_bounded_memory(monkeypatch):
-    monkeypatch.setattr(parallel, "cpu_count", lambda: 2)
+    monkeypatch.setattr(parallel, "effective_n_jobs", lambda n_jobs: 2)
     cutouts = stars(40)
     many = cutouts[np.arange(10_000) % 40]
     embed(cutouts)
