@@ -40,6 +40,8 @@ bench: .venv/notebooks.done .venv/test.done
 	$(BIN)/python benchmarks/reading_speed.py
 	$(BIN)/python benchmarks/normalization_job.py
 	$(BIN)/python benchmarks/classification_speed.py
+	$(BIN)/python benchmarks/prediction_speed.py
+	$(BIN)/python benchmarks/prediction_scaling.py
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/fetch_requests.py
 	$(BIN)/python benchmarks/fetch_faults.py

@@ -72,9 +72,15 @@ def _correlate(formula, factor, squared):
         s = squared[place] * factor
         x = s if formula == 3 else np.sqrt(s)
         y = min(x, 700.0) / 1024
-        series = 1 - y * (
-            1 - y / 2 * (1 - y / 3 * (1 - y / 4 * (1 - y / 5 * (1 - y / 6 * (1 - y / 7 * (1 - y / 8))))))
-        )
+        series = 1 / 40320  # to the eighth power
+        series = series * y - 1 / 5040
+        series = series * y + 1 / 720
+        series = series * y - 1 / 120
+        series = series * y + 1 / 24
+        series = series * y - 1 / 6
+        series = series * y + 1 / 2
+        series = series * y - 1
+        series = series * y + 1
         for _ in range(10):
             series *= series
         if formula == 1:
