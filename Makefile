@@ -2,7 +2,7 @@
 # make test        set up .venv, lint and run all tests, notebooks included
 # make bundle      remake the simulated catalogue, the bundled cutouts with their truth, and the model
 # make model       train the classifier that comes with the package on the bundled cutouts
-# make bench       print the benchmarks
+# make bench       run all benchmarks, and write docs/benchmarks.md; an hour or two
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -36,15 +36,8 @@ bundle: .venv/notebooks.done
 model: .venv/notebooks.done
 	$(BIN)/python -m ztf_sg.pretrain cutouts_test
 
-bench: .venv/notebooks.done .venv/test.done
-	$(BIN)/python benchmarks/reading_speed.py
-	$(BIN)/python benchmarks/normalization_job.py
-	$(BIN)/python benchmarks/classification_speed.py
-	$(BIN)/python benchmarks/prediction_speed.py
-	$(BIN)/python benchmarks/prediction_scaling.py
-	$(BIN)/python benchmarks/accuracy.py
-	$(BIN)/python benchmarks/fetch_requests.py
-	$(BIN)/python benchmarks/fetch_faults.py
+bench: .venv/test.done
+	$(BIN)/python benchmarks/report.py
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info data/*.csv data/cache

@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from ztf_sg import NORMALIZATIONS, Normalizer, load_cutouts, normalize
+from ztf_sg import NORMALIZATIONS, Normalizer, load_cutouts, normalize, parallel
 from ztf_sg.normalization import GlobalStatistics
 
 LOGARITHMIC = ("log_minus_min", "log_min_over_global_max")
