@@ -34,6 +34,7 @@ from ztf_sg.simulation.psf import PSF_COLUMNS, aperture_corrections, make_psf
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RADIUS = 6.5  # around a star in which its light is fitted [px]
+IMAGES_FOR_SLOPE = 12  # fewer do not tell how the PSF changes with SEEING
 PER_CLASS, ROUNDS = 750, 3  # cutouts simulated of each class, and rounds with half of them before
 # What --simulate matches: the key of one number in a dict; whether logarithms are compared; and by how
 # much the parameter, or its logarithm, changes for a difference of one between the medians.
@@ -118,7 +119,9 @@ def fit_psf(stars):
 
     seeing = stars.table["seeing"].iloc[0]
     start = [0.79 * seeing, p.PSF_STEEP, 0, 0, p.COMA_X[0], p.COMA_Y[0], *[0, 0, 1.02] * len(stars)]
-    fit = least_squares(residuals, start, max_nfev=20, diff_step=1e-4, x_scale="jac")
+    bounds = np.full((2, len(start)), [[-np.inf], [np.inf]])
+    bounds[:, PSF_COLUMNS.index("psf_steep")] = 0, 1  # it is a share
+    fit = least_squares(residuals, start, bounds=bounds, max_nfev=20, diff_step=1e-4, x_scale="jac")
     chi2 = 2 * fit.cost / (len(fit.fun) - len(start))
     return dict(zip(PSF_COLUMNS, fit.x, strict=False)) | {"seeing": seeing, "chi2": chi2, "stars": len(stars)}
 
@@ -126,7 +129,9 @@ def fit_psf(stars):
 def psf_parameters(images):
     """Return the parameters of the simulated PSF that go with the fits to some images, by name."""
     wider = images["seeing"] - p.REFERENCE_SEEING
-    slope, width = np.polyfit(wider, images["psf_fwhm"], 1)
+    slope, width = p.PSF_FWHM_SLOPE, np.median(images["psf_fwhm"] - p.PSF_FWHM_SLOPE * wider)
+    if len(images) >= IMAGES_FOR_SLOPE:
+        slope, width = np.polyfit(wider, images["psf_fwhm"], 1)
     left = images["psf_fwhm"] - width - slope * wider
     names = {"psf_e1": "PSF_E1", "psf_e2": "PSF_E2", "coma_x": "COMA_X", "coma_y": "COMA_Y"}
     return {
