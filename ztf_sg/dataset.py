@@ -221,6 +221,9 @@ def load_cutouts(folder, on_error="raise", progress=False):
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
     cutouts = load_files(list_cutouts(folder), on_error, progress)
+    if not len(cutouts):
+        names, reasons = cutouts.skipped["name"], cutouts.skipped["reason"]
+        raise CutoutError(f"{folder}: none of its {len(names)} FITS files can be used; {reasons[0]}")
     _warn_of_mixtures(folder, cutouts.labels, cutouts.table)
     return cutouts
 
@@ -238,7 +241,7 @@ def load_files(paths, on_error="raise", progress=False):
     Returns
     -------
     CutoutSet
-        In the order of the paths.
+        In the order of the paths; empty if none is usable (with ``on_error="skip"``).
     """
     images, headers, kept, skipped = [], [], [], []
     with closing(_read_ahead(paths)) as found:
@@ -253,15 +256,14 @@ def load_files(paths, on_error="raise", progress=False):
             images.append(image)
             headers.append(header)
             kept.append(path)
-    if not images:
-        raise CutoutError(
-            f"{paths[0].parent}: none of its {len(paths)} FITS files can be used; {skipped[0]['reason']}"
-        )
-    images, headers, kept = _of_one_shape(images, headers, kept, on_error, skipped)
+    if images:
+        images, headers, kept = _of_one_shape(images, headers, kept, on_error, skipped)
+    shape = images[0].shape if images else CUTOUT_SHAPE
     skipped.sort(key=lambda row: natural_key(row["name"]))
     labels = np.array([label_of(path.stem) for path in kept], dtype=np.int8)
-    table = _metadata_table(kept, headers, images[0].shape)
-    return CutoutSet(np.stack(images), labels, table, pd.DataFrame(skipped, columns=["name", "reason"]))
+    table = _metadata_table(kept, headers, shape)
+    images = np.array(images, dtype=np.float32).reshape(-1, *shape)
+    return CutoutSet(images, labels, table, pd.DataFrame(skipped, columns=["name", "reason"]))
 
 
 def write_image_csv(path, images, labels):
@@ -479,8 +481,9 @@ def _metadata_table(paths, headers, shape):
 
 def _centres(paths, headers, shape):
     """Return RA and DEC [deg] of the centres of cutouts, all of one projection at a time."""
-    reference = np.array([[header.get(key, np.nan) for key in ("CRPIX1", "CRPIX2")] for header in headers])
-    offsets = np.array([(shape[1] + 1) / 2, (shape[0] + 1) / 2]) - reference.astype(float)
+    reference = [[header.get(key, np.nan) for key in ("CRPIX1", "CRPIX2")] for header in headers]
+    centre = np.array([(shape[1] + 1) / 2, (shape[0] + 1) / 2])
+    offsets = centre - np.array(reference, dtype=float).reshape(-1, 2)
     groups = {}
     for row, header in enumerate(headers):
         if "CRVAL1" in header and "CRPIX1" in header:

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from tqdm.auto import tqdm
 from ztf_sg.classification import StarGalaxyClassifier
 from ztf_sg.dataset import CutoutError, CutoutSet, list_cutouts, load_files
 from ztf_sg.files import whole_file
-from ztf_sg.parquet import iter_row_groups, list_files, row_group_sizes
+from ztf_sg.parquet import LABEL, iter_row_groups, list_files, row_group_sizes
 
 PARTITION = 16384  # cutouts of a partition, or more where a row group holds more
 BATCH = 4096  # cutouts that are in memory at a time, in each task
@@ -41,6 +42,7 @@ RESULT = pa.schema(
     }
 )
 STAGES = ("reading", "embedding", "classifying", "writing")
+ROW = "row within the partition"
 SCHEDULERS = ("threads", "processes", "synchronous")
 
 
@@ -54,7 +56,8 @@ def classify_partition(table, model=None, max_error=0.01):
     Parameters
     ----------
     table : pandas.DataFrame or pyarrow.Table
-        Cutouts, one a row, as :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>` takes them.
+        Cutouts, one a row, as :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>` takes them; a
+        ``label`` is not looked at.
     model : StarGalaxyClassifier, optional
         Trained; the pretrained one if left out.
     max_error : float
@@ -65,7 +68,8 @@ def classify_partition(table, model=None, max_error=0.01):
     pandas.DataFrame
         A row for each usable cutout, in order: name, ra, dec [deg], p_galaxy, posterior_variance, class (0
         star, 1 galaxy) and ambiguous. Rows that cannot be used are left out, and listed by name and reason
-        in ``attrs["skipped"]``.
+        in ``attrs["skipped"]``. Rows keep their labels in the index of a DataFrame, such as LSDB's
+        ``_healpix_29``, by which results can be joined to other columns.
 
     Raises
     ------
@@ -77,8 +81,13 @@ def classify_partition(table, model=None, max_error=0.01):
     >>> catalog.map_partitions(classify_partition)  # of LSDB  # doctest: +SKIP
     >>> frame.map_partitions(classify_partition)  # of Dask  # doctest: +SKIP
     """
+    index = table.index if isinstance(table, pd.DataFrame) else None
+    if index is not None:
+        table = table.drop(columns=LABEL, errors="ignore").assign(**{ROW: np.arange(len(table))})
     cutouts = CutoutSet.from_table(table, on_error="skip")
     result = _classified(cutouts, model or _pretrained(), max_error, {}).to_pandas()
+    if index is not None:
+        result.index = index[cutouts.table[ROW].to_numpy()]
     result.attrs["skipped"] = cutouts.skipped.to_dict("records")
     return result
 
@@ -90,6 +99,9 @@ def classify_survey(
 
     A run that was stopped, by whatever means, is continued by the same call: partitions that are written are
     kept. However often it was stopped, the files are the same, byte by byte.
+
+    Where headers lack the aperture corrections, those may be taken from the other cutouts of the same image,
+    see :func:`ztf_sg.embedding.curves_of_growth`: here from those in the same 4096 rows of a partition.
 
     Parameters
     ----------
@@ -122,15 +134,20 @@ def classify_survey(
     FileNotFoundError, CutoutError
         If there is no such source, or a Parquet file is damaged.
     ValueError
-        If the destination holds results of another source, model or setting.
+        If the destination holds results of another source, model or setting, or an argument is not one of
+        those above.
     SurveyError
         If some partitions could not be read or written; all others are there, and the same call tries those
         again. Or if another run is at work in the destination.
     ImportError
         If Dask is needed and not installed: ``pip install 'ztf_sg[survey]'``.
     """
-    destination, model = Path(destination).resolve(), model or _pretrained()
-    parts = _plan(Path(source).resolve(), partition)
+    source, destination, model = Path(source).resolve(), Path(destination).resolve(), model or _pretrained()
+    _check_scheduler(scheduler)
+    if source == destination:
+        raise ValueError(f"{source}: is the source; name another folder for the results")
+    model.interval_scale(max_error)  # raises here for a share that is none, before anything is written
+    parts = _plan(source, partition)
     settings = {
         "source": [[path.name, path.stat().st_size] for path in _sources(parts)],
         "partition": partition,
@@ -143,7 +160,7 @@ def classify_survey(
         tasks = [(_result(destination, number), parts[number], max_error, alone) for number in missing]
         done = {row["file"]: row for row in _run(tasks, scheduler, progress)}
         shutil.rmtree(destination / NOTES / UNFINISHED, ignore_errors=True)
-    failed = [row for row in done.values() if "error" in row]
+    failed = sorted((row for row in done.values() if "error" in row), key=lambda row: row["file"])
     if failed:
         raise SurveyError(
             f"{len(failed)} of {len(parts)} partitions could not be classified, the first, "
@@ -165,10 +182,25 @@ def read_skipped(destination):
     Returns
     -------
     pandas.DataFrame
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no results.
     """
+    if not (Path(destination) / NOTES / SETTINGS).exists():
+        raise FileNotFoundError(f"{destination}: holds no results of classify_survey; name their folder")
     paths = sorted((Path(destination) / NOTES / SKIPPED).glob("*.csv"))
     tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths]
     return pd.concat([pd.DataFrame(columns=["name", "reason"]), *tables], ignore_index=True)
+
+
+def _check_scheduler(scheduler):
+    if isinstance(scheduler, str) and scheduler not in SCHEDULERS and "://" not in scheduler:
+        raise ValueError(
+            f"scheduler: expected {', '.join(map(repr, SCHEDULERS))}, a client, a cluster, or an address "
+            f"such as 'tcp://localhost:8786', got {scheduler!r}"
+        )
 
 
 def _plan(source, partition):
@@ -224,12 +256,12 @@ def _prepare(destination, model, settings):
     model.save(given)
     if given.read_bytes() != (notes / MODEL).read_bytes():
         changed.append("model")
+    shutil.rmtree(notes / UNFINISHED, ignore_errors=True)
     if changed:
         raise ValueError(
             f"{destination}: holds results with another {', '.join(changed)}; name another destination, or "
             "remove it"
         )
-    shutil.rmtree(notes / UNFINISHED, ignore_errors=True)
 
 
 def _run(tasks, scheduler, progress):
@@ -275,7 +307,7 @@ def _work(path, part, max_error, alone):
     """
     notes = path.parent / NOTES
     seconds = dict.fromkeys(STAGES, 0.0)
-    skipped, objects = [], 0
+    skipped, objects = [pd.DataFrame(columns=["name", "reason"])], 0
     unfinished = notes / UNFINISHED / f"{path.name}.{uuid4().hex}"
     try:
         with (
@@ -312,7 +344,7 @@ def _cutouts(part):
 def _classified(cutouts, model, max_error, seconds):
     """Return the classes of cutouts as an Arrow table, and book the time."""
     started = perf_counter()
-    columns = {name: cutouts.table[name].to_numpy() for name in ("name", "ra", "dec")}
+    columns = {name: cutouts.table[name] for name in ("name", "ra", "dec")}
     if len(cutouts):
         features = model.features(cutouts)
         embedded = perf_counter()
@@ -325,6 +357,7 @@ def _classified(cutouts, model, max_error, seconds):
 
 
 def _write_skipped(path, table):
+    path.unlink(missing_ok=True)  # of a run that was stopped before the source was mended
     if len(table):
         with whole_file(path, path.parents[1] / UNFINISHED / f"{path.name}.{uuid4().hex}") as file:
             table.to_csv(file, index=False)

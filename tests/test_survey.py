@@ -1,0 +1,563 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import dask
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import pytest
+from filelock import FileLock
+
+import ztf_sg
+from ztf_sg import StarGalaxyClassifier, classify_partition, classify_survey, survey
+from ztf_sg.dataset import CutoutError, list_cutouts, load_files
+from ztf_sg.survey import RESULT, SurveyError, read_skipped
+
+BUNDLED = Path(__file__).parents[1] / "cutouts_test"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(ztf_sg.__file__).parents[1])}
+ROWS = 15  # cutouts of a partition, at least: row groups of 10 make partitions of 20 and 10
+
+BAD_ROWS = {  # of the flawed source, and why
+    0: "lacks SATURATE",
+    21: "400 of 400 pixels are NaN",
+    22: "expected 20 x 20 px, got 25",
+    23: "lacks GAIN",
+    24: "SEEING = -1.0",
+    30: "lacks SATURATE",
+    **dict.fromkeys(range(50, 60), "EXPTIME = 0.0"),
+}
+
+
+def classify(source, destination, **options):
+    options = {"partition": ROWS, "scheduler": "synchronous", "progress": False} | options
+    return classify_survey(source, destination, **options)
+
+
+def write(cutouts, path, row_group=10):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ztf_sg.parquet.ROW_GROUP", row_group)
+        cutouts.to_parquet(path)
+
+
+def results(destination):
+    paths = sorted(destination.glob("part-*.parquet"))
+    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+
+
+def contents(destination):
+    return {path.name: path.read_bytes() for path in destination.glob("*.parquet")}
+
+
+def times(destination):
+    return {path.name: path.stat().st_mtime_ns for path in destination.glob("*.parquet")}
+
+
+def assert_no_leftovers(destination):
+    names = {path.name for path in destination.iterdir() if path.suffix != ".parquet"}
+    assert names == {"_survey"}
+    assert {path.name for path in (destination / "_survey").iterdir()} - {"lock", "skipped"} == {
+        "model.npz",
+        "settings.json",
+    }
+    assert not list(destination.rglob("*.part"))
+
+
+@pytest.fixture(scope="module")
+def cutouts():
+    """Return 30 galaxies and 30 stars."""
+    return load_files(list_cutouts(BUNDLED)[::25])
+
+
+@pytest.fixture(scope="module")
+def expected(cutouts):
+    """Return what the pretrained classifier says of the cutouts, all at once."""
+    model = StarGalaxyClassifier.pretrained()
+    columns = {
+        "p_galaxy": model.predict_proba(cutouts)[:, 1],
+        "posterior_variance": model.posterior_variance(cutouts),
+        "class": model.predict(cutouts).astype(np.int8),
+        "ambiguous": model.ambiguous(cutouts),
+    }
+    return cutouts.table[["name", "ra", "dec"]].assign(**columns)
+
+
+@pytest.fixture(scope="module")
+def source(cutouts, tmp_path_factory):
+    """Return two files of three row groups each; the second by its number comes first by the alphabet."""
+    folder = tmp_path_factory.mktemp("source")
+    write(cutouts[:30], folder / "survey_2.parquet")
+    write(cutouts[30:], folder / "survey_10.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def flawed(cutouts, tmp_path_factory):
+    """Return a source with bad rows in all of its partitions, and none but bad ones in the last."""
+    frame = cutouts.to_table().to_pandas()
+    images = frame["image"].tolist()
+    images[21] = np.full(400, np.nan, dtype=np.float32)
+    images[22] = np.ones(25, dtype=np.float32)
+    frame["image"] = pd.Series(images)
+    frame.loc[23, "gain"] = np.nan
+    frame.loc[24, "seeing"] = -1.0
+    frame.loc[[0, 30], "saturate"] = np.nan
+    frame.loc[50:, "exptime"] = 0.0
+    folder = tmp_path_factory.mktemp("flawed")
+    for number, rows in ((1, frame[:30]), (2, frame[30:])):
+        table = pa.Table.from_pandas(rows, preserve_index=False)
+        pq.write_table(table, folder / f"survey_{number}.parquet", row_group_size=10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source, tmp_path_factory):
+    destination = tmp_path_factory.mktemp("results") / "undisturbed"
+    classify(source, destination)
+    return destination
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Return a cluster of two processes."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**options, processes=True) as cluster:
+        yield cluster
+
+
+class TestResults:
+    def test_they_are_those_of_the_classifier_in_the_order_of_the_source(self, undisturbed, expected):
+        found = results(undisturbed)
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-9, check_dtype=False)
+        assert found["class"].tolist() == expected["class"].tolist()
+        for path in undisturbed.glob("part-*.parquet"):
+            assert pq.read_schema(path).equals(RESULT)
+        assert RESULT.names == [
+            "name",
+            "ra",
+            "dec",
+            "p_galaxy",
+            "posterior_variance",
+            "class",
+            "ambiguous",
+        ]
+
+    def test_row_groups_are_not_divided(self, source, tmp_path, expected):
+        parts = classify(source, tmp_path)
+        assert parts["objects"].tolist() == [20, 10, 20, 10]
+        assert parts["file"].tolist() == [f"part-0000{number}.parquet" for number in range(4)]
+        assert parts["skipped"].tolist() == [0] * 4
+        assert (parts[["reading", "embedding", "classifying", "writing"]] > 0).all(axis=None)
+        assert_no_leftovers(tmp_path)
+        small = tmp_path / "small"
+        assert classify(source, small, partition=1)["objects"].tolist() == [10] * 6
+        pd.testing.assert_frame_equal(results(small), expected, rtol=1e-9, check_dtype=False)
+
+    def test_large_row_groups_are_streamed(self, cutouts, tmp_path, monkeypatch, expected):
+        held, classified = [], survey._classified
+        monkeypatch.setattr(survey, "BATCH", 16)
+        monkeypatch.setattr(
+            survey, "_classified", lambda *args: held.append(len(args[0])) or classified(*args)
+        )
+        write(cutouts, tmp_path / "a.parquet", 60)
+        parts = classify(tmp_path / "a.parquet", tmp_path / "results")
+        assert parts["objects"].tolist() == [60]
+        assert held == [16, 16, 16, 12]
+        pd.testing.assert_frame_equal(results(tmp_path / "results"), expected, rtol=1e-9, check_dtype=False)
+
+    def test_fits_folders_are_classified(self, cutouts, tmp_path, expected):
+        folder = tmp_path / "fits"
+        folder.mkdir()
+        for name in cutouts.table["name"][:12]:
+            shutil.copy(BUNDLED / f"{name}.fits", folder)
+        for number in range(5):
+            (folder / f"damaged_{number}.fits").write_bytes(b"SIMPLE")
+        parts = classify(folder, tmp_path / "results", partition=5)
+        assert parts["objects"].tolist() == [0, 5, 5, 2]
+        assert parts["skipped"].tolist() == [5, 0, 0, 0]
+        found = results(tmp_path / "results")
+        pd.testing.assert_frame_equal(found, expected[:12], rtol=1e-9, check_dtype=False)
+        skipped = read_skipped(tmp_path / "results")
+        assert skipped["name"].tolist() == [f"damaged_{number}.fits" for number in range(5)]
+        assert skipped["reason"].str.contains("is cut short").all()
+
+    def test_another_model_and_share_of_errors_are_used(self, source, cutouts, tmp_path):
+        model = StarGalaxyClassifier.pretrained()
+        model.galaxy_fraction = 0.01
+        classify(source, tmp_path, model=model, max_error=0.1)
+        found = results(tmp_path)
+        np.testing.assert_allclose(found["p_galaxy"], model.predict_proba(cutouts)[:, 1], rtol=1e-9)
+        np.testing.assert_array_equal(found["ambiguous"], model.ambiguous(cutouts, max_error=0.1))
+
+    def test_readers_of_folders_read_them(self, undisturbed):
+        found = pd.read_parquet(undisturbed)
+        pd.testing.assert_frame_equal(found, results(undisturbed))
+        assert pyarrow.dataset.dataset(undisturbed).to_table().num_rows == 60
+
+    def test_empty_row_groups_give_empty_parts(self, cutouts, tmp_path):
+        table = cutouts[:10].to_table()
+        with pq.ParquetWriter(tmp_path / "a.parquet", table.schema) as writer:
+            for part in (table, table[:0], table):
+                writer.write_table(part)
+        sizes = [pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(n).num_rows for n in range(3)]
+        assert sizes == [10, 0, 10]
+        assert classify(tmp_path, tmp_path / "results", partition=10)["objects"].tolist() == [10, 10]
+        write(cutouts[[]], tmp_path / "a.parquet")
+        classify(tmp_path, tmp_path / "none")
+        assert sum(len(pd.read_parquet(path)) for path in (tmp_path / "none").glob("*.parquet")) == 0
+
+    def test_names_and_positions_may_be_missing(self, cutouts, tmp_path):
+        frame = cutouts.to_table().to_pandas()
+        frame.loc[3, "name"] = None
+        frame.loc[4, ["ra", "dec"]] = np.nan
+        frame.to_parquet(tmp_path / "a.parquet")
+        assert classify(tmp_path, tmp_path / "results")["objects"].tolist() == [60]
+        found = results(tmp_path / "results")
+        assert np.flatnonzero(found["name"].isna()).tolist() == [3]
+        assert np.flatnonzero(found["ra"].isna()).tolist() == [4]
+
+
+class TestSchedulers:
+    @pytest.mark.parametrize("scheduler", ["threads", "processes"])
+    def test_of_this_machine_write_the_same(self, source, undisturbed, tmp_path, scheduler):
+        with dask.config.set(num_workers=2):
+            classify(source, tmp_path, scheduler=scheduler)
+        assert contents(tmp_path) == contents(undisturbed)
+        assert_no_leftovers(tmp_path)
+
+    def test_threads_write_the_same_by_compiled_prediction(self, source, tmp_path, monkeypatch):
+        pytest.importorskip("numba")
+        monkeypatch.setattr("ztf_sg.muygps.COMPILED_FROM", 1)
+        classify(source, tmp_path / "threads", scheduler="threads")
+        classify(source, tmp_path / "synchronous")
+        assert contents(tmp_path / "threads") == contents(tmp_path / "synchronous")
+
+    def test_clusters_clients_and_addresses_write_the_same(self, cluster, source, undisturbed, tmp_path):
+        from distributed import Client
+
+        classify(source, tmp_path / "cluster", scheduler=cluster)
+        classify(source, tmp_path / "address", scheduler=cluster.scheduler_address)
+        with Client(cluster) as client:
+            classify(source, tmp_path / "client", scheduler=client)
+            assert client.submit(sum, (1, 2)).result() == 3
+        for name in ("cluster", "address", "client"):
+            assert contents(tmp_path / name) == contents(undisturbed), name
+            assert_no_leftovers(tmp_path / name)
+
+    def test_a_worker_that_is_killed_changes_nothing(self, cluster, source, undisturbed, tmp_path):
+        from distributed import Client
+
+        with Client(cluster) as client:
+            client.run(die_once, tmp_path / "killed")
+            classify(source, tmp_path / "results", scheduler=client)
+        assert (tmp_path / "killed").exists()
+        assert contents(tmp_path / "results") == contents(undisturbed)
+        assert_no_leftovers(tmp_path / "results")
+
+    def test_progress_is_shown_where_asked_for(self, source, tmp_path, capsys):
+        classify(source, tmp_path / "quiet")
+        assert capsys.readouterr().err == ""
+        classify(source, tmp_path / "shown", progress=True)
+        assert "partitions: 100%" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("scheduler", ["nonsense", "localhost:8786"])
+    def test_unknown_ones_are_refused_at_once(self, source, tmp_path, scheduler):
+        with pytest.raises(ValueError, match=f"'threads', 'processes', .*'tcp://.*, got '{scheduler}'"):
+            classify(source, tmp_path / "results", scheduler=scheduler)
+        assert not (tmp_path / "results").exists()
+
+    @pytest.mark.parametrize("scheduler", ["threads", "tcp://127.0.0.1:1"])
+    def test_missing_dask_is_named_with_the_remedy(self, source, tmp_path, monkeypatch, scheduler):
+        def missing(name):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+        monkeypatch.setattr(survey, "import_module", missing)
+        with pytest.raises(ImportError, match=r"pip install 'ztf_sg\[survey\]' \(No module named"):
+            classify(source, tmp_path, scheduler=scheduler)
+
+    def test_importing_loads_none_of_them(self, tmp_path):
+        code = (
+            "import sys, ztf_sg, ztf_sg.survey\n"
+            "print({'dask', 'distributed', 'numba'} & {name.split('.')[0] for name in sys.modules})"
+        )
+        command = [sys.executable, "-c", code]
+        run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+        assert run.stdout.strip() == "set()", run.stderr
+
+
+def die_once(marker):
+    """Have the first process that is about to classify with this marker killed."""
+    classified = survey._classified
+
+    def die_or_classify(*args):
+        try:
+            marker.touch(exist_ok=False)
+        except FileExistsError:
+            return classified(*args)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    survey._classified = die_or_classify
+
+
+# Runs until a function is called for the nth time.
+DIE_BEFORE = """
+import importlib, os, signal, sys
+from ztf_sg import classify_survey
+source, destination, partition, module, name, calls = sys.argv[1:]
+module, left = importlib.import_module(module), int(calls)
+function = getattr(module, name)
+def die_or_call(*args):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return function(*args)
+setattr(module, name, die_or_call)
+classify_survey(source, destination, partition=int(partition), scheduler="synchronous", progress=False)
+"""
+
+
+def killed_run(source, destination, module, name, calls):
+    command = [sys.executable, "-c", DIE_BEFORE, source, destination, str(ROWS), module, name, str(calls)]
+    assert subprocess.run(command, env=ENVIRONMENT).returncode == -signal.SIGKILL
+
+
+class TestResuming:
+    def test_what_is_there_is_not_written_again(self, source, undisturbed, tmp_path):
+        shutil.copytree(undisturbed, tmp_path / "results")
+        before = times(tmp_path / "results")
+        parts = classify(source, tmp_path / "results")
+        assert times(tmp_path / "results") == before
+        assert parts["objects"].tolist() == [20, 10, 20, 10]
+        assert parts["reading"].isna().all()
+
+    @pytest.mark.parametrize("removed", [[1], [0, 2]], ids=str)
+    def test_what_is_missing_is_made_again(self, source, undisturbed, tmp_path, removed):
+        shutil.copytree(undisturbed, tmp_path / "results")
+        names = [f"part-0000{number}.parquet" for number in removed]
+        for name in names:
+            (tmp_path / "results" / name).unlink()
+        before = times(tmp_path / "results")
+        classify(source, tmp_path / "results", scheduler="threads")
+        assert contents(tmp_path / "results") == contents(undisturbed)
+        after = times(tmp_path / "results")
+        assert {name: after[name] for name in before} == before
+
+    def test_a_run_killed_time_and_again_gives_the_same(self, flawed, tmp_path):
+        killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+        killed_run(flawed, killed, "os", "replace", 2)  # between model and settings
+        assert not contents(killed)
+        killed_run(flawed, killed, "ztf_sg.survey", "_classified", 2)  # the second partition is begun
+        before = times(killed)
+        assert len(before) == 1
+        assert len(list((killed / "_survey" / "unfinished").iterdir())) == 1
+        killed_run(flawed, killed, "os", "replace", 3)  # it lacks nothing but its name
+        assert times(killed) == before
+        assert len(list((killed / "_survey" / "skipped").iterdir())) == 2
+        parts = classify(flawed, killed)
+        assert before.items() <= times(killed).items()
+        assert_no_leftovers(killed)
+        calm = classify(flawed, undisturbed)
+        assert contents(killed) == contents(undisturbed)
+        pd.testing.assert_frame_equal(read_skipped(killed), read_skipped(undisturbed))
+        pd.testing.assert_frame_equal(parts.iloc[:, :3], calm.iloc[:, :3])
+
+
+class TestBadRows:
+    def test_they_are_listed_and_the_others_classified(self, flawed, tmp_path, cutouts, expected):
+        parts = classify(flawed, tmp_path)
+        assert parts["objects"].tolist() == [19, 6, 19, 0]
+        assert parts["skipped"].tolist() == [1, 4, 1, 10]
+        skipped = read_skipped(tmp_path)
+        assert skipped["name"].tolist() == cutouts.table["name"][list(BAD_ROWS)].tolist()
+        for found, reason in zip(skipped["reason"], BAD_ROWS.values(), strict=True):
+            assert reason in found
+        good = expected.drop(list(BAD_ROWS)).reset_index(drop=True)
+        pd.testing.assert_frame_equal(results(tmp_path), good, rtol=1e-9, check_dtype=False)
+        assert pq.read_schema(tmp_path / "part-00003.parquet").equals(RESULT)
+        assert classify(flawed, tmp_path)["skipped"].tolist() == [1, 4, 1, 10]
+
+    def test_they_are_listed_no_more_when_they_are_mended(self, cutouts, tmp_path):
+        folder = tmp_path / "source"
+        folder.mkdir()
+        name = cutouts.table["name"][0]
+        good = (BUNDLED / f"{name}.fits").read_bytes()
+        (folder / f"{name}.fits").write_bytes(b"?" * len(good))
+        assert classify(folder, tmp_path / "results")["skipped"].tolist() == [1]
+        (folder / f"{name}.fits").write_bytes(good)
+        (tmp_path / "results" / "part-00000.parquet").unlink()
+        assert classify(folder, tmp_path / "results")["skipped"].tolist() == [0]
+        assert read_skipped(tmp_path / "results").empty
+
+    def test_none_are_listed_where_there_are_none(self, undisturbed):
+        skipped = read_skipped(undisturbed)
+        assert skipped.empty and list(skipped.columns) == ["name", "reason"]
+
+    def test_a_folder_without_results_is_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=f"{tmp_path.name}: holds no results"):
+            read_skipped(tmp_path)
+
+
+class TestDamagedFiles:
+    @pytest.fixture
+    def damaged(self, source, tmp_path):
+        """Return a copy of the source with one bit of the last row group's pixels turned over."""
+        folder = tmp_path / "damaged"
+        shutil.copytree(source, folder)
+        path = folder / "survey_10.parquet"
+        group = pq.read_metadata(path).row_group(2)
+        columns = [group.column(number) for number in range(group.num_columns)]
+        (pixels,) = [column for column in columns if column.path_in_schema == "image.list.element"]
+        content = bytearray(path.read_bytes())
+        content[pixels.data_page_offset + pixels.total_compressed_size // 2] ^= 1
+        path.write_bytes(content)
+        return folder
+
+    @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "cluster"])
+    def test_damage_is_named_and_the_others_are_written(
+        self, damaged, source, undisturbed, tmp_path, scheduler, request
+    ):
+        if scheduler == "cluster":
+            scheduler = request.getfixturevalue("cluster")
+        with pytest.raises(SurveyError, match=r"1 of 4 .* part-00003\.parquet: .*survey_10\.parquet: is no"):
+            classify(damaged, tmp_path / "results", scheduler=scheduler)
+        assert sorted(contents(tmp_path / "results")) == [f"part-0000{number}.parquet" for number in range(3)]
+        assert_no_leftovers(tmp_path / "results")
+        before = times(tmp_path / "results")
+        shutil.copy(source / "survey_10.parquet", damaged)
+        classify(damaged, tmp_path / "results", scheduler=scheduler)
+        assert contents(tmp_path / "results") == contents(undisturbed)
+        assert before.items() <= times(tmp_path / "results").items()
+
+    def test_truncated_file_is_named_before_anything_is_written(self, damaged, tmp_path):
+        path = damaged / "survey_2.parquet"
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(CutoutError, match=r"survey_2\.parquet: is no whole Parquet file"):
+            classify(damaged, tmp_path / "results")
+        assert not (tmp_path / "results").exists()
+
+
+class TestRefusals:
+    @pytest.fixture
+    def destination(self, undisturbed, tmp_path):
+        shutil.copytree(undisturbed, tmp_path / "results")
+        return tmp_path / "results"
+
+    def test_results_of_another_source_are_kept(self, source, flawed, destination, tmp_path):
+        fewer = tmp_path / "fewer"
+        fewer.mkdir()
+        shutil.copy(source / "survey_2.parquet", fewer)
+        before = times(destination)
+        for other in (flawed, fewer, source / "survey_2.parquet"):
+            with pytest.raises(ValueError, match="results: holds results with another source; name another"):
+                classify(other, destination)
+        assert times(destination) == before
+        assert_no_leftovers(destination)
+
+    def test_results_of_another_model_or_setting_are_kept(self, source, destination):
+        model = StarGalaxyClassifier.pretrained()
+        model.galaxy_fraction = 0.2
+        for options, named in [
+            ({"model": model}, "model"),
+            ({"partition": 10}, "partition"),
+            ({"max_error": 0.02}, "max_error"),
+            ({"max_error": 0.02, "partition": 10, "model": model}, "partition, max_error, model"),
+        ]:
+            with pytest.raises(ValueError, match=f"another {named}; name another destination, or remove it"):
+                classify(source, destination, **options)
+        assert_no_leftovers(destination)
+        assert classify(source, destination, model=StarGalaxyClassifier.pretrained())["reading"].isna().all()
+
+    def test_parts_of_unknown_origin_are_kept(self, source, tmp_path):
+        (tmp_path / "part-00000.parquet").write_bytes(b"of someone else")
+        with pytest.raises(ValueError, match="holds results of unknown origin; name another destination"):
+            classify(source, tmp_path)
+        assert contents(tmp_path) == {"part-00000.parquet": b"of someone else"}
+
+    def test_a_source_is_no_destination(self, source):
+        before = contents(source)
+        with pytest.raises(ValueError, match="is the source; name another folder"):
+            classify(source, source)
+        assert contents(source) == before and not (source / "_survey").exists()
+
+    def test_another_run_at_work_is_left_alone(self, source, destination):
+        (destination / "part-00000.parquet").unlink()
+        with (
+            FileLock(destination / "_survey" / "lock"),
+            pytest.raises(SurveyError, match="another run is at work there"),
+        ):
+            classify(source, destination)
+        assert len(contents(destination)) == 3
+        classify(source, destination)
+
+    @pytest.mark.parametrize("options", [{"partition": 0}, {"max_error": 1}, {"max_error": -0.1}], ids=str)
+    def test_senseless_settings_write_nothing(self, source, tmp_path, options):
+        with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):
+            classify(source, tmp_path / "results", **options)
+        assert not (tmp_path / "results").exists()
+
+    def test_missing_source_is_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
+            classify(tmp_path / "nowhere", tmp_path / "results")
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(FileNotFoundError, match="empty: holds no"):
+            classify(tmp_path / "empty", tmp_path / "results")
+        assert not (tmp_path / "results").exists()
+
+    def test_missing_columns_are_named(self, cutouts, tmp_path):
+        cutouts.to_table().drop(["gain"]).to_pandas().to_parquet(tmp_path / "a.parquet")
+        with pytest.raises(SurveyError, match=r"a\.parquet: lacks the columns gain"):
+            classify(tmp_path, tmp_path / "results")
+
+
+class TestPartitions:
+    def test_frames_and_tables_are_classified(self, cutouts, expected):
+        table = cutouts.to_table()
+        for form in (table, table.to_pandas(), table.to_pandas(types_mapper=pd.ArrowDtype)):
+            found = classify_partition(form)
+            pd.testing.assert_frame_equal(found, expected, rtol=1e-9, check_dtype=False)
+            assert found.attrs["skipped"] == []
+        model = StarGalaxyClassifier.pretrained()
+        model.galaxy_fraction = 0.01
+        found = classify_partition(table, model, max_error=0.1)
+        np.testing.assert_array_equal(found["ambiguous"], model.ambiguous(cutouts, max_error=0.1))
+
+    def test_empty_ones_have_the_same_columns(self, cutouts):
+        frame = cutouts.to_table().to_pandas()
+        found = classify_partition(frame[:0])
+        assert len(found) == 0
+        pd.testing.assert_series_equal(found.dtypes, classify_partition(frame[:2]).dtypes)
+
+    def test_rows_keep_their_labels(self, cutouts):
+        pixels = pd.Index(np.arange(60) // 2 + 2**60, name="_healpix_29")
+        frame = cutouts.to_table().to_pandas().set_index(pixels)
+        frame.iloc[[3, 7], frame.columns.get_loc("gain")] = np.nan
+        before = frame.copy()
+        found = classify_partition(frame)
+        pd.testing.assert_index_equal(found.index, frame.index.delete([3, 7]))
+        assert found["name"].tolist() == cutouts.table["name"].drop([3, 7]).tolist()
+        pd.testing.assert_frame_equal(frame, before)
+        assert [row["name"] for row in found.attrs["skipped"]] == frame["name"].iloc[[3, 7]].tolist()
+        assert "lacks GAIN" in found.attrs["skipped"][0]["reason"]
+
+    def test_missing_columns_are_named(self, cutouts):
+        with pytest.raises(CutoutError, match="lacks the columns gain"):
+            classify_partition(cutouts.to_table().drop(["gain"]))
+
+    @pytest.mark.parametrize("meta", ["given", "inferred"])
+    def test_dask_maps_them(self, cutouts, expected, meta):
+        frame = cutouts.to_table().to_pandas(types_mapper=pd.ArrowDtype)
+        frame = frame.set_index(pd.Index(np.arange(60) * 3, name="object"))
+        partitions = pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=3)
+        options = {"meta": classify_partition(frame[:0])} if meta == "given" else {}
+        found = partitions.map_partitions(classify_partition, **options)
+        assert found.divisions == partitions.divisions
+        found = found.compute(scheduler="synchronous")
+        assert found.index.tolist() == frame.index.tolist()
+        pd.testing.assert_frame_equal(found.reset_index(drop=True), expected, rtol=1e-9, check_dtype=False)
