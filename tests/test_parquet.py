@@ -49,6 +49,8 @@ def frames(cutouts):
     arrow = cutouts.to_table()
     lists = arrow["image"].combine_chunks().cast(pa.list_(pa.float32()))
     struct = pa.StructArray.from_arrays([lists], ["pixels"])
+    pixels = pa.StructArray.from_arrays([lists.flatten()], ["pixels"])
+    structs = pa.ListArray.from_arrays(lists.offsets, pixels)
     return {
         "arrays": changed(cutouts, image=pd.Series(list(flat))),
         "arrays with two axes": changed(cutouts, image=pd.Series(list(cutouts.images))),
@@ -58,6 +60,7 @@ def frames(cutouts):
         "arrow": arrow.to_pandas(types_mapper=pd.ArrowDtype),
         "arrow lists": changed(cutouts, image=pd.array(lists, dtype=pd.ArrowDtype(lists.type))),
         "nested": changed(cutouts, image=pd.array(struct, dtype=pd.ArrowDtype(struct.type))),
+        "nested, row by row": changed(cutouts, image=pd.array(structs, dtype=pd.ArrowDtype(structs.type))),
         "other index": changed(cutouts).set_index(np.arange(len(cutouts)) * 7 + 3),
     }
 

@@ -268,14 +268,19 @@ def _stamps(table):
     """Return the pixels of each row as a float32 array, with one axis or two; empty where there are none."""
     try:
         lists = _column(table, IMAGE)
-        if pa.types.is_struct(lists.type) and lists.type.num_fields == 1:  # as nested-pandas has it
-            lists = lists.flatten()[0]
+        lists = _only_field(lists)  # as nested-pandas writes them
         lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
-        values = lists.flatten().cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+        pixels = _only_field(lists.flatten())  # as nested-pandas hands them over
+        values = pixels.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
     except (pa.ArrowException, TypeError):  # lists of lists, or arrays with two axes
         rows = table[IMAGE].to_pylist() if hasattr(table[IMAGE], "to_pylist") else table[IMAGE]
         return [_stamp(row) for row in rows]
     return np.split(values, np.cumsum(lengths)[:-1]) if len(lists) else []
+
+
+def _only_field(array):
+    """Return what a structure of one field holds; any other array as it is."""
+    return array.flatten()[0] if pa.types.is_struct(array.type) and array.type.num_fields == 1 else array
 
 
 def _stamp(row):
