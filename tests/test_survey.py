@@ -561,3 +561,25 @@ class TestPartitions:
         found = found.compute(scheduler="synchronous")
         assert found.index.tolist() == frame.index.tolist()
         pd.testing.assert_frame_equal(found.reset_index(drop=True), expected, rtol=1e-9, check_dtype=False)
+
+    @pytest.mark.parametrize("form", ["arrays", "arrow", "nested"])
+    def test_lsdb_maps_them(self, cutouts, expected, form):
+        lsdb, nested_pandas = pytest.importorskip("lsdb"), pytest.importorskip("nested_pandas")
+        table = cutouts.to_table()
+        frame = table.to_pandas(types_mapper=pd.ArrowDtype if form == "arrow" else None)
+        if form == "nested":
+            lists = table["image"].combine_chunks().cast(pa.list_(pa.float32()))
+            struct = pa.StructArray.from_arrays([lists], ["pixels"])
+            frame["image"] = pd.Series(struct, dtype=nested_pandas.NestedDtype(struct.type))
+        frame.loc[5, "gain"] = np.nan
+        catalog = lsdb.from_dataframe(frame, ra_column="ra", dec_column="dec")
+        with dask.config.set(scheduler="synchronous"):
+            found = catalog.map_partitions(classify_partition).compute()
+            whole = catalog.compute()
+        assert found.index.name == "_healpix_29"
+        labels = dict(zip(whole["name"], whole.index, strict=True))
+        del labels[frame["name"][5]]
+        assert dict(zip(found["name"], found.index, strict=True)) == labels
+        found = pd.DataFrame(found.sort_values("name")).reset_index(drop=True)
+        wanted = expected.drop(5).sort_values("name").reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, wanted, rtol=1e-9, check_dtype=False)

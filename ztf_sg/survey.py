@@ -22,7 +22,7 @@ from joblib import parallel_config
 from tqdm.auto import tqdm
 
 from ztf_sg.classification import StarGalaxyClassifier
-from ztf_sg.dataset import CutoutError, CutoutSet, list_cutouts, load_files
+from ztf_sg.dataset import UNKNOWN, CutoutError, CutoutSet, list_cutouts, load_files
 from ztf_sg.files import whole_file
 from ztf_sg.parquet import LABEL, iter_row_groups, list_files, row_group_sizes
 
@@ -56,8 +56,8 @@ def classify_partition(table, model=None, max_error=0.01):
     Parameters
     ----------
     table : pandas.DataFrame or pyarrow.Table
-        Cutouts, one a row, as :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>` takes them; a
-        ``label`` is not looked at.
+        Cutouts, one a row, as :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>` takes them; the
+        ``label`` of a DataFrame is not looked at, as Dask makes one up to learn the types of the result.
     model : StarGalaxyClassifier, optional
         Trained; the pretrained one if left out.
     max_error : float
@@ -83,7 +83,7 @@ def classify_partition(table, model=None, max_error=0.01):
     """
     index = table.index if isinstance(table, pd.DataFrame) else None
     if index is not None:
-        table = table.drop(columns=LABEL, errors="ignore").assign(**{ROW: np.arange(len(table))})
+        table = table.assign(**{LABEL: UNKNOWN, ROW: np.arange(len(table))})
     cutouts = CutoutSet.from_table(table, on_error="skip")
     result = _classified(cutouts, model or _pretrained(), max_error, {}).to_pandas()
     if index is not None:
