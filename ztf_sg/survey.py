@@ -100,9 +100,6 @@ def classify_survey(
     A run that was stopped, by whatever means, is continued by the same call: partitions that are written are
     kept. However often it was stopped, the files are the same, byte by byte.
 
-    Where headers lack the aperture corrections, those may be taken from the other cutouts of the same image,
-    see :func:`ztf_sg.embedding.curves_of_growth`: here from those in the same 4096 rows of a partition.
-
     Parameters
     ----------
     source : path-like
