@@ -12,7 +12,7 @@ from test_package import modules_after
 import ztf_sg.muygps
 import ztf_sg.neighbours
 import ztf_sg.prediction
-from ztf_sg import MuyGPSClassifier
+from ztf_sg import MuyGPSClassifier, muygps
 from ztf_sg.neighbours import BlockIndex, GraphIndex, MatrixIndex, TreeIndex, neighbour_index
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -108,12 +108,37 @@ def test_compiled_predictions_are_those_of_numpy(use, n_features):
 
 
 @needs_numba
-def test_few_predictions_are_not_worth_compiling(tmp_path, monkeypatch):
+def test_few_predictions_are_not_worth_compiling(monkeypatch):
+    monkeypatch.setattr(muygps, "_numba_works", lambda: pytest.fail("asked for numba"))
     classifier = MuyGPSClassifier().fit(*points(100))
+    classifier.predict(points(muygps.COMPILED_FROM - 1, random_state=1)[0])
+    with pytest.raises(pytest.fail.Exception):
+        classifier.predict(points(muygps.COMPILED_FROM, random_state=1)[0])
+
+
+@needs_numba
+def test_numba_that_does_not_work_is_told_of_and_done_without(monkeypatch):
+    classifier = MuyGPSClassifier().fit(*points(100))
+    X = points(muygps.COMPILED_FROM, random_state=1)[0]
+    expected = classifier.predict_proba(X)
+    muygps._numba_works.cache_clear()
     monkeypatch.setitem(sys.modules, "ztf_sg.compiled", None)  # its import fails
-    classifier.predict(points(4000, random_state=1)[0])
-    with pytest.raises(ImportError):
-        classifier.predict(points(5000, random_state=1)[0])
+    try:
+        with pytest.warns(UserWarning, match="numba does not work here"):
+            found = classifier.predict_proba(X)
+    finally:
+        muygps._numba_works.cache_clear()
+    np.testing.assert_allclose(found, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("count", [10, muygps.COMPILED_FROM])
+def test_numbers_too_large_for_distances_are_refused(count):
+    X, y = points(300)
+    classifier = MuyGPSClassifier().fit(X, y)
+    queries = points(count, random_state=1)[0]
+    queries[5] = 1e160
+    with pytest.raises(ValueError, match="overflow"):
+        classifier.predict_proba(queries)
 
 
 def test_optional_packages_are_not_loaded_by_import(tmp_path):

@@ -61,7 +61,7 @@ def times(destination):
 def assert_no_leftovers(destination):
     names = {path.name for path in destination.iterdir() if path.suffix != ".parquet"}
     assert names == {"_survey"}
-    assert {path.name for path in (destination / "_survey").iterdir()} - {"lock", "skipped"} == {
+    assert {path.name for path in (destination / "_survey").iterdir()} - {"lock", "read", "skipped"} == {
         "model.npz",
         "settings.json",
     }
@@ -430,6 +430,7 @@ class TestDamagedFiles:
         assert sorted(contents(tmp_path / "results")) == [f"part-0000{number}.parquet" for number in range(3)]
         assert_no_leftovers(tmp_path / "results")
         before = times(tmp_path / "results")
+        del before["part-00002.parquet"]  # of the same file, which is read anew
         shutil.copy(source / "survey_10.parquet", damaged)
         classify(damaged, tmp_path / "results", scheduler=scheduler)
         assert contents(tmp_path / "results") == contents(undisturbed)
@@ -441,6 +442,48 @@ class TestDamagedFiles:
         with pytest.raises(CutoutError, match=r"survey_2\.parquet: is no whole Parquet file"):
             classify(damaged, tmp_path / "results")
         assert not (tmp_path / "results").exists()
+
+
+class TestChangedSources:
+    def test_cutouts_that_were_fetched_anew_are_classified_anew(self, tmp_path):
+        """All FITS cutouts have one size, and those of another fetch the same names."""
+        folder, swapped = tmp_path / "cutouts", tmp_path / "swapped"
+        folder.mkdir()
+        names = ["star_0.fits", "galaxy_0.fits", "star_1.fits", "galaxy_1.fits"]
+        for name in names:
+            shutil.copy(BUNDLED / name, folder)
+        first = classify(folder, tmp_path / "results", partition=2)
+        before = contents(tmp_path / "results")
+        shutil.copy(BUNDLED / "star_9.fits", folder / "galaxy_1.fits")
+        again = classify(folder, tmp_path / "results", partition=2)
+        assert first["reading"].notna().all()
+        assert again["reading"].isna().tolist() != [True, True]
+        after = contents(tmp_path / "results")
+        assert after != before
+        classify(folder, swapped, partition=2)
+        assert contents(swapped) == after
+
+    def test_mended_file_may_have_another_size(self, source, tmp_path):
+        folder = tmp_path / "survey"
+        shutil.copytree(source, folder)
+        table = pq.read_table(folder / "survey_10.parquet")
+        pq.write_table(table.drop_columns(["gain"]), folder / "survey_10.parquet")
+        with pytest.raises(SurveyError, match="gain"):
+            classify(folder, tmp_path / "results")
+        before = times(tmp_path / "results")
+        pq.write_table(table, folder / "survey_10.parquet", compression="none")
+        classify(folder, tmp_path / "results")
+        assert before
+        assert before.items() <= times(tmp_path / "results").items()
+
+    def test_parts_of_files_that_are_gone_go_too(self, source, tmp_path):
+        folder = tmp_path / "survey"
+        shutil.copytree(source, folder)
+        classify(folder, tmp_path / "results")
+        sorted(folder.glob("*.parquet"))[-1].unlink()
+        classify(folder, tmp_path / "results")
+        classify(folder, tmp_path / "expected")
+        assert contents(tmp_path / "results") == contents(tmp_path / "expected")
 
 
 class TestRefusals:

@@ -9,7 +9,7 @@ from numba import njit
 LANES = 4  # queries whose posterior is computed together, each as if alone: their matrices fit the L1 cache
 FORMULA = {0.5: 0, 1.5: 1, 2.5: 2, np.inf: 3}
 NEAREST_FIRST = 8  # blocks that are visited in the order of their distance
-compiled = njit(nogil=True, cache=True, fastmath={"contract"})
+compiled = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
 
 
 @compiled

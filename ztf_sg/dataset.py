@@ -443,7 +443,14 @@ def _read_ahead(paths):
 
 
 def _read_plain(paths):
-    return [(path, read_plain_image(path, NUMBER_KEYS, TEXT_KEYS)) for path in paths]
+    return [(path, _read_one_plain(path)) for path in paths]
+
+
+def _read_one_plain(path):
+    try:
+        return read_plain_image(path, NUMBER_KEYS, TEXT_KEYS)
+    except OSError:  # which is told of when it is the file's turn
+        return None
 
 
 def _usable(path, plain):
@@ -464,7 +471,10 @@ def _what_is_wrong(path):
         path.seek(0)
         start = path.read(6)
     else:
-        start = Path(path).read_bytes()[:6]
+        try:
+            start = Path(path).read_bytes()[:6]
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
     if not start:
         return "is empty"
     return "is cut short" if start == b"SIMPLE" else "is not a FITS file"

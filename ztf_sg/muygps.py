@@ -10,6 +10,8 @@ References
 """
 
 import warnings
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from numbers import Real
 
@@ -45,7 +47,9 @@ NOISE = (1e-1, (1e-3, 10.0))  # start and bounds, in units of the prior variance
 STATE_VALUES = ("nn_count_", "distance_unit_", "length_scale_", "noise_", "scale_", "slope_")
 BLOCK = 2**15  # predictions whose neighbours are found at a time
 SHORT_FORMULA = (0.5, 1.5, 2.5, np.inf)  # values of smoothness
-COMPILED_FROM = 4096  # predictions; numba takes a second to import, and seconds to compile for the first time
+# Predictions from which on numba makes them. It takes a second to import, and seconds to compile for the
+# first time; it may choose another one of several neighbours that are equally far, and rounds otherwise.
+COMPILED_FROM = 2048
 COMPILED_FEATURES = 64  # with more, matrix products are faster than compiled loops
 BLOCK_FEATURES = 10  # with more, so is the search for neighbours, unless the points fill few dimensions
 
@@ -347,17 +351,19 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             n_predictions >= COMPILED_FROM
             and self.n_features_in_ <= COMPILED_FEATURES
             and self.smoothness in SHORT_FORMULA
-            and find_spec("numba") is not None
+            and _numba_works()
         )
 
     def _nearest(self, X, count, compiled=False):
         """Return distances and rows of the training points nearest to X, shape (m, count) each."""
         few = self.n_features_in_ <= BLOCK_FEATURES or isinstance(self.neighbours_, TreeIndex)
-        if not (compiled and few and self.neighbours == "exact"):
-            return self.neighbours_.query(X, count, self._n_threads())
-        if self._blocks is None:
-            self._blocks = BlockIndex(self._points)
-        return self._blocks.query(X, count, self._n_threads())
+        index = self.neighbours_
+        if compiled and few and self.neighbours == "exact":
+            self._blocks = index = self._blocks or BlockIndex(self._points)
+        distances, rows = index.query(X, count, self._n_threads())
+        if not np.isfinite(distances).all():
+            raise ValueError("X: holds numbers so large that their distances to training points overflow")
+        return distances, rows
 
     def _others(self):
         """Return rows of the neighbours of each training point, itself left out, shape (n, nn)."""
@@ -386,6 +392,19 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             return matern(self.smoothness, self.length_scale_ * self.distance_unit_)
         kernel, unit = self.muygps_.kernel, self.distance_unit_
         return lambda squared: kernel(np.sqrt(squared) / unit)
+
+
+@cache
+def _numba_works():
+    """Return whether numba is there and can compile; warn if it is there and cannot."""
+    if find_spec("numba") is None:
+        return False
+    try:
+        import_module("ztf_sg.compiled")
+    except (ImportError, RuntimeError) as error:  # too old for numpy, or no folder to keep its code in
+        warnings.warn(f"predictions are not compiled, for numba does not work here: {error}", stacklevel=2)
+        return False
+    return True
 
 
 def _compose(smoothness, length_scale, noise, scale):

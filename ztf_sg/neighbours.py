@@ -105,7 +105,7 @@ class MatrixIndex:
         self.points = points
         self.unit = np.abs(points).max() * np.sqrt(n_features) or 1.0
         # n_features + 1 products are summed, and numbers are rounded to single precision beforehand
-        self.rounding = (n_features + 8) * np.finfo(np.float32).eps / 2
+        self.rounding = 1.62 * (n_features + 8) * np.finfo(np.float32).eps / 2
         scaled = points / self.unit
         self.columns = np.zeros((n_features + 1, n + -n % GROUP), dtype=np.float32)
         self.columns[:-1, :n] = scaled.T
@@ -192,7 +192,7 @@ class BlockIndex:
         """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each."""
         from ztf_sg.compiled import search
 
-        distances, indices = np.empty((len(X), count)), np.empty((len(X), count), dtype=np.intp)
+        distances, indices = np.empty((len(X), count)), np.zeros((len(X), count), dtype=np.intp)
 
         def fill(rows):
             search(self.blocks, self.rows, self.low, self.high, X[rows], distances[rows], indices[rows])

@@ -2,6 +2,8 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib import import_module
+from threading import Lock
 
 from joblib import effective_n_jobs
 from threadpoolctl import ThreadpoolController
@@ -32,7 +34,7 @@ def threaded(work, items, n_threads):
         What the calls returned, in the order of the items.
     """
     n_threads = min(n_threads, len(items))
-    with _controller().limit(limits=1, user_api="blas"):
+    with _one_blas_thread:
         if n_threads <= 1:
             return [work(item) for item in items]
         with ThreadPoolExecutor(n_threads) as executor:
@@ -57,7 +59,30 @@ def map_chunks(function, n):
     return threaded(function, slices(n, CHUNK), effective_n_jobs(-1))
 
 
+class _OneBlasThread:
+    """Keeps linear algebra to one thread while anyone is inside: its limit is that of the whole process."""
+
+    def __init__(self):
+        self._lock, self._inside = Lock(), 0
+
+    def __enter__(self):
+        with self._lock:
+            if not self._inside:
+                self._limiter = _controller().limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *_):
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limiter.restore_original_limits()
+
+
 @cache
 def _controller():
-    """Return the control of the linear algebra libraries, which takes 20 ms to find them."""
+    """Return the control of the linear algebra libraries, which takes 20 ms to find those that are loaded."""
+    import_module("scipy.linalg")  # loads scipy's, and numpy's
     return ThreadpoolController()
+
+
+_one_blas_thread = _OneBlasThread()

@@ -16,9 +16,9 @@ from astropy.wcs import WCS, Wcsprm
 CARD, BLOCK = 80, 2880  # [bytes]
 END_CARD = b"END".ljust(CARD)
 SIMPLE_CARD = re.compile(rb"SIMPLE  = {20}T ")
-INTEGER = re.compile(rb"= *(-?\d+) *(?:/[ -~]*)?")
-NUMBER = re.compile(rb"= *([+-]?\d+(?:\.\d*)?(?:E[+-]?\d+)?) *(?:/[ -~]*)?")
-TEXT = re.compile(rb"= *'([ -%(-9;-~]*)' *(?:/[ -~]*)?")  # neither quotes, nor : and & which may mean more
+INTEGER = re.compile(rb"= +(-?\d+) *(?:/[ -~]*)?")
+NUMBER = re.compile(rb"= +([+-]?\d+(?:\.\d*)?(?:E[+-]?\d+)?) *(?:/[ -~]*)?")
+TEXT = re.compile(rb"= +'([ -%(-9;-~]*)' *(?:/[ -~]*)?")  # neither quotes, nor : and & which may mean more
 KEYWORD = re.compile(r"(?!HIERARCH|CONTINUE)[A-Z0-9_-]* *")
 SKY_KEYWORD = re.compile(
     r"WCSAXES|CTYPE\d|CUNIT\d|CRVAL\d|CDELT\d|CROTA\d|(CD|PC)\d_\d|LONPOLE|LATPOLE|RADESYS|EQUINOX"

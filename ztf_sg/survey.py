@@ -8,6 +8,7 @@ import json
 import shutil
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -29,7 +30,7 @@ from ztf_sg.parquet import LABEL, iter_row_groups, list_files, row_group_sizes
 PARTITION = 16384  # cutouts of a partition, or more where a row group holds more
 BATCH = 4096  # cutouts that are in memory at a time, in each task
 NOTES = "_survey"  # folder within the results, which readers of Parquet folders leave alone
-MODEL, SETTINGS, SKIPPED, UNFINISHED = "model.npz", "settings.json", "skipped", "unfinished"
+MODEL, SETTINGS, SKIPPED, READ, UNFINISHED = "model.npz", "settings.json", "skipped", "read", "unfinished"
 RESULT = pa.schema(
     {
         "name": pa.string(),
@@ -98,7 +99,8 @@ def classify_survey(
     """Classify all cutouts of Parquet files, or of a folder of FITS files, and write the classes as Parquet.
 
     A run that was stopped, by whatever means, is continued by the same call: partitions that are written are
-    kept. However often it was stopped, the files are the same, byte by byte.
+    kept, unless their files have changed since. However often it was stopped, the results are the same, byte
+    by byte, given the same packages.
 
     Parameters
     ----------
@@ -145,13 +147,10 @@ def classify_survey(
         raise ValueError(f"{source}: is the source; name another folder for the results")
     model.interval_scale(max_error)  # raises here for a share that is none, before anything is written
     parts = _plan(source, partition)
-    settings = {
-        "source": [[path.name, path.stat().st_size] for path in _sources(parts)],
-        "partition": partition,
-        "max_error": max_error,
-    }
+    settings = {"source": str(source), "partition": int(partition), "max_error": float(max_error)}
     with _only_run_in(destination):
         _prepare(destination, model, settings)
+        _remove_outdated(destination, parts)
         missing = [number for number in range(len(parts)) if not _result(destination, number).exists()]
         alone = len(missing) == 1 or scheduler == "synchronous"
         tasks = [(_result(destination, number), parts[number], max_error, alone) for number in missing]
@@ -220,9 +219,22 @@ def _plan(source, partition):
     return parts
 
 
-def _sources(parts):
-    """Return the files that partitions are read from."""
-    return dict.fromkeys(path for part in parts for path in (part if isinstance(part, list) else part[:1]))
+def _fingerprint(part):
+    """Return a text that changes with the files of a partition: names, sizes and times of last change."""
+    paths, groups = (part, None) if isinstance(part, list) else ([part[0]], part[1])
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
+    return sha256(json.dumps([stats, groups]).encode()).hexdigest()
+
+
+def _remove_outdated(destination, parts):
+    """Remove the results of partitions whose files have changed, or are gone, since they were read."""
+    current = {_result(destination, number): part for number, part in enumerate(parts)}
+    for path in destination.glob("part-*.parquet"):
+        read = _note(path, READ, "txt")
+        if path in current and read.exists() and read.read_text() == _fingerprint(current[path]):
+            continue
+        path.unlink()
+        _note(path, SKIPPED, "csv").unlink(missing_ok=True)
 
 
 @contextmanager
@@ -274,9 +286,13 @@ def _run(tasks, scheduler, progress):
     distributed = _dask("distributed")
     with _client(scheduler, distributed) as client:
         futures = client.map(_work, *zip(*tasks, strict=True), pure=False, retries=2)
-        finished = distributed.as_completed(futures, with_results=True)
+        names = {future.key: task[0].name for future, task in zip(futures, tasks, strict=True)}
+        finished = distributed.as_completed(futures, with_results=True, raise_errors=False)
         bar = tqdm(finished, total=len(futures), desc="partitions", disable=not progress)
-        return [row for _, row in bar]
+        return [
+            row if future.status == "finished" else {"file": names[future.key], "error": repr(row)}
+            for future, row in bar
+        ]
 
 
 def _dask(name):
@@ -313,6 +329,7 @@ def _work(path, part, max_error, alone):
             pq.ParquetWriter(file, RESULT, compression="zstd") as writer,
         ):
             model = _model(notes / MODEL)
+            fingerprint = _fingerprint(part)
             started = perf_counter()
             for cutouts in _cutouts(part):
                 seconds["reading"] += perf_counter() - started
@@ -323,9 +340,12 @@ def _work(path, part, max_error, alone):
                 objects += len(result)
                 seconds["writing"] += perf_counter() - started
                 started = perf_counter()
-            _write_skipped(_list_of_skipped(path), pd.concat(skipped))
-    except (CutoutError, OSError) as error:
-        return {"file": path.name, "error": str(error)}
+            flaws = pd.concat(skipped)
+            _write_note(_note(path, SKIPPED, "csv"), flaws.to_csv(index=False) if len(flaws) else "")
+            _write_note(_note(path, READ, "txt"), fingerprint)
+    except Exception as error:  # one partition must not stop the others
+        kind = "" if isinstance(error, CutoutError | OSError) else f"{type(error).__name__}: "
+        return {"file": path.name, "error": f"{kind}{error}"}
     return {"file": path.name, "objects": objects, "skipped": sum(map(len, skipped)), **seconds}
 
 
@@ -353,16 +373,17 @@ def _classified(cutouts, model, max_error, seconds):
     return pa.table([pa.array(columns[name], RESULT.field(name).type) for name in RESULT.names], RESULT)
 
 
-def _write_skipped(path, table):
+def _write_note(path, text):
+    """Write a file of notes on a partition; where there is nothing to note, there is no file."""
     path.unlink(missing_ok=True)  # of a run that was stopped before the source was mended
-    if len(table):
+    if text:
         with whole_file(path, path.parents[1] / UNFINISHED / f"{path.name}.{uuid4().hex}") as file:
-            table.to_csv(file, index=False)
+            file.write(text.encode())
 
 
 def _known(path):
     """Return what is known of a partition that was there."""
-    listed = _list_of_skipped(path)
+    listed = _note(path, SKIPPED, "csv")
     skipped = len(pd.read_csv(listed)) if listed.exists() else 0
     return {"file": path.name, "objects": pq.read_metadata(path).num_rows, "skipped": skipped}
 
@@ -371,8 +392,8 @@ def _result(destination, number):
     return destination / f"part-{number:05d}.parquet"
 
 
-def _list_of_skipped(path):
-    return path.parent / NOTES / SKIPPED / f"{path.stem}.csv"
+def _note(path, kind, suffix):
+    return path.parent / NOTES / kind / f"{path.stem}.{suffix}"
 
 
 @lru_cache(maxsize=4)
