@@ -12,7 +12,7 @@ from ztf_sg.parallel import slices, threaded
 
 METHODS = ("exact", "hnsw")
 SPARE = 8  # candidates beyond the wanted ones, so that rounding rarely matters
-BLOCK = 64  # points of a block of a BlockIndex
+BLOCK = 128  # points of a block of a BlockIndex
 GROUP = 16  # distances that are first compared by their least
 TREE_FEATURES = 32  # with more, a k-d tree is not tried
 MATRIX_BYTES = 6 * 2**20  # memory of the distances of a thread, for 16 to 64 queries
