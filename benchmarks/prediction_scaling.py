@@ -21,7 +21,6 @@ from ztf_sg import MuyGPSClassifier
 
 N_FEATURES = 8
 WARM_UP = 5_000
-COUNTS = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 
 
 def measure(count, repeats):

@@ -78,13 +78,14 @@ def section(title, command):
         script = [sys.executable, HERE / f"{name}.py", *filled]
         run = subprocess.run(script, capture_output=True, text=True, cwd=HERE.parent)
     if run.returncode:
-        raise SystemExit(f"{name} failed:\n{run.stderr}")
+        print(f"{name} failed:\n{run.stderr}", file=sys.stderr)
     shown = command.replace(PLOT, picture.name).replace("{scratch}/cutouts", "FOLDER").split(" ", 1)
     lines = [f"## {title}", "", f"`python benchmarks/{name}.py{' ' + shown[1] if len(shown) > 1 else ''}`, "]
     lines[-1] += f"{date.today()}"
     if PLOT in arguments:
         lines += ["", f"![{title}]({picture.parent.name}/{picture.name})"]
-    return "\n".join([*lines, "", "```", run.stdout.rstrip(), "```", ""])
+    printed = run.stdout.rstrip() + (f"\nfailed: exit status {run.returncode}" if run.returncode else "")
+    return "\n".join([*lines, "", "```", printed, "```", ""])
 
 
 def read_page():

@@ -3,12 +3,14 @@
     python benchmarks/survey.py [--objects 1000000] [--folder FOLDER]
 
 The survey is made of the bundled cutouts, again and again, each time with fresh noise. It is classified by
-threads, undisturbed: that gives the objects a second, the share of each stage, and the largest memory of the
-process. It is classified again by two processes of a Dask cluster, of which one is killed, twice, and then
-the whole run is; a second run goes on from there. Both results are compared byte by byte.
+threads, in a process of its own, undisturbed: that gives the objects a second, the share of each stage, and
+the largest memory of that process. It is classified again by two processes of a Dask cluster, of which one is
+killed, twice, and then the whole run is; a second run goes on from there. Both results are compared byte by
+byte.
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -38,17 +40,18 @@ def main():
     )
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, help="for survey and results; a temporary one by default")
-    parser.add_argument("--run", nargs=2, metavar=("SURVEY", "RESULTS"), help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=3, metavar=("HOW", "SURVEY", "RESULTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        run_on_cluster(*options.run)
+        how, *folders = options.run
+        {"calm": run_and_report, "cluster": run_on_cluster}[how](*folders)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         survey, calm, disturbed = (Path(scratch) / name for name in ("survey", "calm", "disturbed"))
         print(thread_note())
         size = make_survey(survey, options.objects)
-        print(f"{options.objects} simulated cutouts, {size / 1e9:.2f} GB of Parquet")
-        report(undisturbed(survey, calm))
+        print(f"{options.objects} simulated cutouts, {size / 1e9:.2f} GB of Parquet", flush=True)
+        subprocess.run(command("calm", survey, calm), check=True)
         kills = disturb(survey, disturbed)
         same = equal_files(calm, disturbed)
         print(
@@ -72,19 +75,20 @@ def make_survey(folder, objects, random_state=0):
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def undisturbed(survey, results):
-    """Classify the survey in this process; return what it took."""
+def command(how, survey, results):
+    """Return the command that classifies the survey in a process of its own."""
+    return [sys.executable, __file__, "--run", how, str(survey), str(results)]
+
+
+def run_and_report(survey, results):
+    """Classify the survey by threads, and print what it took."""
     started = time.perf_counter()
     parts = classify_survey(survey, results, progress=False)
-    return parts, time.perf_counter() - started, getrusage(RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def report(measured):
-    parts, seconds, memory = measured
+    seconds, memory = time.perf_counter() - started, getrusage(RUSAGE_SELF).ru_maxrss / 1e6
     objects, spent = parts["objects"].sum(), parts[list(STAGES)].sum()
     shares = ", ".join(f"{stage} {100 * spent[stage] / spent.sum():.0f} %" for stage in STAGES)
     print(f"{objects} classified in {seconds:.0f} s: {objects / seconds:.0f} objects/s ({shares})")
-    print(f"largest memory of the process {memory:.2f} GB")
+    print(f"largest memory of the process {memory:.2f} GB", flush=True)
 
 
 def run_on_cluster(survey, results):
@@ -106,27 +110,31 @@ def run_on_cluster(survey, results):
 
 def disturb(survey, results):
     """Classify; kill a worker twice, then everything, and go on to the end; return the workers killed."""
-    command = [sys.executable, __file__, "--run", str(survey), str(results)]
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    run = subprocess.Popen(
+        command("cluster", survey, results), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     files = len(list(survey.iterdir()))
     kills, killed = 0, set()
-    for line in run.stdout:
-        pids = [int(pid) for pid in line.split()]
-        finished = len(list(results.glob("part-*.parquet")))
-        if kills < 2 and finished > kills * files // 4 and set(pids) - killed:
-            victim = (set(pids) - killed).pop()
-            os.kill(victim, signal.SIGKILL)
-            killed.add(victim)
-            kills += 1
-        elif kills == 2 and finished > files:
+    try:
+        for line in run.stdout:
+            pids = [int(pid) for pid in line.split()]
+            finished = len(list(results.glob("part-*.parquet")))
+            if kills < 2 and finished > kills * files // 4 and set(pids) - killed:
+                victim = (set(pids) - killed).pop()
+                os.kill(victim, signal.SIGKILL)
+                killed.add(victim)
+                kills += 1
+            elif kills == 2 and finished > files:
+                break
+    finally:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
-            break
     run.wait()
     if run.returncode != -signal.SIGKILL:
         raise SystemExit("the run was over before it was killed: classify more objects")
     kept = len(list(results.glob("part-*.parquet")))
     print(f"the run was killed with {kept} partitions written")
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command("cluster", survey, results), check=True, stdout=subprocess.DEVNULL)
     return kills
 
 

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -11,10 +13,13 @@ def test_nothing_is_left_to_be_filled_in():
     assert "@@" not in README
 
 
-def test_every_relative_link_leads_to_a_file():
-    links = re.findall(r"\]\((?!https?:)([^)]+)\)", README)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
+)
+def test_every_relative_link_leads_to_a_file(page):
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text())
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not (page.parent / link).exists()] == []
 
 
 def test_every_script_named_is_there():
