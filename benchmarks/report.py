@@ -55,12 +55,11 @@ def main():
     unknown = set(wanted) - {command.split()[0] for command in sections.values()}
     if unknown:
         raise SystemExit(f"no section is made by {', '.join(unknown)}")
-    known = read_page()
     for title, command in sections.items():
         if command.split()[0] in wanted:
             print(f"{title}: {command}", flush=True)
-            known[title] = section(title, command)
-            write_page(known)
+            made = section(title, command)
+            write_page(read_page() | {title: made})
 
 
 def section(title, command):
