@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from gzip import GzipFile
-from io import BytesIO
 from pathlib import Path
 
 import astropy.units as u
@@ -42,6 +41,7 @@ BUNDLED_CATALOGUE = Path(__file__).parents[2] / "data" / "mock_sweep.fits.gz"
 
 SEARCH_RADIUS = 45  # the light of objects is in a cutout at the most from so far [arcsec]
 MATCH_RADIUS = 1  # a position is that of an object if it is this near [arcsec]
+BLOCK = 2880  # of a FITS file [bytes]
 EXTRA_PIXEL_SHARE = 0.02  # share of cutouts with one more row, or column, at their beginning
 
 
@@ -227,10 +227,10 @@ class MockSky:
         sky = sky_level(exposure, (x0, y0), shape)
         noise_seed = [self.seed, int(exposure["filefracday"]), int(exposure["rcid"]), x0, y0]
         pixels = expose(light, sky, exposure, np.random.default_rng(noise_seed))
-        name = image_name(exposure)
-        if name not in self._headers:
-            self._headers[name] = _image_header(exposure)
-        return read(_fits_bytes(pixels, self._headers[name], (x0, y0)))
+        key = image_name(exposure), shape
+        if key not in self._headers:
+            self._headers[key] = fits.PrimaryHDU(pixels, _image_header(exposure)).header
+        return read(_fits_bytes(pixels, self._headers[key], (x0, y0)))
 
     def scene(self, name, ra, dec, size=20):
         """Return what a cutout was made from.
@@ -413,14 +413,13 @@ def _image_header(exposure):
     return header
 
 
-def _fits_bytes(pixels, image_header, origin):
+def _fits_bytes(pixels, header, origin):
     """Return the FITS file of a cutout that starts at pixel ``origin`` of its image."""
-    header = image_header.copy()
+    header = header.copy()
     for axis, first in enumerate(origin, start=1):
         header[f"CRPIX{axis}"] -= first
-    file = BytesIO()
-    fits.PrimaryHDU(pixels, header).writeto(file)
-    return file.getvalue()
+    content = pixels.astype(">f4").tobytes()
+    return header.tostring().encode("ascii") + content + bytes(-len(content) % BLOCK)
 
 
 if __name__ == "__main__":
