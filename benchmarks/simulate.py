@@ -4,12 +4,14 @@ python benchmarks/simulate.py FOLDER [--per-class 750] [--seed 1]
 """
 
 import argparse
+import shutil
 import time
+from pathlib import Path
 
+from joblib import Parallel, delayed
 from timing import thread_note
 
 from ztf_sg import fetch_cutouts
-from ztf_sg.manifest import SAVED
 from ztf_sg.positions import select_positions
 from ztf_sg.services.mock_sky import MockSky
 
@@ -28,11 +30,19 @@ def main():
 
 
 def simulate(folder, per_class, seed):
-    """Write cutouts of so many stars and galaxies of a new sky; return the lines of their manifest."""
-    sky = MockSky(seed=seed)
-    positions = select_positions(sky.catalogue)
-    made = fetch_cutouts(list(positions), folder, sky, n_cutouts=per_class, progress=False)
-    return made[made["status"] == SAVED]
+    """Write cutouts of so many stars and galaxies of a new sky, a class a process; return their paths."""
+    folder, sky = Path(folder), MockSky(seed=seed)
+    tables = select_positions(sky.catalogue)
+    len(sky.exposures)  # makes them here, with the parameters of this process
+    parts = [folder / "stars", folder / "galaxies"]
+    Parallel(n_jobs=2)(
+        delayed(fetch_cutouts)(table, part, sky, n_cutouts=per_class, progress=False)
+        for table, part in zip(tables, parts, strict=True)
+    )
+    made = [path.rename(folder / path.name) for part in parts for path in part.glob("*.fits")]
+    for part in parts:
+        shutil.rmtree(part)
+    return made
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def plot(table):
             axis.loglog(rows["n_train"], rows[column], line, color=colour, label=name)
         axis.set(xlabel="training objects", ylabel=label)
         axis.grid(alpha=0.3)
-    axes[0].legend(frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
     return figure
 
 
