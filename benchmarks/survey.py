@@ -31,7 +31,7 @@ from ztf_sg.survey import STAGES, classify_survey
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 FILE_ROWS = 49_152  # cutouts of a Parquet file
-# Dask has its workers give memory back at once, so that each array is cleared anew: half of the time is lost.
+# Dask has its workers give memory back at once, so that each array is cleared anew.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**26, "OMP_NUM_THREADS": 1}
 NOISE = 0.5  # of the fresh noise, in units of each cutout's own
 

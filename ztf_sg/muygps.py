@@ -72,7 +72,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         Draws that batch.
     neighbours : {"exact", "hnsw"}
         ``"hnsw"`` finds most of the nearest neighbours, not always all, and needs the package hnswlib
-        (``pip install 'ztf_sg[hnsw]'``). It pays off for many training points that fill many dimensions.
+        (``pip install 'ztf_sg[hnsw]'``). ``benchmarks/prediction_speed.py --hnsw`` measures
+        how many, and whether it pays: for 20,000 training points it did not.
     n_jobs : int
         Threads that predict, -1 for one a processor. They change nothing but the time.
 
