@@ -187,6 +187,20 @@ def test_exact_neighbours_are_the_nearest(index, n_features, arrange):
         np.testing.assert_allclose(distances, np.take_along_axis(everyone, indices, 1), rtol=1e-7, atol=1e-8)
 
 
+@needs_numba
+@pytest.mark.parametrize("spacing", [0, 0.5])
+@pytest.mark.parametrize("count", [1, 30, 900])
+def test_blocks_of_many_points_hold_the_nearest(spacing, count):
+    X = np.random.default_rng(0).normal(size=(70_000, 3))
+    X = np.round(X / spacing) * spacing if spacing else X
+    queries = np.vstack([X[::7000] + 0.01, X[:2] + 50])
+    distances, indices = BlockIndex(X).query(queries, count)
+    everyone = cdist(queries, X)
+    np.testing.assert_allclose(distances, np.sort(everyone, axis=1)[:, :count], rtol=1e-12)
+    np.testing.assert_allclose(distances, np.take_along_axis(everyone, indices, 1), rtol=1e-12)
+    assert all(len(set(row)) == count for row in indices)
+
+
 @pytest.mark.parametrize("index", [*EXACT, pytest.param(GraphIndex, marks=needs_hnswlib)])
 def test_all_points_can_be_asked_for(index):
     X = points(41, 3)[0]

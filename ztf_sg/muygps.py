@@ -51,7 +51,7 @@ SHORT_FORMULA = (0.5, 1.5, 2.5, np.inf)  # values of smoothness
 # first time; it may choose another one of several neighbours that are equally far, and rounds otherwise.
 COMPILED_FROM = 2048
 COMPILED_FEATURES = 64  # with more, matrix products are faster than compiled loops
-BLOCK_FEATURES = 10  # with more, so is the search for neighbours, unless the points fill few dimensions
+BLOCK_FEATURES = 24  # with more, so is the search for neighbours, unless the points fill few dimensions
 
 
 class MuyGPSClassifier(ClassifierMixin, BaseEstimator):

@@ -12,7 +12,6 @@ from ztf_sg.parallel import slices, threaded
 
 METHODS = ("exact", "hnsw")
 SPARE = 8  # candidates beyond the wanted ones, so that rounding rarely matters
-BLOCK = 128  # points of a block of a BlockIndex
 GROUP = 16  # distances that are first compared by their least
 TREE_FEATURES = 32  # with more, a k-d tree is not tried
 MATRIX_BYTES = 6 * 2**20  # memory of the distances of a thread, for 16 to 64 queries
@@ -168,50 +167,67 @@ class BlockIndex:
 
     Attributes
     ----------
-    blocks : numpy.ndarray
-        Points, halved again and again at the median of their longest side; shape (n_blocks, n_features,
-        `BLOCK`), filled up with infinity.
+    points : numpy.ndarray
+        Points, halved again and again at the median of their longest side, in groups of `WIDTH` blocks of
+        `WIDTH` points, filled up with NaN; shape (n_groups * `WIDTH`**2, n_features).
     rows : numpy.ndarray
-        Their rows, shape (n_blocks, `BLOCK`).
-    low, high : numpy.ndarray
-        Sides of the blocks, shape (n_features, n_blocks).
+        The rows that they had, shape (n_groups * `WIDTH`**2,).
+    unit : float
+        Unit of the numbers in single precision.
+    blocks : numpy.ndarray
+        Points in single precision, shape (n_groups * `WIDTH`, n_features, `WIDTH`).
+    block_sides, group_sides : numpy.ndarray
+        Lower and upper sides of the blocks of each group, shape (n_groups, 2, n_features, `WIDTH`), and of
+        the groups, `WIDTH` of them together.
     """
 
     def __init__(self, points):
-        leaves = list(_halved(points, np.arange(len(points))))
-        self.rows = np.zeros((len(leaves), BLOCK), dtype=np.intp)
-        self.blocks = np.full((len(leaves), points.shape[1], BLOCK), np.inf)
-        self.low, self.high = np.empty((2, points.shape[1], len(leaves)))
-        for leaf, rows in enumerate(leaves):
-            inside = points[rows]
-            self.rows[leaf, : len(rows)] = rows
-            self.blocks[leaf, :, : len(rows)] = inside.T
-            self.low[:, leaf], self.high[:, leaf] = inside.min(axis=0), inside.max(axis=0)
+        from ztf_sg.compiled import WIDTH
+
+        groups = list(_halved(points, np.arange(len(points)), WIDTH**2))
+        n, n_features = len(groups), points.shape[1]
+        self.rows = np.zeros((n, WIDTH, WIDTH), dtype=np.intp)
+        self.points = np.full((n, WIDTH, WIDTH, n_features), np.nan)
+        for group, inside in enumerate(groups):
+            for block, rows in enumerate(_halved(points, inside, WIDTH)):
+                self.rows[group, block, : len(rows)] = rows
+                self.points[group, block, : len(rows)] = points[rows]
+        self.unit = float(np.abs(points).max()) or 1.0
+        blocks = np.swapaxes(self.points / self.unit, 2, 3).astype(np.float32, order="C")
+        low, high = np.fmin.reduce(blocks, axis=3), np.fmax.reduce(blocks, axis=3)
+        self.block_sides = np.stack([low, high], axis=1).swapaxes(2, 3).copy()
+        self.group_sides = np.full((-(-n // WIDTH), 2, n_features, WIDTH), np.nan, dtype=np.float32)
+        for group in range(n):
+            sides = self.group_sides[group // WIDTH, :, :, group % WIDTH]
+            sides[0], sides[1] = np.fmin.reduce(low[group]), np.fmax.reduce(high[group])
+        self.blocks = blocks.reshape(n * WIDTH, n_features, WIDTH)
+        self.rows, self.points = self.rows.ravel(), self.points.reshape(-1, n_features)
 
     def query(self, X, count, n_threads=1):
         """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each."""
         from ztf_sg.compiled import search
 
-        distances, indices = np.empty((len(X), count)), np.zeros((len(X), count), dtype=np.intp)
+        distances, indices = np.full((len(X), count), np.inf), np.zeros((len(X), count), dtype=np.intp)
+        index = self.blocks, self.block_sides, self.group_sides, self.points, self.rows, self.unit
 
         def fill(rows):
-            search(self.blocks, self.rows, self.low, self.high, X[rows], distances[rows], indices[rows])
+            search(*index, X[rows], distances[rows], indices[rows])
 
         threaded(fill, slices(len(X), 256), n_threads)
         return distances, indices
 
 
-def _halved(points, rows):
-    """Yield rows of up to `BLOCK` points close to each other; all but the last are full."""
-    if len(rows) <= BLOCK:
+def _halved(points, rows, size):
+    """Yield rows of up to `size` points close to each other; all but the last are full."""
+    if len(rows) <= size:
         yield rows
         return
     inside = points[rows]
     side = np.ptp(inside, axis=0).argmax()
-    half = max(1, len(rows) // 2 // BLOCK) * BLOCK
+    half = max(1, len(rows) // 2 // size) * size
     order = np.argpartition(inside[:, side], half)
-    yield from _halved(points, rows[order[:half]])
-    yield from _halved(points, rows[order[half:]])
+    yield from _halved(points, rows[order[:half]], size)
+    yield from _halved(points, rows[order[half:]], size)
 
 
 class GraphIndex:
