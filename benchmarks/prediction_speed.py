@@ -96,8 +96,7 @@ def compare_hnsw(classifier, train, labels, test, repeats):
     jobs = {"exact": lambda: classifier.predict(test), "hnsw": lambda: approximate.predict(test)}
     seconds, results = repeat_alternately(jobs, repeats)
     found, true = (
-        model.neighbours_.query(test - train.mean(axis=0), NN_COUNT, 2)[1]
-        for model in (approximate, classifier)
+        model.neighbours_.query(test - train.mean(axis=0), NN_COUNT)[1] for model in (approximate, classifier)
     )
     recall = np.mean([len(set(one) & set(other)) for one, other in zip(found, true, strict=True)]) / NN_COUNT
     agreement = np.mean(results["exact"][0] == results["hnsw"][0])

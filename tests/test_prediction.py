@@ -35,7 +35,6 @@ EXACT = [tree_of, MatrixIndex, pytest.param(BlockIndex, marks=needs_numba)]
 def use(monkeypatch):
     def choose(engine):
         monkeypatch.setattr(ztf_sg.muygps, "COMPILED_FROM", 1 if engine == "numba" else np.inf)
-        monkeypatch.setattr(ztf_sg.muygps, "COMPILED_FEATURES", np.inf)
 
     return choose
 
@@ -164,7 +163,7 @@ def test_chunks_threads_and_company_change_no_bit(monkeypatch, use, engine, n_fe
         np.testing.assert_array_equal(classifier.posterior(queries), whole)
     for rows in (slice(1, None), slice(3, 400), slice(None, None, -1)):
         np.testing.assert_array_equal(classifier.posterior(queries[rows]), np.array(whole)[:, rows])
-    monkeypatch.setattr(ztf_sg.muygps, "BLOCK", 17)
+    monkeypatch.setattr(ztf_sg.muygps, "CHUNK", 17)
     monkeypatch.setattr(ztf_sg.neighbours, "MATRIX_BYTES", 1)
     monkeypatch.setattr(ztf_sg.neighbours, "OFFSET_BYTES", 1)
     monkeypatch.setattr(ztf_sg.prediction, "CHUNK_BYTES", 1)
@@ -180,7 +179,7 @@ def test_exact_neighbours_are_the_nearest(index, n_features, arrange):
     X = arrange(np.random.default_rng(0).normal(size=(700, n_features)))
     queries = np.vstack([X[::70], X[5:9] + 0.1, X[:1] + 1e3])
     for count in (1, 7, 30):
-        distances, indices = index(X).query(queries, count, n_threads=2)
+        distances, indices = index(X).query(queries, count)
         everyone = cdist(queries, X)
         assert all(len(set(row)) == count for row in indices)
         np.testing.assert_allclose(distances, np.sort(everyone, axis=1)[:, :count], rtol=1e-7, atol=1e-8)
@@ -271,9 +270,7 @@ def test_the_fast_mean_is_that_of_muygpys():
     expected = muygps.fast_posterior_mean(crosswise, coefficients[nearest])
     classifier.predict_fast(queries)
     np.testing.assert_allclose(classifier._fast[1], np.squeeze(coefficients), atol=1e-6)
-    found = ztf_sg.prediction.fast_mean(
-        queries, X, nearest, *classifier._fast, classifier._correlation(), n_threads=2
-    )
+    found = ztf_sg.prediction.fast_mean(queries, X, nearest, *classifier._fast, classifier._correlation())
     np.testing.assert_allclose(found, np.ravel(expected), atol=1e-6)
 
 

@@ -6,7 +6,7 @@ Both do without the interpreter, so that threads share the work. numba keeps the
 import numpy as np
 from numba import float32, njit
 
-from ztf_sg.vectors import count_bits, first_bit, larger, load, spread, square_root, store, up_to
+from ztf_sg.vectors import count_bits, first_bit, larger, load, spread, square_root, store, total, up_to
 
 LANES = 8  # queries whose posterior is computed together, each as if alone: their matrices fit the L1 cache
 FORMULA = {0.5: 0, 1.5: 1, 2.5: 2, np.inf: 3}
@@ -34,85 +34,134 @@ def search(blocks, block_sides, group_sides, points, rows, unit, X, distances, i
     distances, indices : numpy.ndarray
         Results, shape (m, count).
     """
-    n_features, count = X.shape[1], distances.shape[1]
-    near_blocks = 16 + 2 * count // WIDTH
-    near_groups = 1 + near_blocks // 16
-    group_bounds = np.empty(len(group_sides) * WIDTH, dtype=np.float32)
-    groups = np.empty(4 * near_groups, dtype=np.intp)
-    bounds = np.empty(len(groups) * WIDTH, dtype=np.float32)
-    squared = np.empty(2 * near_blocks * WIDTH, dtype=np.float32)
-    x, q = np.empty(n_features, dtype=np.float32), np.empty(n_features)
-    candidates = np.empty(count + ROOM + WIDTH, dtype=np.intp)
-    exact, order = np.empty(len(candidates) + WIDTH), np.empty(len(candidates), dtype=np.intp)
-    group_guess = block_guess = guess = float32(1)
-    for query in range(len(X)):
+    m, n_features = X.shape
+    count, n_groups = distances.shape[1], len(block_sides)
+    x = np.empty((m, n_features), dtype=np.float32)
+    bounds = np.empty((m, len(group_sides) * WIDTH), dtype=np.float32)  # of squared distances to groups
+    limits, slacks = np.empty(m, dtype=np.float32), np.empty(m)
+    for query in range(m):
         largest = 0.0
         for feature in range(n_features):
-            q[feature] = X[query, feature]
-            x[feature] = q[feature] / unit
-            largest = max(largest, abs(x[feature]))
-        slack = 2 * np.sqrt(n_features) * ROUNDING * (1 + largest)
+            x[query, feature] = X[query, feature] / unit
+            largest = max(largest, abs(x[query, feature]))
+        slacks[query] = 2 * np.sqrt(n_features) * ROUNDING * (1 + largest)
         for part in range(len(group_sides)):
-            store(_outside(group_sides, part, x), group_bounds, part * WIDTH)
+            store(_outside(group_sides, part, x, query), bounds, query * bounds.shape[1] + part * WIDTH)
+    _limit(blocks, block_sides, x, bounds, count, limits)
+    for query in range(m):
+        limits[query] = _widened(limits[query], slacks[query], n_features)
 
-        group_guess = _threshold(group_bounds, len(group_bounds), near_groups, group_guess)
-        n_groups = 0
-        for start in range(0, len(group_bounds), WIDTH):
-            bits = up_to(load(group_bounds, start, WIDTH), group_guess)
-            while bits and n_groups < len(groups):
-                groups[n_groups] = start + first_bit(bits)
+    candidates, found = np.empty((m, count + ROOM + WIDTH), dtype=np.intp), np.zeros(m, dtype=np.intp)
+    exact = np.empty(candidates.shape[1] + WIDTH)
+    for group in range(n_groups):  # whose points the processor keeps at hand
+        for query in range(m):
+            if not bounds[query, group] <= limits[query]:
+                continue
+            bits, n = up_to(_outside(block_sides, group, x, query), limits[query]), found[query]
+            while bits:
+                block = group * WIDTH + first_bit(bits)
                 bits &= bits - LOWEST_BIT
-                store(_outside(block_sides, groups[n_groups], x), bounds, n_groups * WIDTH)
-                n_groups += 1
-        block_guess = _threshold(bounds, n_groups * WIDTH, near_blocks, block_guess)
-        n_squared = 0
-        for turn in range(n_groups):
-            bits = up_to(load(bounds, turn * WIDTH, WIDTH), block_guess)
-            while bits and n_squared < len(squared):
-                block = groups[turn] * WIDTH + first_bit(bits)
-                bits &= bits - LOWEST_BIT
-                store(_squared(blocks, block, x), squared, n_squared)
-                n_squared += WIDTH
-        guess = _threshold(squared, n_squared, count, guess)
-        limit = _widened(guess, slack, n_features)
-
-        n = 0
-        for start in range(0, len(group_bounds), WIDTH):
-            group_bits = up_to(load(group_bounds, start, WIDTH), limit)
-            while group_bits:
-                group = start + first_bit(group_bits)
-                group_bits &= group_bits - LOWEST_BIT
-                bits = up_to(_outside(block_sides, group, x), limit)
-                while bits:
-                    block = group * WIDTH + first_bit(bits)
-                    bits &= bits - LOWEST_BIT
-                    inside = up_to(_squared(blocks, block, x), limit)
-                    while inside:
-                        candidates[n] = block * WIDTH + first_bit(inside)
-                        inside &= inside - LOWEST_BIT
-                        n += 1
-                    if n > count + ROOM:
-                        _sort(candidates, n, points, q, exact, order)
-                        n = count
-                        limit = min(limit, _widened(exact[order[count - 1]] / unit**2, slack, n_features))
-                        for place in range(count):
-                            order[place] = candidates[order[place]]
-                        candidates[:count] = order[:count]
-        _sort(candidates, n, points, q, exact, order)
-        for place in range(min(n, count)):
-            distances[query, place] = np.sqrt(exact[order[place]])
-            indices[query, place] = rows[candidates[order[place]]]
+                inside = up_to(_squared(blocks, block, x, query), limits[query])
+                while inside:
+                    candidates[query, n] = block * WIDTH + first_bit(inside)
+                    inside &= inside - LOWEST_BIT
+                    n += 1
+                if n > count + ROOM:
+                    _sort(candidates[query], exact, n, points, X[query])
+                    n = count
+                    limit = _widened(exact[count - 1] / unit**2, slacks[query], n_features)
+                    limits[query] = min(limits[query], limit)
+            found[query] = n
+    for query in range(m):
+        n = min(found[query], count)
+        _sort(candidates[query], exact, found[query], points, X[query])
+        for place in range(n):
+            distances[query, place] = np.sqrt(exact[place])
+            indices[query, place] = rows[candidates[query, place]]
 
 
 @compiled
-def _outside(sides, part, x):
+def _limit(blocks, block_sides, x, bounds, count, limits):
+    """Write limits for squared distances within which `count` points are, from those of a few near blocks."""
+    near_blocks = 16 + 2 * count // WIDTH
+    near_groups = 1 + near_blocks // 16
+    groups = np.empty(4 * near_groups, dtype=np.intp)
+    block_bounds = np.empty(len(groups) * WIDTH, dtype=np.float32)
+    squared = np.empty(2 * near_blocks * WIDTH, dtype=np.float32)
+    group_limit = block_limit = limit = float32(1)
+    for query in range(len(x)):
+        group_limit = _threshold(bounds[query], bounds.shape[1], near_groups, 1, group_limit)
+        n = 0
+        for start in range(0, bounds.shape[1], WIDTH):
+            bits = up_to(load(bounds, query * bounds.shape[1] + start, WIDTH), group_limit)
+            while bits and n < len(groups):
+                groups[n] = start + first_bit(bits)
+                bits &= bits - LOWEST_BIT
+                store(_outside(block_sides, groups[n], x, query), block_bounds, n * WIDTH)
+                n += 1
+        block_limit = _threshold(block_bounds, n * WIDTH, near_blocks, 4, block_limit)
+        n_squared = 0
+        for start in range(0, n * WIDTH, WIDTH):
+            bits = up_to(load(block_bounds, start, WIDTH), block_limit)
+            while bits and n_squared < len(squared):
+                block = groups[start // WIDTH] * WIDTH + first_bit(bits)
+                bits &= bits - LOWEST_BIT
+                store(_squared(blocks, block, x, query), squared, n_squared)
+                n_squared += WIDTH
+        limits[query] = limit = _threshold(squared, n_squared, count, 8, limit)
+
+
+@compiled
+def select(bounds, points, unit, X, distances, indices):
+    """Write the nearest points of a chunk, nearest first; see :class:`ztf_sg.neighbours.MatrixIndex`.
+
+    Parameters
+    ----------
+    bounds : numpy.ndarray
+        In single precision, not above the squared distances in units of the index; shape (m, n), filled up
+        to a multiple of `WIDTH` with infinity.
+    points, unit
+        The attributes of the index.
+    X : numpy.ndarray
+        Queries, shape (m, n_features).
+    distances, indices : numpy.ndarray
+        Results, shape (m, count). Distances are infinite where bounds are.
+    """
+    count = distances.shape[1]
+    candidates = np.empty(count + ROOM + WIDTH, dtype=np.intp)
+    exact = np.empty(len(candidates) + WIDTH)
+    guess, q = float32(1), np.empty(X.shape[1])
+    for query in range(len(X)):
+        values, q[:] = bounds[query], X[query]
+        guess = _threshold(values, len(values), count, count, guess)
+        limit, sure = guess, False
+        while limit < np.inf and not sure:
+            n, last = 0, limit
+            for start in range(0, len(values), WIDTH):
+                bits = up_to(load(values, start, WIDTH), limit)
+                while bits:
+                    candidates[n] = start + first_bit(bits)
+                    bits &= bits - LOWEST_BIT
+                    n += 1
+                if n > count + ROOM:
+                    _sort(candidates, exact, n, points, q)
+                    n = count
+            _sort(candidates, exact, n, points, q)
+            limit = float32(exact[count - 1] / unit**2 * (1 + 2 * ROUNDING))
+            sure = limit <= last
+        if sure:
+            distances[query], indices[query] = np.sqrt(exact[:count]), candidates[:count]
+
+
+@compiled
+def _outside(sides, part, x, query):
     """Return the squared distances, in units of the index, of a query to the boxes of a part, NaN if none."""
-    low = part * 2 * len(x) * WIDTH
-    high = low + len(x) * WIDTH
+    low = part * 2 * x.shape[1] * WIDTH
+    high = low + x.shape[1] * WIDTH
     zero = spread(float32(0), WIDTH)
     squared = zero
-    for feature in range(len(x)):
-        at = spread(x[feature], WIDTH)
+    for feature in range(x.shape[1]):
+        at = spread(x[query, feature], WIDTH)
         outside = larger(load(sides, low, WIDTH) - at, at - load(sides, high, WIDTH))
         outside = larger(zero, outside)
         squared = squared + outside * outside
@@ -121,20 +170,20 @@ def _outside(sides, part, x):
 
 
 @compiled
-def _squared(blocks, block, x):
+def _squared(blocks, block, x, query):
     """Return the squared distances, in units of the index, of a query to the points of a block."""
-    place = block * len(x) * WIDTH
+    place = block * x.shape[1] * WIDTH
     squared = spread(float32(0), WIDTH)
-    for feature in range(len(x)):
-        offset = load(blocks, place, WIDTH) - spread(x[feature], WIDTH)
+    for feature in range(x.shape[1]):
+        offset = spread(x[query, feature], WIDTH) - load(blocks, place, WIDTH)
         squared = squared + offset * offset
         place += WIDTH
     return squared
 
 
 @compiled
-def _threshold(values, n, count, guess):
-    """Return a limit within which at least `count` of n values are, and not many more if possible."""
+def _threshold(values, n, count, spare, guess):
+    """Return a limit within which at least `count` of n values are, and at most `spare` more if possible."""
     low, high = float32(0), float32(np.inf)
     middle = guess if 0 < guess < np.inf else float32(1)
     for _ in range(40):
@@ -145,7 +194,7 @@ def _threshold(values, n, count, guess):
             low = middle
         else:
             high = middle
-            if within <= count + count // 4 + 1:
+            if within <= count + spare:
                 break
         middle = low + low if high == np.inf else (low + high) / float32(2)
     return high
@@ -158,22 +207,27 @@ def _widened(squared, slack, n_features):
 
 
 @compiled
-def _sort(candidates, n, points, q, exact, order):
-    """Write the squared distances of candidates, and the order from the nearest to the farthest."""
+def _sort(candidates, squared, n, points, q):
+    """Sort n candidates by their squared distances, which it writes."""
+    n_features = len(q)
+    found, exact = np.full(n, -1, dtype=np.intp), np.empty(n + WIDTH)
+    exact[n:] = np.nan  # not within any limit
     for one in range(n):
-        exact[one] = 0
-        for feature in range(len(q)):
-            offset = points[candidates[one], feature] - q[feature]
-            exact[one] += offset * offset
-        order[one] = -1
-    exact[n : n + WIDTH] = np.nan  # not within any limit
+        place, squares, rest = candidates[one] * n_features, spread(0.0, LANES), 0.0
+        for feature in range(0, n_features - LANES + 1, LANES):
+            offset = load(points, place + feature, LANES) - load(q, feature, LANES)
+            squares = squares + offset * offset
+        for feature in range(n_features // LANES * LANES, n_features):
+            rest += (points[candidates[one], feature] - q[feature]) ** 2
+        exact[one] = total(squares) + rest
     for one in range(n):
         place = -1
         for start in range(0, n, WIDTH):
             place += count_bits(up_to(load(exact, start, WIDTH), exact[one]))
-        while order[place] >= 0:  # as far as another
+        while found[place] >= 0:  # as far as another
             place -= 1
-        order[place] = one
+        found[place], squared[place] = candidates[one], exact[one]
+    candidates[:n] = found
 
 
 @compiled

@@ -10,7 +10,7 @@ References
 """
 
 import warnings
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from numbers import Real
@@ -31,8 +31,8 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ztf_sg.neighbours import BlockIndex, TreeIndex, neighbour_index
-from ztf_sg.parallel import slices
+from ztf_sg.neighbours import BlockIndex, MatrixIndex, neighbour_index
+from ztf_sg.parallel import slices, threaded
 from ztf_sg.prediction import (
     coefficients,
     compiled_posterior,
@@ -45,13 +45,12 @@ from ztf_sg.prediction import (
 LENGTH_SCALE = (3.0, (0.1, 30.0))  # start and bounds, in units of the typical neighbour distance
 NOISE = (1e-1, (1e-3, 10.0))  # start and bounds, in units of the prior variance
 STATE_VALUES = ("nn_count_", "distance_unit_", "length_scale_", "noise_", "scale_", "slope_")
-BLOCK = 2**15  # predictions whose neighbours are found at a time
+CHUNK = 256  # predictions that a thread makes together
 SHORT_FORMULA = (0.5, 1.5, 2.5, np.inf)  # values of smoothness
 # Predictions from which on numba makes them. It takes a second to import, and seconds to compile for the
 # first time; it may choose another one of several neighbours that are equally far, and rounds otherwise.
 COMPILED_FROM = 2048
-COMPILED_FEATURES = 64  # with more, matrix products are faster than compiled loops
-BLOCK_FEATURES = 24  # with more, so is the search for neighbours, unless the points fill few dimensions
+BLOCK_FEATURES = 16  # with more, compiled search goes by matrix products, if points fill many dimensions
 
 
 class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
@@ -185,12 +184,14 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False) - self._center
-        mean, variance = np.empty(len(X)), np.empty(len(X))
         compiled = self._is_compiled(len(X))
-        for rows in slices(len(X), BLOCK):
-            indices = self._nearest(X[rows], self.nn_count_, compiled)[1]
-            mean[rows], variance[rows] = self._posterior(X[rows], indices, compiled)
-        return mean, variance
+        query = self._query(compiled)
+
+        def predict(rows):
+            indices = _nearest(query, X[rows], self.nn_count_)[1]
+            return self._posterior(X[rows], indices, compiled)
+
+        return self._in_chunks(predict, len(X))
 
     def predict_proba(self, X):
         r"""Return the probabilities of the two classes.
@@ -240,24 +241,30 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, reset=False) - self._center
-        correlation = self._correlation()
+        points, correlation = self._points, self._correlation()
         if self._fast is None:
-            itself = np.arange(len(self._points))[:, None]
+            itself = np.arange(len(points))[:, None]
             neighbourhoods = np.hstack([itself, self._others()[:, : self.nn_count_ - 1]])
-            system = (self._points, self._targets, neighbourhoods, correlation, self.noise_)
-            self._fast = neighbourhoods, coefficients(*system, self._n_threads())
-        mean = np.empty(len(X))
-        compiled = self._is_compiled(len(X))
-        for rows in slices(len(X), BLOCK):
-            nearest = self._nearest(X[rows], 1, compiled)[1][:, 0]
-            known = (self._points, nearest, *self._fast)
-            mean[rows] = fast_mean(X[rows], *known, correlation, self._n_threads())
+
+            def solve(rows):
+                system = points, self._targets, neighbourhoods[rows], correlation, self.noise_
+                return (coefficients(points[rows], *system),)
+
+            self._fast = neighbourhoods, *self._in_chunks(solve, len(points))
+        query = self._query(self._is_compiled(len(X)))
+
+        def predict(rows):
+            nearest = _nearest(query, X[rows], 1)[1][:, 0]
+            return (fast_mean(X[rows], points, nearest, *self._fast, correlation),)
+
+        (mean,) = self._in_chunks(predict, len(X))
         return self.classes_[(mean > 0).astype(int)]
 
     def leave_one_out(self):
         """Return mean and variance of each training point from the others alone, shape (n,) each."""
         check_is_fitted(self)
-        return self._posterior(self._points, self._others())
+        others = self._others()
+        return self._in_chunks(lambda rows: self._posterior(self._points[rows], others[rows]), len(others))
 
     def get_state(self):
         """Return all that was learned, as numbers: a dict of arrays, for :meth:`set_state`."""
@@ -327,7 +334,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         """Optimize the hyperparameters on a batch, then fit the probit link to the same batch."""
         size = min(len(self._points), self.batch_count)
         batch = check_random_state(self.random_state).choice(len(self._points), size, replace=False)
-        found = self._nearest(self._points[batch], self.nn_count_ + largest)
+        query, count = self._query(), self.nn_count_ + largest
+        found = self._in_chunks(lambda rows: _nearest(query, self._points[batch[rows]], count), size)
         own = groups[found[1]] == groups[batch][:, None]
         others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
         distances, indices = (np.take_along_axis(array, others, axis=1) for array in found)
@@ -343,38 +351,35 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         mean, variance = self._posterior(self._points[batch], indices)
         self.slope_ = _fit_probit(mean, variance, targets)
 
-    def _n_threads(self):
-        return effective_n_jobs(self.n_jobs)
-
     def _is_compiled(self, n_predictions):
         """Return whether to predict by numba."""
-        return (
-            n_predictions >= COMPILED_FROM
-            and self.n_features_in_ <= COMPILED_FEATURES
-            and self.smoothness in SHORT_FORMULA
-            and _numba_works()
-        )
+        return n_predictions >= COMPILED_FROM and self.smoothness in SHORT_FORMULA and _numba_works()
 
-    def _nearest(self, X, count, compiled=False):
-        """Return distances and rows of the training points nearest to X, shape (m, count) each."""
-        few = self.n_features_in_ <= BLOCK_FEATURES or isinstance(self.neighbours_, TreeIndex)
-        index = self.neighbours_
-        if compiled and few and self.neighbours == "exact":
-            self._blocks = index = self._blocks or BlockIndex(self._points)
-        distances, rows = index.query(X, count, self._n_threads())
-        if not np.isfinite(distances).all():
-            raise ValueError("X: holds numbers so large that their distances to training points overflow")
-        return distances, rows
+    def _query(self, compiled=False):
+        """Return the method that finds neighbours."""
+        if not compiled or self.neighbours != "exact":
+            return self.neighbours_.query
+        if isinstance(self.neighbours_, MatrixIndex) and self.n_features_in_ > BLOCK_FEATURES:
+            return partial(self.neighbours_.query, compiled=True)
+        self._blocks = self._blocks or BlockIndex(self._points)
+        return self._blocks.query
+
+    def _in_chunks(self, function, n):
+        """Return the arrays that a function of a slice returns, for all of n rows, computed by threads."""
+        parts = threaded(function, slices(n, CHUNK), effective_n_jobs(self.n_jobs))
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def _others(self):
         """Return rows of the neighbours of each training point, itself left out, shape (n, nn)."""
-        indices = np.empty((len(self._points), self.nn_count_), dtype=np.intp)
-        for rows in slices(len(self._points), BLOCK):
-            nearest = self._nearest(self._points[rows], self.nn_count_ + 1)[1]
+        query = self._query()
+
+        def find(rows):
+            nearest = _nearest(query, self._points[rows], self.nn_count_ + 1)[1]
             own = nearest == np.arange(len(self._points))[rows, None]
             others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
-            indices[rows] = np.take_along_axis(nearest, others, axis=1)
-        return indices
+            return (np.take_along_axis(nearest, others, axis=1),)
+
+        return self._in_chunks(find, len(self._points))[0]
 
     def _posterior(self, X, indices, compiled=False):
         """Return posterior mean and variance of points (m, n_features) given their neighbours (m, nn)."""
@@ -382,9 +387,9 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         if compiled:
             length_scale = self.length_scale_ * self.distance_unit_
             values = self.smoothness, length_scale, self.noise_
-            mean, variance = compiled_posterior(*system, *values, self._n_threads())
+            mean, variance = compiled_posterior(*system, *values)
         else:
-            mean, variance = posterior(*system, self._correlation(), self.noise_, self._n_threads())
+            mean, variance = posterior(*system, self._correlation(), self.noise_)
         return mean, self.scale_ * variance
 
     def _correlation(self):
@@ -393,6 +398,14 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             return matern(self.smoothness, self.length_scale_ * self.distance_unit_)
         kernel, unit = self.muygps_.kernel, self.distance_unit_
         return lambda squared: kernel(np.sqrt(squared) / unit)
+
+
+def _nearest(query, X, count):
+    """Return distances and rows of the training points nearest to X, shape (m, count) each."""
+    distances, rows = query(X, count)
+    if not np.isfinite(distances).all():
+        raise ValueError("X: holds numbers so large that their distances to training points overflow")
+    return distances, rows
 
 
 @cache

@@ -1,21 +1,22 @@
 """Nearest training points of every query: exact in few or many dimensions, or approximate.
 
-All indices answer ``query(X, count, n_threads)`` with distances and row numbers, nearest first. The
-nearest points of a query do not depend on the other queries.
+All indices answer ``query(X, count)`` with distances and row numbers, nearest first. The nearest points of
+a query do not depend on the other queries; threads may ask at the same time.
 """
 
 import numpy as np
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
-from ztf_sg.parallel import slices, threaded
+from ztf_sg.parallel import slices
 
 METHODS = ("exact", "hnsw")
 SPARE = 8  # candidates beyond the wanted ones, so that rounding rarely matters
 GROUP = 16  # distances that are first compared by their least
+PADDING = 32  # the number of points of a MatrixIndex is filled up to a multiple, of GROUP too
 TREE_FEATURES = 32  # with more, a k-d tree is not tried
-MATRIX_BYTES = 6 * 2**20  # memory of the distances of a thread, for 16 to 64 queries
-OFFSET_BYTES = 2**18  # memory of the differences of a thread: what its processor keeps at hand
+MATRIX_BYTES = 12 * 2**20  # memory of distances, for 16 to 128 queries
+OFFSET_BYTES = 2**18  # memory of differences: what a processor keeps at hand
 HNSW_LINKS, HNSW_BREADTH = 16, 200  # M and ef_construction of hnswlib
 
 
@@ -72,10 +73,9 @@ class TreeIndex:
         self.axes = axes
         self.tree = KDTree(self._turned(points), leafsize=20)
 
-    def query(self, X, count, n_threads=1):
+    def query(self, X, count):
         """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each."""
-        distances, indices = self.tree.query(self._turned(X), np.arange(1, count + 1), workers=n_threads)
-        return distances, indices
+        return self.tree.query(self._turned(X), np.arange(1, count + 1))
 
     def _turned(self, X):
         """Return X along the axes, each row by itself: a matrix product rounds by the number of rows."""
@@ -91,7 +91,7 @@ class MatrixIndex:
     With a bound :math:`\delta` of the rounding errors, :math:`(1 - \delta)(|p|^2 + |q|^2) - 2 pq` in single
     precision is not above the squared distance of p and q. The candidates are the points where it is
     least; their distances are computed from differences. If a point that is no candidate could be nearer
-    than the farthest neighbour, all distances of that query are computed from differences.
+    than the farthest neighbour, more points are compared by differences.
 
     Parameters
     ----------
@@ -101,25 +101,25 @@ class MatrixIndex:
 
     def __init__(self, points):
         n, n_features = points.shape
-        self.points = points
-        self.unit = np.abs(points).max() * np.sqrt(n_features) or 1.0
-        # n_features + 1 products are summed, and numbers are rounded to single precision beforehand
-        self.rounding = 1.62 * (n_features + 8) * np.finfo(np.float32).eps / 2
+        self.points = np.ascontiguousarray(points)
+        self.unit = float(np.abs(points).max() * np.sqrt(n_features)) or 1.0
+        # n_features + 2 products are summed, and numbers are rounded to single precision beforehand
+        self.rounding = 2 * (n_features + 9) * np.finfo(np.float32).eps / 2
         scaled = points / self.unit
-        self.columns = np.zeros((n_features + 1, n + -n % GROUP), dtype=np.float32)
-        self.columns[:-1, :n] = scaled.T
-        self.columns[-1] = np.inf
-        self.columns[-1, :n] = (1 - self.rounding) * np.einsum("ij,ij->i", scaled, scaled)
+        self.columns = np.zeros((n_features + 2, n + -n % PADDING), dtype=np.float32)
+        self.columns[:-2, :n] = scaled.T
+        self.columns[-2], self.columns[-1] = np.inf, 1
+        self.columns[-2, :n] = (1 - self.rounding) * np.einsum("ij,ij->i", scaled, scaled)
 
-    def query(self, X, count, n_threads=1):
-        """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each."""
+    def query(self, X, count, compiled=False):
+        """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each.
+
+        Whether the candidates are chosen by code that numba compiles changes only the time.
+        """
         distances, indices = np.empty((len(X), count)), np.empty((len(X), count), dtype=np.intp)
-        step = min(64, max(16, MATRIX_BYTES // (4 * self.columns.shape[1])))
-
-        def fill(rows):
-            distances[rows], indices[rows] = self._nearest(X[rows], count)
-
-        threaded(fill, slices(len(X), step), n_threads)
+        nearest = self._nearest_compiled if compiled else self._nearest
+        for rows in slices(len(X), min(128, max(16, MATRIX_BYTES // (4 * self.columns.shape[1])))):
+            distances[rows], indices[rows] = nearest(X[rows], count)
         return distances, indices
 
     def _nearest(self, X, count):
@@ -128,17 +128,32 @@ class MatrixIndex:
         bounds, candidates = self._candidates(X, count + SPARE)
         squared = crosswise_distances(X, self.points, candidates)
         distances, indices = _sorted(squared, candidates, count)
-        doubtful = np.flatnonzero(distances[:, -1] ** 2 > bounds)
-        if len(doubtful):
-            distances[doubtful], indices[doubtful] = self._nearest_by_differences(X[doubtful], count)
+        return self._corrected(X, distances, indices, distances[:, -1] ** 2 > bounds)
+
+    def _nearest_compiled(self, X, count):
+        from ztf_sg.compiled import select
+
+        distances, indices = np.full((len(X), count), np.inf), np.zeros((len(X), count), dtype=np.intp)
+        select(self._bounds(X), self.points, self.unit, X, distances, indices)
+        return self._corrected(X, distances, indices, np.isinf(distances[:, -1]))
+
+    def _corrected(self, X, distances, indices, doubtful):
+        rows = np.flatnonzero(doubtful)
+        if len(rows):
+            distances[rows], indices[rows] = self._nearest_by_differences(X[rows], distances.shape[1])
         return distances, indices
+
+    def _bounds(self, X):
+        """Return numbers not above the squared distances in units of the index, shape (m, n + padding)."""
+        scaled = X / self.unit
+        rows = np.ones((len(X), len(self.columns)), dtype=np.float32)
+        rows[:, :-2] = -2 * scaled
+        rows[:, -1] = (1 - self.rounding) * np.einsum("ij,ij->i", scaled, scaled)
+        return rows @ self.columns
 
     def _candidates(self, X, count):
         """Return below what squared distance all points are candidates, (m,), and the candidates."""
-        scaled = X / self.unit
-        rows = np.ones((len(X), len(self.columns)), dtype=np.float32)
-        rows[:, :-1] = -2 * scaled
-        bounds = rows @ self.columns
+        bounds = self._bounds(X)
         n_groups = bounds.shape[1] // GROUP
         indices = np.broadcast_to(np.arange(bounds.shape[1]), bounds.shape)
         if n_groups > count:  # the least ones are in the groups with the least minima
@@ -148,8 +163,7 @@ class MatrixIndex:
             bounds = np.take_along_axis(bounds, indices, axis=1)
         chosen = np.argpartition(bounds, count - 1, axis=1)[:, :count]
         farthest = np.take_along_axis(bounds, chosen[:, -1:], axis=1)[:, 0].astype(float)
-        norms = (1 - self.rounding) * np.einsum("ij,ij->i", scaled, scaled)
-        return (farthest + norms) * self.unit**2, np.take_along_axis(indices, chosen, axis=1)
+        return farthest * self.unit**2, np.take_along_axis(indices, chosen, axis=1)
 
     def _nearest_by_differences(self, X, count):
         squared = cdist(X, self.points, "sqeuclidean")
@@ -203,17 +217,13 @@ class BlockIndex:
         self.blocks = blocks.reshape(n * WIDTH, n_features, WIDTH)
         self.rows, self.points = self.rows.ravel(), self.points.reshape(-1, n_features)
 
-    def query(self, X, count, n_threads=1):
+    def query(self, X, count):
         """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each."""
         from ztf_sg.compiled import search
 
         distances, indices = np.full((len(X), count), np.inf), np.zeros((len(X), count), dtype=np.intp)
         index = self.blocks, self.block_sides, self.group_sides, self.points, self.rows, self.unit
-
-        def fill(rows):
-            search(*index, X[rows], distances[rows], indices[rows])
-
-        threaded(fill, slices(len(X), 256), n_threads)
+        search(*index, X, distances, indices)
         return distances, indices
 
 
@@ -256,18 +266,11 @@ class GraphIndex:
         self.graph.init_index(len(points), M=HNSW_LINKS, ef_construction=HNSW_BREADTH, random_seed=0)
         self.graph.add_items(points, num_threads=1)  # with more, the graph differs from run to run
 
-    def query(self, X, count, n_threads=1):
+    def query(self, X, count):
         """Return distances [units of X] and rows of about the nearest points, shape (m, count) each."""
         self.graph.set_ef(min(len(self.points), 4 * count))
-        distances, indices = np.empty((len(X), count)), np.empty((len(X), count), dtype=np.intp)
-        indices[:] = self.graph.knn_query(X, count, num_threads=n_threads)[0]
-
-        def fill(rows):
-            squared = crosswise_distances(X[rows], self.points, indices[rows])
-            distances[rows], indices[rows] = _sorted(squared, indices[rows], count)
-
-        threaded(fill, slices(len(X), 1024), n_threads)
-        return distances, indices
+        indices = self.graph.knn_query(X, count, num_threads=1)[0].astype(np.intp)
+        return _sorted(crosswise_distances(X, self.points, indices), indices, count)
 
 
 def crosswise_distances(X, points, indices):

@@ -16,9 +16,9 @@ only large enough; the mean is :math:`v w` and the variance :math:`1 - v v`, in 
 import numpy as np
 
 from ztf_sg.neighbours import crosswise_distances
-from ztf_sg.parallel import slices, threaded
+from ztf_sg.parallel import slices
 
-CHUNK_BYTES = 2**21  # memory of the arrays of a thread: about what its processor keeps at hand
+CHUNK_BYTES = 2**21  # memory of arrays: about what a processor keeps at hand
 LARGE = 1e300
 
 
@@ -69,7 +69,7 @@ def _factor(smoothness, length_scale):
     return (0.5 if np.isinf(smoothness) else 2 * smoothness) / length_scale**2
 
 
-def posterior(X, points, targets, indices, correlation, noise, n_threads=1):
+def posterior(X, points, targets, indices, correlation, noise):
     """Return mean and variance of Gaussian processes conditioned on the neighbours of each query.
 
     Parameters
@@ -85,8 +85,6 @@ def posterior(X, points, targets, indices, correlation, noise, n_threads=1):
         :func:`matern`.
     noise : float
         In units of the prior variance.
-    n_threads : int
-        Threads among which the queries are shared; they change nothing but the time.
 
     Returns
     -------
@@ -98,7 +96,7 @@ def posterior(X, points, targets, indices, correlation, noise, n_threads=1):
     at_zero = float(correlation(np.zeros(1))[0])
     layout = _Layout(nn_count)
 
-    def fill(rows):
+    for rows in _chunks(X, indices):
         own = np.sort(indices[rows], axis=1)
         packed = np.empty((len(own), layout.width))
         packed[:, : layout.constants] = correlation(_squared_distances(X[rows], points, own, layout))
@@ -108,17 +106,15 @@ def posterior(X, points, targets, indices, correlation, noise, n_threads=1):
         bottom = np.linalg.cholesky(matrices)[:, nn_count:, :nn_count]
         mean[rows] = np.einsum("ij,ij->i", bottom[:, 0], bottom[:, 1])
         variance[rows] = 1 - np.einsum("ij,ij->i", bottom[:, 0], bottom[:, 0])
-
-    threaded(fill, _chunks(X, indices), n_threads)
     return mean, np.maximum(variance, 0)
 
 
-def compiled_posterior(X, points, targets, indices, smoothness, length_scale, noise, n_threads=1):
+def compiled_posterior(X, points, targets, indices, smoothness, length_scale, noise):
     """Return what :func:`posterior` does with a :func:`matern` correlation, compiled by numba.
 
     Parameters
     ----------
-    X, points, targets, indices, noise, n_threads
+    X, points, targets, indices, noise
         See :func:`posterior`.
     smoothness, length_scale
         See :func:`matern`.
@@ -136,56 +132,49 @@ def compiled_posterior(X, points, targets, indices, smoothness, length_scale, no
     from ztf_sg import compiled
 
     mean, variance = np.empty(len(X)), np.empty(len(X))
-    factor = _factor(smoothness, length_scale)
-
-    def fill(rows):
-        own, results = np.sort(indices[rows], axis=1), (mean[rows], variance[rows])
-        compiled.posterior(
-            X[rows], points, targets, own, compiled.FORMULA[smoothness], factor, noise, *results
-        )
-
-    threaded(fill, slices(len(X), 256), n_threads)
+    formula, factor = compiled.FORMULA[smoothness], _factor(smoothness, length_scale)
+    own = np.sort(indices, axis=1)
+    compiled.posterior(X, points, targets, own, formula, factor, noise, mean, variance)
     if not np.isfinite(mean).all():
         raise np.linalg.LinAlgError("the noise is too small for neighbours so close to each other")
     return mean, variance
 
 
-def coefficients(points, targets, neighbourhoods, correlation, noise, n_threads=1):
-    """Return the coefficients of the fast posterior mean, :func:`fast_mean`, one row a training point.
+def coefficients(X, points, targets, neighbourhoods, correlation, noise):
+    """Return the coefficients of the fast posterior mean, :func:`fast_mean`, for training points X.
 
     They are :math:`K^{-1} y`, with the covariance K of a neighbourhood and its targets y (Dunton et al.
     2022, arXiv:2205.10879, equation 8).
 
     Parameters
     ----------
-    points, targets, correlation, noise, n_threads
+    points, targets, correlation, noise
         See :func:`posterior`.
+    X : numpy.ndarray
+        Some or all of the points, shape (m, n_features).
     neighbourhoods : numpy.ndarray
-        Rows of each training point and of its nearest others, shape (n, nn).
+        Rows of each of X and of its nearest others, shape (m, nn).
 
     Returns
     -------
     numpy.ndarray
-        Shape (n, nn).
+        Shape (m, nn).
     """
     found = np.empty(neighbourhoods.shape)
-
-    def fill(rows):
+    for rows in _chunks(X, neighbourhoods):
         own = neighbourhoods[rows]
-        pairwise = correlation(distance_tensors(points[rows], points, own)[1])
+        pairwise = correlation(distance_tensors(X[rows], points, own)[1])
         np.einsum("ijj->ij", pairwise)[:] += noise
         found[rows] = np.linalg.solve(pairwise, targets[own][:, :, None])[:, :, 0]
-
-    threaded(fill, _chunks(points, neighbourhoods), n_threads)
     return found
 
 
-def fast_mean(X, points, nearest, neighbourhoods, coefficients, correlation, n_threads=1):
+def fast_mean(X, points, nearest, neighbourhoods, coefficients, correlation):
     """Return the posterior mean from the neighbourhood of the nearest training point.
 
     Parameters
     ----------
-    X, points, correlation, n_threads
+    X, points, correlation
         See :func:`posterior`.
     nearest : numpy.ndarray
         Row of the nearest training point of each query, shape (m,).
@@ -197,15 +186,8 @@ def fast_mean(X, points, nearest, neighbourhoods, coefficients, correlation, n_t
     numpy.ndarray
         Shape (m,).
     """
-    mean = np.empty(len(X))
-
-    def fill(rows):
-        own = nearest[rows]
-        crosswise = correlation(crosswise_distances(X[rows], points, neighbourhoods[own]))
-        mean[rows] = np.einsum("ij,ij->i", crosswise, coefficients[own])
-
-    threaded(fill, _chunks(X, neighbourhoods), n_threads)
-    return mean
+    crosswise = correlation(crosswise_distances(X, points, neighbourhoods[nearest]))
+    return np.einsum("ij,ij->i", crosswise, coefficients[nearest])
 
 
 def distance_tensors(X, points, indices):
@@ -230,7 +212,7 @@ def distance_tensors(X, points, indices):
 
 
 def _chunks(X, indices):
-    """Return slices of the queries whose arrays fit the memory of a thread."""
+    """Return slices of the queries whose arrays fit `CHUNK_BYTES`."""
     nn_count = indices.shape[1]
     return slices(len(X), CHUNK_BYTES // (8 * (nn_count * X.shape[1] + 4 * (nn_count + 2) ** 2)))
 

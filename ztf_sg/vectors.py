@@ -15,7 +15,7 @@ OPERATORS = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul", o
 
 
 class Vector(types.Type):
-    """Type of vectors of `length` numbers of the type `dtype`; they have the operators +, -, * and /."""
+    """Type of a power of two numbers of the type `dtype`; vectors have the operators +, -, * and /."""
 
     def __init__(self, dtype, length):
         self.dtype, self.length = dtype, length
@@ -89,6 +89,20 @@ def square_root(typing, vector):
         return builder.call(function, arguments)
 
     return vector(vector), generate
+
+
+@intrinsic
+def total(typing, vector):
+    """Return the sum of the numbers of a vector."""
+
+    def generate(context, builder, signature, arguments):
+        places = [ir.IntType(32)(place) for place in range(vector.length)]
+        numbers = [builder.extract_element(arguments[0], place) for place in places]
+        while len(numbers) > 1:
+            numbers = [builder.fadd(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+        return numbers[0]
+
+    return vector.dtype(vector), generate
 
 
 @intrinsic
