@@ -14,11 +14,12 @@ WIDTH = 32  # points of a block, and blocks of a group
 ROOM = 8 * WIDTH  # candidates that are collected beyond the wanted ones before the nearest are chosen
 ROUNDING = 2.0**-23  # of single precision
 LOWEST_BIT = np.uint64(1)
-compiled = njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+OPTIONS = {"nogil": True, "cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
+compiled, inlined = njit(**OPTIONS), njit(**OPTIONS, forceinline=True)
 
 
 @compiled
-def search(blocks, block_sides, group_sides, points, rows, unit, X, distances, indices):
+def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances, indices):
     """Write the nearest points of a chunk, nearest first; see :class:`ztf_sg.neighbours.BlockIndex`.
 
     The distances to a few near blocks, in single precision, give a limit that the wanted points do not
@@ -29,6 +30,8 @@ def search(blocks, block_sides, group_sides, points, rows, unit, X, distances, i
     ----------
     blocks, block_sides, group_sides, points, rows, unit
         The attributes of the index.
+    x : numpy.ndarray
+        Queries along the axes of the index, in its unit and in single precision, shape (m, n_features).
     X : numpy.ndarray
         Queries, shape (m, n_features).
     distances, indices : numpy.ndarray
@@ -36,15 +39,10 @@ def search(blocks, block_sides, group_sides, points, rows, unit, X, distances, i
     """
     m, n_features = X.shape
     count, n_groups = distances.shape[1], len(block_sides)
-    x = np.empty((m, n_features), dtype=np.float32)
     bounds = np.empty((m, len(group_sides) * WIDTH), dtype=np.float32)  # of squared distances to groups
     limits, slacks = np.empty(m, dtype=np.float32), np.empty(m)
     for query in range(m):
-        largest = 0.0
-        for feature in range(n_features):
-            x[query, feature] = X[query, feature] / unit
-            largest = max(largest, abs(x[query, feature]))
-        slacks[query] = 2 * np.sqrt(n_features) * ROUNDING * (1 + largest)
+        slacks[query] = 2 * np.sqrt(n_features) * ROUNDING * (1 + np.abs(x[query]).max())
         for part in range(len(group_sides)):
             store(_outside(group_sides, part, x, query), bounds, query * bounds.shape[1] + part * WIDTH)
     _limit(blocks, block_sides, x, bounds, count, limits)
@@ -153,7 +151,7 @@ def select(bounds, points, unit, X, distances, indices):
             distances[query], indices[query] = np.sqrt(exact[:count]), candidates[:count]
 
 
-@compiled
+@inlined
 def _outside(sides, part, x, query):
     """Return the squared distances, in units of the index, of a query to the boxes of a part, NaN if none."""
     low = part * 2 * x.shape[1] * WIDTH
@@ -169,7 +167,7 @@ def _outside(sides, part, x, query):
     return squared
 
 
-@compiled
+@inlined
 def _squared(blocks, block, x, query):
     """Return the squared distances, in units of the index, of a query to the points of a block."""
     place = block * x.shape[1] * WIDTH
@@ -311,7 +309,7 @@ def posterior(X, points, targets, indices, formula, factor, noise, mean, varianc
             mean[start + lane], variance[start + lane] = weighted, max(1 - covered, 0.0)
 
 
-@compiled
+@inlined
 def _between(offsets, one, other, n_features):
     """Return the squared distances of two neighbours, in all lanes."""
     left, right = one * n_features * LANES, other * n_features * LANES
@@ -323,7 +321,7 @@ def _between(offsets, one, other, n_features):
     return squared
 
 
-@compiled
+@inlined
 def _product(matrix, left, right, count):
     """Return the sums of products of `count` numbers from two places on, in all lanes."""
     total = spread(0.0, LANES)

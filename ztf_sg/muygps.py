@@ -50,7 +50,7 @@ SHORT_FORMULA = (0.5, 1.5, 2.5, np.inf)  # values of smoothness
 # Predictions from which on numba makes them. It takes a second to import, and seconds to compile for the
 # first time; it may choose another one of several neighbours that are equally far, and rounds otherwise.
 COMPILED_FROM = 2048
-BLOCK_FEATURES = 16  # with more, compiled search goes by matrix products, if points fill many dimensions
+BLOCK_FEATURES = 32  # with more, compiled search goes by matrix products, if points fill many dimensions
 
 
 class MuyGPSClassifier(ClassifierMixin, BaseEstimator):

@@ -51,11 +51,17 @@ def neighbour_index(points, method="exact"):
         return GraphIndex(points)
     if points.shape[1] > TREE_FEATURES:
         return MatrixIndex(points)
-    variances, axes = np.linalg.eigh(np.atleast_2d(np.cov(points.T)))
+    variances, axes = _principal_axes(points)
     dimension = variances.sum() ** 2 / max((variances**2).sum(), np.finfo(float).tiny)
     if dimension > np.log2(len(points)) / 2 - 1:
         return MatrixIndex(points)
-    return TreeIndex(points, axes[:, ::-1])
+    return TreeIndex(points, axes)
+
+
+def _principal_axes(points):
+    """Return the variances along the principal axes, the largest first, and the axes in columns."""
+    variances, axes = np.linalg.eigh(np.atleast_2d(np.cov(points.T)))
+    return variances[::-1], axes[:, ::-1]
 
 
 class TreeIndex:
@@ -174,6 +180,8 @@ class MatrixIndex:
 class BlockIndex:
     """Exact neighbours by looking at blocks of points that can hold any, compiled by numba.
 
+    Blocks are boxes along the principal axes of the points, which makes them small.
+
     Parameters
     ----------
     points : numpy.ndarray
@@ -181,6 +189,8 @@ class BlockIndex:
 
     Attributes
     ----------
+    axes : numpy.ndarray
+        Orthonormal columns, shape (n_features, n_features).
     points : numpy.ndarray
         Points, halved again and again at the median of their longest side, in groups of `WIDTH` blocks of
         `WIDTH` points, filled up with NaN; shape (n_groups * `WIDTH`**2, n_features).
@@ -189,7 +199,7 @@ class BlockIndex:
     unit : float
         Unit of the numbers in single precision.
     blocks : numpy.ndarray
-        Points in single precision, shape (n_groups * `WIDTH`, n_features, `WIDTH`).
+        Points along the axes, in single precision; shape (n_groups * `WIDTH`, n_features, `WIDTH`).
     block_sides, group_sides : numpy.ndarray
         Lower and upper sides of the blocks of each group, shape (n_groups, 2, n_features, `WIDTH`), and of
         the groups, `WIDTH` of them together.
@@ -198,16 +208,19 @@ class BlockIndex:
     def __init__(self, points):
         from ztf_sg.compiled import WIDTH
 
-        groups = list(_halved(points, np.arange(len(points)), WIDTH**2))
+        self.axes = _principal_axes(points)[1]
+        turned = points @ self.axes
+        groups = list(_halved(turned, np.arange(len(points)), WIDTH**2))
         n, n_features = len(groups), points.shape[1]
+        self.unit = float(np.abs(turned).max()) or 1.0
         self.rows = np.zeros((n, WIDTH, WIDTH), dtype=np.intp)
         self.points = np.full((n, WIDTH, WIDTH, n_features), np.nan)
+        blocks = np.full((n, WIDTH, n_features, WIDTH), np.nan, dtype=np.float32)
         for group, inside in enumerate(groups):
-            for block, rows in enumerate(_halved(points, inside, WIDTH)):
+            for block, rows in enumerate(_halved(turned, inside, WIDTH)):
                 self.rows[group, block, : len(rows)] = rows
                 self.points[group, block, : len(rows)] = points[rows]
-        self.unit = float(np.abs(points).max()) or 1.0
-        blocks = np.swapaxes(self.points / self.unit, 2, 3).astype(np.float32, order="C")
+                blocks[group, block, :, : len(rows)] = turned[rows].T / self.unit
         low, high = np.fmin.reduce(blocks, axis=3), np.fmax.reduce(blocks, axis=3)
         self.block_sides = np.stack([low, high], axis=1).swapaxes(2, 3).copy()
         self.group_sides = np.full((-(-n // WIDTH), 2, n_features, WIDTH), np.nan, dtype=np.float32)
@@ -223,7 +236,9 @@ class BlockIndex:
 
         distances, indices = np.full((len(X), count), np.inf), np.zeros((len(X), count), dtype=np.intp)
         index = self.blocks, self.block_sides, self.group_sides, self.points, self.rows, self.unit
-        search(*index, X, distances, indices)
+        with np.errstate(over="ignore"):  # then no point is left out
+            turned = (X @ self.axes / self.unit).astype(np.float32, order="C")
+        search(*index, turned, X, distances, indices)
         return distances, indices
 
 
