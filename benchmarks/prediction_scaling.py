@@ -1,60 +1,77 @@
 """Time predictions and measure peak memory from ten thousand to a million objects.
 
-    python benchmarks/prediction_scaling.py [--counts 10000 100000 1000000] [--plot FILE]
+    python benchmarks/prediction_scaling.py [--counts 10000 100000 1000000] [--repeats 7] [--plot FILE]
 
 Posterior mean and variance from 20,000 training points with 8 features, 30 neighbours, neighbour search
-included. Every count is predicted in a process of its own, whose peak memory holds the features too.
+included. The counts take turns, so that a slow moment of the machine hits all of them alike; in its turn
+a count is predicted again and again, up to 300,000 objects. Times are medians of the turns. The peak memory
+of every count is that of a process of its own, and holds the features too.
 """
 
 import argparse
-import json
 import resource
-import statistics
 import subprocess
 import sys
-import time
+from functools import partial
 
 from prediction_speed import N_TRAIN, NN_COUNT, simulate
-from timing import thread_note
+from timing import medians, repeat_alternately, thread_note
 
 from ztf_sg import MuyGPSClassifier
 
 N_FEATURES = 8
 WARM_UP = 5_000
+OBJECTS_A_TURN = 300_000
 
 
-def measure(count, repeats):
-    """Return microseconds an object and peak memory [MB] of this process."""
+def train():
+    """Return a classifier that has predicted before."""
     classifier = MuyGPSClassifier(NN_COUNT).fit(*simulate(N_TRAIN, N_FEATURES, 1))
-    X = simulate(count, N_FEATURES, 2)[0]
-    classifier.posterior(X[:WARM_UP])
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        classifier.posterior(X)
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # ru_maxrss is in kB
-    return {"count": count, "microseconds": statistics.median(seconds) / count * 1e6, "megabytes": peak}
+    classifier.posterior(simulate(WARM_UP, N_FEATURES, 2)[0])
+    return classifier
 
 
-def measure_apart(count, repeats):
-    """Return what `measure` does in a new process."""
-    command = [sys.executable, __file__, "--measure", str(count), "--repeats", str(repeats)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+def microseconds(counts, repeats):
+    """Return the median time per object [µs] of each count."""
+    classifier, X = train(), simulate(max(counts), N_FEATURES, 2)[0]
+
+    def predict(count):
+        for turn in range(turns(count)):
+            start = turn * count % (len(X) - count + 1)
+            classifier.posterior(X[start : start + count])
+
+    jobs = {count: partial(predict, count) for count in counts}
+    times = medians(repeat_alternately(jobs, repeats)[0])
+    return [1e6 * times[count] / (count * turns(count)) for count in counts]
 
 
-def plot(rows, path):
+def turns(count):
+    """Return how often a count is predicted in its turn."""
+    return max(1, OBJECTS_A_TURN // count)
+
+
+def peak_memory(count):
+    """Return the peak memory [MB] of this process after predicting."""
+    train().posterior(simulate(count, N_FEATURES, 2)[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6  # ru_maxrss is in kB
+
+
+def peak_memory_apart(count):
+    """Return what `peak_memory` does in a new process."""
+    command = [sys.executable, __file__, "--memory", str(count)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def plot(counts, costs, memory, path):
     """Draw cost and memory against the number of objects."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
-    counts = [row["count"] for row in rows]
     panels = (
-        ("microseconds", "time per object [µs]", "#0072B2"),
-        ("megabytes", "peak memory [MB]", "#D55E00"),
+        (costs, "time per object [µs]", "#0072B2"),
+        (memory, "peak memory [MB]", "#D55E00"),
     )
-    for axes, (name, label, colour) in zip(figure.subplots(1, 2), panels, strict=True):
-        values = [row[name] for row in rows]
+    for axes, (values, label, colour) in zip(figure.subplots(1, 2), panels, strict=True):
         axes.plot(counts, values, "o-", color=colour)
         axes.set(xscale="log", xlabel="objects predicted", ylabel=label, ylim=(0, 1.3 * max(values)))
     figure.suptitle(
@@ -68,27 +85,26 @@ def main():
     parser.add_argument(
         "--counts", type=int, nargs="+", default=[10_000, 30_000, 100_000, 300_000, 1_000_000]
     )
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--plot", metavar="FILE", help="draw a figure, too")
-    parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.repeats < 1:
         parser.error("--repeats must be at least 1")
-    if arguments.measure:
-        print(json.dumps(measure(arguments.measure, arguments.repeats)))
+    if arguments.memory:
+        print(peak_memory(arguments.memory))
         return
     print(thread_note())
     print(f"{'objects':>10}{'time [µs/object]':>20}{'objects/s':>12}{'peak memory [MB]':>20}")
-    rows = []
-    for count in arguments.counts:
-        row = measure_apart(count, arguments.repeats)
-        rows.append(row)
-        rate = 1e6 / row["microseconds"]
-        print(f"{count:10}{row['microseconds']:20.1f}{rate:12.0f}{row['megabytes']:20.0f}", flush=True)
-    costs = [row["microseconds"] for row in rows]
+    memory = [
+        peak_memory_apart(count) for count in arguments.counts
+    ]  # first: they inherit the peak of this one
+    costs = microseconds(arguments.counts, arguments.repeats)
+    for count, cost, peak in zip(arguments.counts, costs, memory, strict=True):
+        print(f"{count:10}{cost:20.1f}{1e6 / cost:12.0f}{peak:20.0f}")
     print(f"largest over smallest cost {max(costs) / min(costs):.2f}")
     if arguments.plot:
-        plot(rows, arguments.plot)
+        plot(arguments.counts, costs, memory, arguments.plot)
 
 
 if __name__ == "__main__":
