@@ -106,6 +106,18 @@ def test_compiled_predictions_are_those_of_numpy(use, n_features):
     np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("n_features", [3, 8, 40])
+def test_the_order_of_features_in_memory_does_not_matter(use, engine, n_features):
+    use(engine)
+    X, y = points(300, n_features)
+    by_rows, by_columns = (MuyGPSClassifier().fit(arrange(X), y) for arrange in (np.array, np.asfortranarray))
+    expected = by_rows.posterior(X[::2])
+    for queries in (X[::2], np.asfortranarray(X[::2])):
+        np.testing.assert_array_equal(by_columns.posterior(queries), expected)
+    np.testing.assert_array_equal(by_columns.predict_fast(np.asfortranarray(X)), by_rows.predict_fast(X))
+
+
 @needs_numba
 def test_few_predictions_are_not_worth_compiling(monkeypatch):
     monkeypatch.setattr(muygps, "_numba_works", lambda: pytest.fail("asked for numba"))

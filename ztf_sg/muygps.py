@@ -148,7 +148,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         UserWarning
             If there are too few training points for ``nn_count`` neighbours.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C", ensure_min_samples=2)
         check_classification_targets(y)
         if not (isinstance(self.batch_count, (int, np.integer)) and self.batch_count >= 1):
             raise ValueError(f"batch_count: expected an integer >= 1, got {self.batch_count!r}")
@@ -183,7 +183,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             Shape (n,) each; the variance is that of the latent function, without the noise.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False) - self._center
+        X = validate_data(self, X, dtype=np.float64, order="C", reset=False) - self._center
         compiled = self._is_compiled(len(X))
         query = self._query(compiled)
 
@@ -240,7 +240,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             Shape (n,).
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False) - self._center
+        X = validate_data(self, X, dtype=np.float64, order="C", reset=False) - self._center
         points, correlation = self._points, self._correlation()
         if self._fast is None:
             itself = np.arange(len(points))[:, None]
