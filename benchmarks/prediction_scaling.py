@@ -4,8 +4,8 @@
 
 Posterior mean and variance from 20,000 training points with 8 features, 30 neighbours, neighbour search
 included. The counts take turns, so that a slow moment of the machine hits all of them alike; in its turn
-a count is predicted again and again, up to 300,000 objects. Times are medians of the turns. The peak memory
-of every count is that of a process of its own, and holds the features too.
+a small count is predicted again and again, up to 300,000 objects. Times are medians of the turns. The peak
+memory of every count is that of a process of its own, and holds the features too.
 """
 
 import argparse
@@ -96,9 +96,8 @@ def main():
         return
     print(thread_note())
     print(f"{'objects':>10}{'time [µs/object]':>20}{'objects/s':>12}{'peak memory [MB]':>20}")
-    memory = [
-        peak_memory_apart(count) for count in arguments.counts
-    ]  # first: they inherit the peak of this one
+    # memory first: a process inherits the peak of the one that starts it
+    memory = [peak_memory_apart(count) for count in arguments.counts]
     costs = microseconds(arguments.counts, arguments.repeats)
     for count, cost, peak in zip(arguments.counts, costs, memory, strict=True):
         print(f"{count:10}{cost:20.1f}{1e6 / cost:12.0f}{peak:20.0f}")

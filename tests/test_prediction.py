@@ -1,6 +1,10 @@
+import hashlib
 import importlib.util
 import pickle
 import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +32,11 @@ def tree_of(points):
     return TreeIndex(points, np.eye(points.shape[1])[::-1])
 
 
-EXACT = [tree_of, MatrixIndex, pytest.param(BlockIndex, marks=needs_numba)]
+def compiled_matrix(points):
+    return SimpleNamespace(query=partial(MatrixIndex(points).query, compiled=True))
+
+
+EXACT = [tree_of, MatrixIndex, *(pytest.param(i, marks=needs_numba) for i in (compiled_matrix, BlockIndex))]
 
 
 @pytest.fixture
@@ -61,6 +69,14 @@ def in_distant_clusters(X):
 
 def on_a_grid(X):
     return np.round(2 * X)
+
+
+def with_an_outlier(X):
+    return np.vstack([X, np.full_like(X[:1], 1e12)])
+
+
+def all_equal(X):
+    return np.ones_like(X)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -116,6 +132,23 @@ def test_the_order_of_features_in_memory_does_not_matter(use, engine, n_features
     for queries in (X[::2], np.asfortranarray(X[::2])):
         np.testing.assert_array_equal(by_columns.posterior(queries), expected)
     np.testing.assert_array_equal(by_columns.predict_fast(np.asfortranarray(X)), by_rows.predict_fast(X))
+
+
+def test_a_model_that_was_stored_by_columns_predicts_the_same():
+    X, y = points(300, 8)
+    classifier = MuyGPSClassifier().fit(X, y)
+    state = {name: np.asfortranarray(array) for name, array in classifier.get_state().items()}
+    again = MuyGPSClassifier().set_state(classifier.classes_, **state)
+    np.testing.assert_array_equal(again.posterior(X), classifier.posterior(X))
+
+
+@needs_numba
+def test_machine_code_is_not_kept_when_the_vectors_change():
+    from ztf_sg import compiled, vectors
+
+    digest = hashlib.sha256(Path(vectors.__file__).read_bytes()).hexdigest()
+    assert digest.startswith(compiled.VECTORS), f"set VECTORS of compiled.py to {digest[:16]!r}"
+    assert len(compiled.VECTORS) == 16
 
 
 @needs_numba
@@ -175,7 +208,7 @@ def test_chunks_threads_and_company_change_no_bit(monkeypatch, use, engine, n_fe
         np.testing.assert_array_equal(classifier.posterior(queries), whole)
     for rows in (slice(1, None), slice(3, 400), slice(None, None, -1)):
         np.testing.assert_array_equal(classifier.posterior(queries[rows]), np.array(whole)[:, rows])
-    monkeypatch.setattr(ztf_sg.muygps, "CHUNK", 17)
+    monkeypatch.setattr(ztf_sg.muygps, "CHUNK", (1, 17))
     monkeypatch.setattr(ztf_sg.neighbours, "MATRIX_BYTES", 1)
     monkeypatch.setattr(ztf_sg.neighbours, "OFFSET_BYTES", 1)
     monkeypatch.setattr(ztf_sg.prediction, "CHUNK_BYTES", 1)
@@ -183,9 +216,43 @@ def test_chunks_threads_and_company_change_no_bit(monkeypatch, use, engine, n_fe
 
 
 @pytest.mark.parametrize("index", EXACT)
+def test_company_does_not_choose_among_equally_far_neighbours(index):
+    X = np.tile(points(500, 32)[0], (20, 1))
+    queries = points(250, 32, random_state=1)[0]
+    query = partial(index(X).query, count=31)
+    whole = query(queries)[1]
+    for start in range(0, 250, 10):
+        np.testing.assert_array_equal(query(queries[start : start + 1])[1][0], whole[start])
+    for start in (1, 5, 50, 200):
+        np.testing.assert_array_equal(query(queries[start:])[1], whole[start:])
+
+
+@pytest.mark.parametrize("index", EXACT)
+@pytest.mark.parametrize("far", [1e18, 1e25, 1e60])
+@pytest.mark.parametrize("n_features", [2, 8, 40])
+def test_queries_beyond_single_precision_have_neighbours(index, far, n_features):
+    X = points(300, n_features)[0]
+    queries = np.vstack([X[:2], np.full((1, n_features), far), -far * X[2:4]])
+    distances, indices = index(X).query(queries, 9)
+    assert all(len(set(row)) == 9 for row in indices)
+    assert indices.min() >= 0
+    np.testing.assert_allclose(distances, np.sort(cdist(queries, X), axis=1)[:, :9], rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("index", EXACT)
 @pytest.mark.parametrize("n_features", [1, 2, 9, 50])
 @pytest.mark.parametrize(
-    "arrange", [scattered, twice, twelve_times, far_from_the_origin, in_distant_clusters, on_a_grid]
+    "arrange",
+    [
+        scattered,
+        twice,
+        twelve_times,
+        far_from_the_origin,
+        in_distant_clusters,
+        on_a_grid,
+        with_an_outlier,
+        all_equal,
+    ],
 )
 def test_exact_neighbours_are_the_nearest(index, n_features, arrange):
     X = arrange(np.random.default_rng(0).normal(size=(700, n_features)))
@@ -196,6 +263,20 @@ def test_exact_neighbours_are_the_nearest(index, n_features, arrange):
         assert all(len(set(row)) == count for row in indices)
         np.testing.assert_allclose(distances, np.sort(everyone, axis=1)[:, :count], rtol=1e-7, atol=1e-8)
         np.testing.assert_allclose(distances, np.take_along_axis(everyone, indices, 1), rtol=1e-7, atol=1e-8)
+
+
+@needs_numba
+@pytest.mark.parametrize("n_features", [8, 32])
+@pytest.mark.parametrize("n", [2, 31, 32, 33, 1023, 1024, 1025, 5000])
+def test_blocks_and_groups_of_any_size_hold_all_points(n, n_features):
+    X = points(n, n_features)[0]
+    queries = points(40, n_features, random_state=1)[0]
+    for count in {1, min(n, 30), min(n, 1100)}:
+        expected = np.sort(cdist(queries, X), axis=1)[:, :count]
+        for arrange in (np.array, np.asfortranarray):
+            distances, indices = BlockIndex(X).query(arrange(queries), count)
+            np.testing.assert_allclose(distances, expected, rtol=1e-12)
+            assert all(len(set(row)) == count for row in indices)
 
 
 @needs_numba

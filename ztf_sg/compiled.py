@@ -1,6 +1,7 @@
 """Neighbour search and posterior compiled by numba, for many predictions; imported when first needed.
 
-Both do without the interpreter, so that threads share the work. numba keeps the machine code on disk.
+Both do without the interpreter, so that threads share the work. numba keeps the machine code on disk for as
+long as this file stays the same; `VECTORS` tells it of changes in :mod:`ztf_sg.vectors`.
 """
 
 import numpy as np
@@ -8,11 +9,13 @@ from numba import float32, njit
 
 from ztf_sg.vectors import count_bits, first_bit, larger, load, spread, square_root, store, total, up_to
 
-LANES = 8  # queries whose posterior is computed together, each as if alone: their matrices fit the L1 cache
+VECTORS = "770ce70e8cdd9b95"  # the start of the file's SHA-256
+LANES = 8  # queries whose posterior is computed together, each as if alone
 FORMULA = {0.5: 0, 1.5: 1, 2.5: 2, np.inf: 3}
 WIDTH = 32  # points of a block, and blocks of a group
 ROOM = 8 * WIDTH  # candidates that are collected beyond the wanted ones before the nearest are chosen
-ROUNDING = 2.0**-23  # of single precision
+ROUNDING, UNDERFLOW = 2.0**-23, 1e-35  # of single precision, relative and of squares, with a margin
+LEAST_GUESS = 1e-9  # of a limit, from which it is found in few steps
 LOWEST_BIT = np.uint64(1)
 OPTIONS = {"nogil": True, "cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
 compiled, inlined = njit(**OPTIONS), njit(**OPTIONS, forceinline=True)
@@ -35,22 +38,22 @@ def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances
     X : numpy.ndarray
         Queries, shape (m, n_features).
     distances, indices : numpy.ndarray
-        Results, shape (m, count).
+        Results, shape (m, count). Places for which there are no points stay as they are.
     """
     m, n_features = X.shape
     count, n_groups = distances.shape[1], len(block_sides)
     bounds = np.empty((m, len(group_sides) * WIDTH), dtype=np.float32)  # of squared distances to groups
-    limits, slacks = np.empty(m, dtype=np.float32), np.empty(m)
+    limits, largest = np.empty(m, dtype=np.float32), np.empty(m)
     for query in range(m):
-        slacks[query] = 2 * np.sqrt(n_features) * ROUNDING * (1 + np.abs(x[query]).max())
+        largest[query] = np.abs(x[query]).max()
         for part in range(len(group_sides)):
             store(_outside(group_sides, part, x, query), bounds, query * bounds.shape[1] + part * WIDTH)
     _limit(blocks, block_sides, x, bounds, count, limits)
     for query in range(m):
-        limits[query] = _widened(limits[query], slacks[query], n_features)
+        limits[query] = _widened(limits[query], largest[query], n_features)
 
     candidates, found = np.empty((m, count + ROOM + WIDTH), dtype=np.intp), np.zeros(m, dtype=np.intp)
-    exact = np.empty(candidates.shape[1] + WIDTH)
+    exact = np.empty(candidates.shape[1])
     for group in range(n_groups):  # whose points the processor keeps at hand
         for query in range(m):
             if not bounds[query, group] <= limits[query]:
@@ -67,7 +70,7 @@ def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances
                 if n > count + ROOM:
                     _sort(candidates[query], exact, n, points, X[query])
                     n = count
-                    limit = _widened(exact[count - 1] / unit**2, slacks[query], n_features)
+                    limit = _widened(exact[count - 1] / unit**2, largest[query], n_features)
                     limits[query] = min(limits[query], limit)
             found[query] = n
     for query in range(m):
@@ -123,11 +126,11 @@ def select(bounds, points, unit, X, distances, indices):
     X : numpy.ndarray
         Queries, shape (m, n_features).
     distances, indices : numpy.ndarray
-        Results, shape (m, count). Distances are infinite where bounds are.
+        Results, shape (m, count). Rows stay as they are where fewer than `count` bounds are finite.
     """
     count = distances.shape[1]
     candidates = np.empty(count + ROOM + WIDTH, dtype=np.intp)
-    exact = np.empty(len(candidates) + WIDTH)
+    exact = np.empty(len(candidates))
     guess, q = float32(1), np.empty(X.shape[1])
     for query in range(len(X)):
         values, q[:] = bounds[query], X[query]
@@ -183,7 +186,7 @@ def _squared(blocks, block, x, query):
 def _threshold(values, n, count, spare, guess):
     """Return a limit within which at least `count` of n values are, and at most `spare` more if possible."""
     low, high = float32(0), float32(np.inf)
-    middle = guess if 0 < guess < np.inf else float32(1)
+    middle = guess if LEAST_GUESS < guess < np.inf else float32(1)
     for _ in range(40):
         within = 0
         for start in range(0, n, WIDTH):
@@ -199,14 +202,20 @@ def _threshold(values, n, count, spare, guess):
 
 
 @compiled
-def _widened(squared, slack, n_features):
-    """Return a limit for squared distances in single precision that covers their rounding errors."""
-    return float32((np.sqrt(squared) + slack) ** 2 * (1 + (n_features + 16) * 4 * ROUNDING))
+def _widened(squared, largest, n_features):
+    """Return a limit for squared distances in single precision that covers their rounding errors.
+
+    Of a query whose largest number is given. The numbers of points within the limit are not larger by more
+    than the distance; two of them, and their difference, are rounded for each feature.
+    """
+    distance = np.sqrt(np.float64(squared))
+    slack = 2 * np.sqrt(n_features) * ROUNDING * (2 * largest + distance)
+    return float32((distance + slack) ** 2 * (1 + (n_features + 16) * 4 * ROUNDING) + UNDERFLOW)
 
 
 @compiled
 def _sort(candidates, squared, n, points, q):
-    """Sort n candidates by their squared distances, which it writes."""
+    """Sort n candidates by their squared distances, which it writes; equally far ones keep their order."""
     n_features = len(q)
     found, exact = np.full(n, -1, dtype=np.intp), np.empty(n + WIDTH)
     exact[n:] = np.nan  # not within any limit
@@ -218,11 +227,11 @@ def _sort(candidates, squared, n, points, q):
         for feature in range(n_features // LANES * LANES, n_features):
             rest += (points[candidates[one], feature] - q[feature]) ** 2
         exact[one] = total(squares) + rest
-    for one in range(n):
+    for one in range(n - 1, -1, -1):
         place = -1
         for start in range(0, n, WIDTH):
             place += count_bits(up_to(load(exact, start, WIDTH), exact[one]))
-        while found[place] >= 0:  # as far as another
+        while found[place] >= 0:  # as far as another one, which came after
             place -= 1
         found[place], squared[place] = candidates[one], exact[one]
     candidates[:n] = found
@@ -324,7 +333,7 @@ def _between(offsets, one, other, n_features):
 @inlined
 def _product(matrix, left, right, count):
     """Return the sums of products of `count` numbers from two places on, in all lanes."""
-    total = spread(0.0, LANES)
+    products = spread(0.0, LANES)
     for place in range(0, count * LANES, LANES):
-        total = total + load(matrix, left + place, LANES) * load(matrix, right + place, LANES)
-    return total
+        products = products + load(matrix, left + place, LANES) * load(matrix, right + place, LANES)
+    return products

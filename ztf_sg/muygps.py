@@ -11,7 +11,6 @@ References
 
 import warnings
 from functools import cache, partial
-from importlib import import_module
 from importlib.util import find_spec
 from numbers import Real
 
@@ -31,7 +30,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ztf_sg.neighbours import BlockIndex, MatrixIndex, neighbour_index
+from ztf_sg.neighbours import FEW_FEATURES, BlockIndex, neighbour_index
 from ztf_sg.parallel import slices, threaded
 from ztf_sg.prediction import (
     coefficients,
@@ -45,12 +44,11 @@ from ztf_sg.prediction import (
 LENGTH_SCALE = (3.0, (0.1, 30.0))  # start and bounds, in units of the typical neighbour distance
 NOISE = (1e-1, (1e-3, 10.0))  # start and bounds, in units of the prior variance
 STATE_VALUES = ("nn_count_", "distance_unit_", "length_scale_", "noise_", "scale_", "slope_")
-CHUNK = 256  # predictions that a thread makes together
+CHUNK = (64, 256)  # predictions that a thread makes together: at least, if there are so many, and at most
 SHORT_FORMULA = (0.5, 1.5, 2.5, np.inf)  # values of smoothness
 # Predictions from which on numba makes them. It takes a second to import, and seconds to compile for the
 # first time; it may choose another one of several neighbours that are equally far, and rounds otherwise.
 COMPILED_FROM = 2048
-BLOCK_FEATURES = 32  # with more, compiled search goes by matrix products, if points fill many dimensions
 
 
 class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
@@ -292,11 +290,12 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         MuyGPSClassifier
             Itself.
         """
-        self.classes_, self._points, self._targets, self._center = classes, points, targets, center
+        self.classes_, self._points = classes, np.ascontiguousarray(points)
+        self._targets, self._center = targets, center
         for name, value in zip(STATE_VALUES, values, strict=True):
             setattr(self, name, float(value))
         self.nn_count_, self.n_features_in_ = int(self.nn_count_), points.shape[1]
-        self.neighbours_, self._fast = neighbour_index(points, self.neighbours), None
+        self.neighbours_, self._fast = neighbour_index(self._points, self.neighbours), None
         self._blocks = None
         return self
 
@@ -359,14 +358,16 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         """Return the method that finds neighbours."""
         if not compiled or self.neighbours != "exact":
             return self.neighbours_.query
-        if isinstance(self.neighbours_, MatrixIndex) and self.n_features_in_ > BLOCK_FEATURES:
+        if self.n_features_in_ > FEW_FEATURES:
             return partial(self.neighbours_.query, compiled=True)
         self._blocks = self._blocks or BlockIndex(self._points)
         return self._blocks.query
 
     def _in_chunks(self, function, n):
         """Return the arrays that a function of a slice returns, for all of n rows, computed by threads."""
-        parts = threaded(function, slices(n, CHUNK), effective_n_jobs(self.n_jobs))
+        n_threads = effective_n_jobs(self.n_jobs)
+        size = min(CHUNK[1], max(CHUNK[0], -(-n // n_threads)))
+        parts = threaded(function, slices(n, size), n_threads)
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def _others(self):
@@ -414,8 +415,8 @@ def _numba_works():
     if find_spec("numba") is None:
         return False
     try:
-        import_module("ztf_sg.compiled")
-    except (ImportError, RuntimeError) as error:  # too old for numpy, or no folder to keep its code in
+        BlockIndex(np.zeros((2, 1))).query(np.zeros((1, 1)), 1)
+    except Exception as error:  # too old for numpy, too new for ztf_sg, no folder to keep its code in ...
         warnings.warn(f"predictions are not compiled, for numba does not work here: {error}", stacklevel=2)
         return False
     return True

@@ -1,7 +1,7 @@
 """Nearest training points of every query: exact in few or many dimensions, or approximate.
 
 All indices answer ``query(X, count)`` with distances and row numbers, nearest first. The nearest points of
-a query do not depend on the other queries; threads may ask at the same time.
+a query do not depend on the other queries; threads may ask for equally many at the same time.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ from ztf_sg.parallel import slices
 METHODS = ("exact", "hnsw")
 SPARE = 8  # candidates beyond the wanted ones, so that rounding rarely matters
 GROUP = 16  # distances that are first compared by their least
-PADDING = 32  # the number of points of a MatrixIndex is filled up to a multiple, of GROUP too
-TREE_FEATURES = 32  # with more, a k-d tree is not tried
+PADDING = 32  # to a multiple of it points of a MatrixIndex are filled up; one of GROUP, and of compiled.WIDTH
+FEW_FEATURES = 32  # with more, there is no hope that most points need not be looked at
 MATRIX_BYTES = 12 * 2**20  # memory of distances, for 16 to 128 queries
 OFFSET_BYTES = 2**18  # memory of differences: what a processor keeps at hand
 HNSW_LINKS, HNSW_BREADTH = 16, 200  # M and ef_construction of hnswlib
@@ -49,7 +49,7 @@ def neighbour_index(points, method="exact"):
         raise ValueError(f"neighbours: expected one of {', '.join(METHODS)}, got {method!r}")
     if method == "hnsw":
         return GraphIndex(points)
-    if points.shape[1] > TREE_FEATURES:
+    if points.shape[1] > FEW_FEATURES:
         return MatrixIndex(points)
     variances, axes = _principal_axes(points)
     dimension = variances.sum() ** 2 / max((variances**2).sum(), np.finfo(float).tiny)
@@ -120,7 +120,8 @@ class MatrixIndex:
     def query(self, X, count, compiled=False):
         """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each.
 
-        Whether the candidates are chosen by code that numba compiles changes only the time.
+        If `compiled`, candidates are chosen by code of numba: faster, with other rounding errors, and maybe
+        another one of equally far points.
         """
         distances, indices = np.empty((len(X), count)), np.empty((len(X), count), dtype=np.intp)
         nearest = self._nearest_compiled if compiled else self._nearest
@@ -132,9 +133,11 @@ class MatrixIndex:
         if count + SPARE >= len(self.points):
             return self._nearest_by_differences(X, count)
         bounds, candidates = self._candidates(X, count + SPARE)
+        far = ~np.isfinite(bounds)  # beyond single precision
+        candidates[far] = 0
         squared = crosswise_distances(X, self.points, candidates)
         distances, indices = _sorted(squared, candidates, count)
-        return self._corrected(X, distances, indices, distances[:, -1] ** 2 > bounds)
+        return self._corrected(X, distances, indices, far | (distances[:, -1] ** 2 > bounds))
 
     def _nearest_compiled(self, X, count):
         from ztf_sg.compiled import select
@@ -153,9 +156,10 @@ class MatrixIndex:
         """Return numbers not above the squared distances in units of the index, shape (m, n + padding)."""
         scaled = X / self.unit
         rows = np.ones((len(X), len(self.columns)), dtype=np.float32)
-        rows[:, :-2] = -2 * scaled
-        rows[:, -1] = (1 - self.rounding) * np.einsum("ij,ij->i", scaled, scaled)
-        return rows @ self.columns
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows[:, :-2] = -2 * scaled
+            rows[:, -1] = (1 - self.rounding) * np.einsum("ij,ij->i", scaled, scaled)
+            return rows @ self.columns
 
     def _candidates(self, X, count):
         """Return below what squared distance all points are candidates, (m,), and the candidates."""
@@ -234,9 +238,10 @@ class BlockIndex:
         """Return distances [units of X] and rows of the `count` nearest points, shape (m, count) each."""
         from ztf_sg.compiled import search
 
+        X = np.ascontiguousarray(X, dtype=float)
         distances, indices = np.full((len(X), count), np.inf), np.zeros((len(X), count), dtype=np.intp)
         index = self.blocks, self.block_sides, self.group_sides, self.points, self.rows, self.unit
-        with np.errstate(over="ignore"):  # then no point is left out
+        with np.errstate(over="ignore", invalid="ignore"):  # then all points are looked at
             turned = (X @ self.axes / self.unit).astype(np.float32, order="C")
         search(*index, turned, X, distances, indices)
         return distances, indices

@@ -148,10 +148,10 @@ def coefficients(X, points, targets, neighbourhoods, correlation, noise):
 
     Parameters
     ----------
-    points, targets, correlation, noise
-        See :func:`posterior`.
     X : numpy.ndarray
         Some or all of the points, shape (m, n_features).
+    points, targets, correlation, noise
+        See :func:`posterior`.
     neighbourhoods : numpy.ndarray
         Rows of each of X and of its nearest others, shape (m, nn).
 
