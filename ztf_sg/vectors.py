@@ -1,7 +1,8 @@
 """Vectors of numbers for code compiled by numba, kept in the registers of the processor.
 
 LLVM, which numba compiles with, spreads a vector over as many registers as it needs, whatever their width
-is. Left to itself it finds no vectors in loops as short as those of :mod:`ztf_sg.compiled`.
+is. Left to itself it finds no vectors in loops as short as those of :mod:`ztf_sg.compiled`. Places
+in arrays are counted in numbers, from the first one on, and are not checked.
 """
 
 import operator
