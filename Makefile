@@ -25,16 +25,16 @@ test: .venv/test.done
 	MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 bundle: .venv/notebooks.done
-	$(BIN)/python -m ztf_sg.services.mock_sky data/mock_sweep.fits.gz
+	$(BIN)/python -c 'from ztf_sg.simulation import write_catalogue; write_catalogue("data/mock_sweep.fits.gz")'
 	rm -rf cutouts_test
 	$(EXECUTE) notebooks/1_*.ipynb
 	$(EXECUTE) notebooks/2_*.ipynb
-	$(BIN)/python -m ztf_sg.simulation.truth cutouts_test
+	$(BIN)/python tools/truth.py cutouts_test
 	$(MAKE) model
 	$(MAKE) notebooks
 
 model: .venv/notebooks.done
-	$(BIN)/python -m ztf_sg.pretrain cutouts_test
+	$(BIN)/python tools/train_model.py cutouts_test
 
 bench: .venv/test.done
 	$(BIN)/python benchmarks/report.py

@@ -18,8 +18,8 @@ from sklearn.decomposition import PCA
 
 from ztf_sg import CutoutSet, MuyGPSClassifier, StarGalaxyClassifier, load_cutouts, normalize
 from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, orientations, with_scaling
-from ztf_sg.embedding import FEATURES, background, embed
 from ztf_sg.evaluation import leave_one_night_out, scores
+from ztf_sg.features import FEATURES, background, measure_features
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 NN_COUNT = StarGalaxyClassifier().nn_count
@@ -61,7 +61,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     cutouts = load_cutouts(options.folder)
-    magnitude = embed(cutouts, ["magnitude"])["magnitude"]
+    magnitude = measure_features(cutouts, ["magnitude"])["magnitude"]
     print(f"{cutouts}\n{'':34s}accuracy          matched   ece     brier")
     for name, (X, changes) in variants(cutouts).items():
         figures = []
@@ -78,7 +78,7 @@ def main():
 
 def variants(cutouts):
     """Return the inputs, shape (n, copies, m), and the parameters of the classifiers to compare, by name."""
-    features = embed(cutouts)
+    features = measure_features(cutouts)
     default = list(CLASSIFIER_FEATURES)
     brightness, rest = default[:2], [name for name in FEATURES if name not in default]
     subsets = {
@@ -102,7 +102,7 @@ def variants(cutouts):
         {},
     )
     for name, copies in augmented(cutouts).items():
-        measured = [embed(copy, default).to_numpy() for copy in copies]
+        measured = [measure_features(copy, default).to_numpy() for copy in copies]
         found[name] = np.stack([usual[:, 0], *measured], axis=1), {}
     return found
 

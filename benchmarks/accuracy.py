@@ -31,7 +31,6 @@ from ztf_sg import (
     normalize,
 )
 from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, with_scaling
-from ztf_sg.embedding import embed
 from ztf_sg.evaluation import (
     compare_classifiers,
     compare_data,
@@ -41,6 +40,7 @@ from ztf_sg.evaluation import (
     scores,
     with_errors,
 )
+from ztf_sg.features import measure_features
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 FEATURES = "features"
@@ -57,7 +57,7 @@ def main():
     options = parser.parse_args()
     cutouts = load_cutouts(options.folder)
     labels, obsmjd = cutouts.labels, cutouts.table["obsmjd"]
-    features = embed(cutouts)
+    features = measure_features(cutouts)
     pixels = {name: normalize(cutouts.images, name).reshape(len(cutouts), -1) for name in NORMALIZATIONS}
 
     print(f"{cutouts}\naccuracy of MuyGPs, mean and standard deviation over {options.repeats} random halves:")

@@ -24,18 +24,22 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from ztf_sg.cutouts import IMAGE_FOLDER, fetch_cutouts
-from ztf_sg.cutting import CENTRING_TOLERANCE, read_answer
-from ztf_sg.dataset import CLASS_NAMES
-from ztf_sg.images import REQUEST_COST
-from ztf_sg.manifest import read_manifest
+from ztf_sg.cutouts import CLASS_NAMES
+from ztf_sg.fetching import (
+    CENTRING_TOLERANCE,
+    IMAGE_FOLDER,
+    REQUEST_COST,
+    fetch_cutouts,
+    read_answer,
+    read_manifest,
+)
 from ztf_sg.positions import cut_types, labels_of_types, position_table
 from ztf_sg.services import download
 from ztf_sg.services.account import find_account
 from ztf_sg.services.errors import UnusableAnswer
 from ztf_sg.services.irsa import Irsa
-from ztf_sg.services.mock_sky import MockSky
 from ztf_sg.services.retries import Retries
+from ztf_sg.simulation import MockSky
 
 ARCHIVES = Path(__file__).parents[1] / "tests"
 SKY_SEED = 1

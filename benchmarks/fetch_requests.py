@@ -11,10 +11,10 @@ from ztfquery import metasearch
 from ztfquery.io import download_single_url
 from ztfquery.query import metatable_to_url
 
-from ztf_sg.cutouts import fetch_cutouts
-from ztf_sg.images import REQUEST_COST, ImageChooser
+from ztf_sg.fetching import REQUEST_COST, ImageChooser, fetch_cutouts
 from ztf_sg.positions import cut_types, position_table
-from ztf_sg.services.irsa import Irsa, image_name
+from ztf_sg.services.irsa import Irsa
+from ztf_sg.ztf import image_name
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from archives import ArchiveServer, point_clients_to  # noqa: E402

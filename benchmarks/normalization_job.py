@@ -21,7 +21,7 @@ from astropy.io import fits
 from timing import medians, repeat_alternately, thread_note
 
 from ztf_sg import NORMALIZATIONS, load_cutouts, normalize
-from ztf_sg.dataset import label_of, natural_key, read_image_csv, write_image_csv
+from ztf_sg.cutouts import label_of, natural_key, read_image_csv, write_image_csv
 from ztf_sg.normalization import GlobalStatistics
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "cutouts_test"

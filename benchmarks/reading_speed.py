@@ -17,7 +17,7 @@ from normalization_job import DEFAULT_FOLDER, link_cutouts
 from timing import medians, repeat_alternately, thread_note
 
 from ztf_sg import CutoutSet, load_cutouts
-from ztf_sg.dataset import HEADER_KEYS, natural_key
+from ztf_sg.cutouts import HEADER_KEYS, natural_key
 
 
 def read_one_by_one(paths):

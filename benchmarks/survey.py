@@ -26,7 +26,7 @@ from timing import thread_note
 from tqdm.auto import trange
 
 from ztf_sg import CutoutSet, load_cutouts
-from ztf_sg.embedding import background
+from ztf_sg.features import background
 from ztf_sg.survey import STAGES, classify_survey
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"

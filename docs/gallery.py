@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ztf_sg import load_cutouts
-from ztf_sg.embedding import embed
+from ztf_sg.features import measure_features
 from ztf_sg.plotting import plot_cutouts
 
 HERE = Path(__file__).parent
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 def main():
     """Draw objects spread evenly over the magnitudes of their class."""
     cutouts = load_cutouts(HERE.parent / "cutouts_test")
-    magnitude = embed(cutouts)["magnitude"].to_numpy()
+    magnitude = measure_features(cutouts)["magnitude"].to_numpy()
     rows = []
     for label in (0, 1):
         members = np.flatnonzero(cutouts.labels == label)

@@ -9,10 +9,10 @@ import pytest
 import ztfquery.io
 from hypothesis import settings
 
-from ztf_sg.cutouts import fetch_cutouts
+from ztf_sg.fetching import fetch_cutouts
 from ztf_sg.positions import cut_types, position_table, select_positions
 from ztf_sg.services import account
-from ztf_sg.services.mock_sky import MockSky
+from ztf_sg.simulation import MockSky
 
 settings.register_profile("tests", deadline=None, max_examples=50)
 settings.load_profile("tests")

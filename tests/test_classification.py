@@ -1,8 +1,8 @@
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -10,8 +10,6 @@ from sklearn.exceptions import NotFittedError
 from ztf_sg import CutoutSet, MuyGPSClassifier, StarGalaxyClassifier, load_cutouts, normalize
 from ztf_sg.classification import PixelClassifier, orientations
 from ztf_sg.evaluation import leave_one_night_out, random_halves
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +362,7 @@ def test_the_pretrained_classifier_knows_real_cutouts(real_cutouts):
 
 
 def test_intervals_widen_with_the_care_that_is_asked_for(trained, halves):
-    scales = [trained.interval_scale(error) for error in (0.5, 0.02, 0.01, 0.0)]
+    scales = [trained.confidence_threshold(error) for error in (0.5, 0.02, 0.01, 0.0)]
     assert scales[0] == 0
     assert np.all(np.diff(scales) >= 0)
     assert scales[-1] > 1
@@ -377,7 +375,7 @@ def test_the_training_set_has_no_more_false_decisions_than_asked_for(trained):
     mean, variance = trained.pipeline_[-1].leave_one_out()
     targets = trained.pipeline_[-1].get_state()["targets"]
     for error in (0.005, 0.01, 0.02):
-        decided = np.abs(mean) / np.sqrt(variance) > trained.interval_scale(error)
+        decided = np.abs(mean) / np.sqrt(variance) > trained.confidence_threshold(error)
         assert np.mean((mean * targets < 0)[decided]) <= error
         assert 0 < decided.sum() < len(decided)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import ztf_sg
-from ztf_sg.files import whole_file
+from ztf_sg.files import atomic_write
 
 
 def test_file_has_its_name_only_when_whole(tmp_path):
     path = tmp_path / "folder" / "file.txt"
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(b"content")
         assert not path.exists()
     assert path.read_bytes() == b"content"
@@ -25,7 +25,7 @@ def test_exception_leaves_what_was_there(tmp_path, error, before):
     path = tmp_path / "file.txt"
     if before:
         path.write_bytes(before)
-    with pytest.raises(error), whole_file(path) as file:
+    with pytest.raises(error), atomic_write(path) as file:
         file.write(b"new")
         raise error
     assert [name.read_bytes() for name in tmp_path.iterdir()] == ([before] if before else [])
@@ -35,8 +35,8 @@ def test_kill_leaves_what_was_there_and_the_next_writer_cleans_up(tmp_path):
     path = tmp_path / "file.txt"
     path.write_bytes(b"old")
     code = (
-        "import os, signal, sys\nfrom ztf_sg.files import whole_file\n"
-        "with whole_file(sys.argv[1]) as file:\n"
+        "import os, signal, sys\nfrom ztf_sg.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as file:\n"
         "    file.write(b'new'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     process = subprocess.run(
@@ -45,13 +45,13 @@ def test_kill_leaves_what_was_there_and_the_next_writer_cleans_up(tmp_path):
     )
     assert process.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         file.write(b"newer")
     assert [name.read_bytes() for name in tmp_path.iterdir()] == [b"newer"]
 
 
 def test_name_that_is_a_folder_leaves_no_partial_file(tmp_path):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError), whole_file(tmp_path / "taken") as file:
+    with pytest.raises(OSError), atomic_write(tmp_path / "taken") as file:
         file.write(b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -3,14 +3,13 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import papermill
 import pytest
+from helpers import ROOT
 
-from ztf_sg.dataset import read_image_csv
+from ztf_sg.cutouts import read_image_csv
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-4]_*.ipynb"))
 CSV_NAMES = ["raw_image_data.csv", *(f"norm_{number}_image_data.csv" for number in range(1, 6))]
 
@@ -65,9 +64,9 @@ class TestOffline:
     def test_bundled_cutouts_go_with_the_positions(self, run_notebook, positions_folder, tmp_path):
         bundle = tmp_path / "cutouts_test"
         shutil.copytree(ROOT / "cutouts_test", bundle)
-        before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+        before = {path.name: path.read_bytes() for path in bundle.glob("[!.]*")}
         run_notebook(2, tmp_path, DATA_DIR=positions_folder, CUTOUT_DIR=bundle)
-        assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+        assert {path.name: path.read_bytes() for path in bundle.glob("[!.]*")} == before
 
 
 @pytest.fixture(scope="class")

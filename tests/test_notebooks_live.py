@@ -1,17 +1,15 @@
 """Notebooks 1 and 2 with OFFLINE = False, through real astroquery and ztfquery, on loopback archives."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from archives import ArchiveServer
 from astropy.io import fits
+from helpers import ROOT
 
-from ztf_sg.manifest import read_manifest
+from ztf_sg.fetching import read_manifest
 from ztf_sg.services.query_cache import QueryCache
 
-ROOT = Path(__file__).parents[1]
 N_PER_CLASS = 10
 START_UP = """
 import sys

@@ -1,16 +1,14 @@
 """The accuracy of the pretrained classifier survives what happens to images."""
 
-from pathlib import Path
-
 import galsim
 import numpy as np
 import pytest
+from helpers import ROOT
 
 from ztf_sg import CutoutSet, StarGalaxyClassifier, load_cutouts
-from ztf_sg.embedding import READ_NOISE, background
+from ztf_sg.features import background
 from ztf_sg.simulation.detector import bleed
-
-ROOT = Path(__file__).parents[1]
+from ztf_sg.ztf import READ_NOISE
 
 
 @pytest.fixture(scope="module")

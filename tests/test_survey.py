@@ -13,13 +13,14 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
+from helpers import ROOT
 
 import ztf_sg
 from ztf_sg import StarGalaxyClassifier, classify_partition, classify_survey, survey
-from ztf_sg.dataset import CutoutError, list_cutouts, load_files
+from ztf_sg.cutouts import CutoutError, list_cutouts, load_files
 from ztf_sg.survey import RESULT, SurveyError, read_skipped
 
-BUNDLED = Path(__file__).parents[1] / "cutouts_test"
+BUNDLED = ROOT / "cutouts_test"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(ztf_sg.__file__).parents[1])}
 ROWS = 15  # cutouts of a partition, at least: row groups of 10 make partitions of 20 and 10
 
@@ -41,7 +42,7 @@ def classify(source, destination, **options):
 
 def write(cutouts, path, row_group=10):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ztf_sg.parquet.ROW_GROUP", row_group)
+        patch.setattr("ztf_sg.cutouts.arrow.ROW_GROUP", row_group)
         cutouts.to_parquet(path)
 
 
@@ -61,7 +62,7 @@ def times(destination):
 def assert_no_leftovers(destination):
     names = {path.name for path in destination.iterdir() if path.suffix != ".parquet"}
     assert names == {"_survey"}
-    assert {path.name for path in (destination / "_survey").iterdir()} - {"lock", "read", "skipped"} == {
+    assert {path.name for path in (destination / "_survey").iterdir()} - {".lock", "read", "skipped"} == {
         "model.npz",
         "settings.json",
     }
@@ -233,7 +234,7 @@ class TestSchedulers:
 
     def test_threads_write_the_same_by_compiled_prediction(self, source, tmp_path, monkeypatch):
         pytest.importorskip("numba")
-        monkeypatch.setattr("ztf_sg.muygps.COMPILED_FROM", 1)
+        monkeypatch.setattr("ztf_sg.muygps.classifier.COMPILED_FROM", 1)
         classify(source, tmp_path / "threads", scheduler="threads")
         classify(source, tmp_path / "synchronous")
         assert contents(tmp_path / "threads") == contents(tmp_path / "synchronous")
@@ -532,7 +533,7 @@ class TestRefusals:
     def test_another_run_at_work_is_left_alone(self, source, destination):
         (destination / "part-00000.parquet").unlink()
         with (
-            FileLock(destination / "_survey" / "lock"),
+            FileLock(destination / "_survey" / ".lock"),
             pytest.raises(SurveyError, match="another run is at work there"),
         ):
             classify(source, destination)

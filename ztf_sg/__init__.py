@@ -6,16 +6,16 @@ The names below are loaded when first used, so that ``import ztf_sg`` stays ligh
 from importlib import import_module
 
 _HOME = {
-    "CutoutSet": "dataset",
-    "load_cutouts": "dataset",
-    "iter_parquet": "parquet",
+    "CutoutSet": "cutouts",
+    "load_cutouts": "cutouts",
+    "iter_parquet": "cutouts",
     "NORMALIZATIONS": "normalization",
     "Normalizer": "normalization",
     "normalize": "normalization",
     "MuyGPSClassifier": "muygps",
     "PixelClassifier": "classification",
     "StarGalaxyClassifier": "classification",
-    "fetch_cutouts": "cutouts",
+    "fetch_cutouts": "fetching",
     "classify_partition": "survey",
     "classify_survey": "survey",
 }
@@ -24,10 +24,12 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name):
+    if name == "__version__":
+        return import_module("importlib.metadata").version(__name__)
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *__all__, "__version__"])

@@ -9,12 +9,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ztf_sg.embedding import embed
+from ztf_sg.features import measure_features
+from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
 from ztf_sg.muygps import STATE_VALUES, MuyGPSClassifier
-from ztf_sg.persistence import REMEDY, ModelFileError, read_arrays, write_arrays
 
 CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_1.3", "spread_2.0", "spread_3.5")
-PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python -m ztf_sg.pretrain
+PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
 BATCH_COUNT = 250  # cutouts that train the hyperparameters
 OUTLIER = 3.0  # scaled features are clipped here, so that rare ones have neighbours
 
@@ -30,7 +30,7 @@ MODEL_SHAPES = {
 
 
 class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
-    """Star-galaxy classifier of ZTF cutouts: :func:`~ztf_sg.embedding.embed`, scaling and MuyGPs.
+    """Star-galaxy classifier of ZTF cutouts: :func:`~ztf_sg.features.measure_features`, scaling and MuyGPs.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         """Return the posterior variance of each cutout, shape (n,)."""
         return self.posterior(cutouts)[1]
 
-    def interval_scale(self, max_error=0.01):
+    def confidence_threshold(self, max_error=0.01):
         """Return how many standard deviations wide the intervals of :meth:`ambiguous` are, to either side.
 
         Parameters
@@ -172,11 +172,11 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     def ambiguous(self, cutouts, max_error=0.01):
         """Return which cutouts are better looked at by eye: their interval does not decide the class.
 
-        The interval reaches :meth:`interval_scale` standard deviations of the posterior to either side of its
-        mean; it decides if it does not hold 0. The scale trades false decisions against deferred ones, as in
-        arXiv:2105.01106: it is tuned on the training set, with its share of galaxies, for a given share of
-        false decisions. A share below that of the wrong labels costs dearly. Objects whose class changes with
-        `galaxy_fraction` are ambiguous too.
+        The interval reaches :meth:`confidence_threshold` standard deviations of the posterior to either side
+        of its mean; it decides if it does not hold 0. The scale trades false decisions against deferred ones,
+        as in arXiv:2105.01106: it is tuned on the training set, with its share of galaxies, for a given share
+        of false decisions. A share below that of the wrong labels costs dearly. Objects whose class changes
+        with `galaxy_fraction` are ambiguous too.
 
         Parameters
         ----------
@@ -211,7 +211,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         mean, variance = self._posterior(features)
         probability = self._galaxy_probability(mean, variance)
         galaxy = probability > 0.5
-        undecided = _certainty(mean, variance) <= self.interval_scale(max_error)
+        undecided = _certainty(mean, variance) <= self.confidence_threshold(max_error)
         return {
             "p_galaxy": probability,
             "posterior_variance": variance,
@@ -222,7 +222,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     @staticmethod
     def features(cutouts):
         """Return the features that cutouts are classified by, shape (n, 5): `CLASSIFIER_FEATURES`."""
-        return embed(cutouts, CLASSIFIER_FEATURES).to_numpy()
+        return measure_features(cutouts, CLASSIFIER_FEATURES).to_numpy()
 
     def save(self, path):
         """Write the trained classifier to a file of plain arrays and JSON, for :meth:`load`.

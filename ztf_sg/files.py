@@ -1,12 +1,16 @@
-"""Writing a file whole or not at all."""
+"""Files that are written whole or not at all, and folders in which one process works at a time."""
 
 import os
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
+
 
 @contextmanager
-def whole_file(path, unfinished=None):
+def atomic_write(path, unfinished=None):
     """Open a file for writing that gets its name only when everything is on the disk.
 
     Until then it has the name with ``.part`` behind it; if anything goes wrong, or the process is killed, the
@@ -34,3 +38,29 @@ def whole_file(path, unfinished=None):
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_folder(folder, error):
+    """Keep other processes that want the same lock out of a folder.
+
+    The lock is a file in the folder, so that it holds for all users who may write there.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made if need be.
+    error : type of Exception
+        Raised with a message if another process is at work in the folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, mode=0o666)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise error(f"{folder}: another run is at work there; stop it, or wait for its end") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -14,7 +14,7 @@ import pandas as pd
 from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.table import Table
 
-from ztf_sg.files import whole_file
+from ztf_sg.files import atomic_write
 
 STAR_TYPES = ("PSF",)
 GALAXY_TYPES = ("REX", "EXP", "DEV", "SER")
@@ -413,7 +413,7 @@ def _read_class(path, label):
 
 
 def _write_csv(table, path):
-    with whole_file(path) as file:
+    with atomic_write(path) as file:
         table.to_csv(file, index=False, float_format="%.7f")
 
 

@@ -18,14 +18,22 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from joblib import parallel_config
 from tqdm.auto import tqdm
 
 from ztf_sg.classification import StarGalaxyClassifier
-from ztf_sg.dataset import UNKNOWN, CutoutError, CutoutSet, list_cutouts, load_files
-from ztf_sg.files import whole_file
-from ztf_sg.parquet import LABEL, iter_row_groups, list_files, row_group_sizes
+from ztf_sg.cutouts import (
+    LABEL,
+    UNKNOWN,
+    CutoutError,
+    CutoutSet,
+    iter_row_groups,
+    list_cutouts,
+    list_files,
+    load_files,
+    row_group_sizes,
+)
+from ztf_sg.files import atomic_write, lock_folder
 
 PARTITION = 16384  # cutouts of a partition, or more where a row group holds more
 BATCH = 4096  # cutouts that are in memory at a time, in each task
@@ -105,7 +113,7 @@ def classify_survey(
     Parameters
     ----------
     source : path-like
-        A Parquet file, a folder of ``*.parquet`` files, see :mod:`ztf_sg.parquet`, or a folder of FITS
+        A Parquet file, a folder of ``*.parquet`` files, see :mod:`ztf_sg.cutouts`, or a folder of FITS
         cutouts.
     destination : path-like
         Folder for the results: ``part-00000.parquet`` and so on, in the order of the source, with the columns
@@ -145,10 +153,10 @@ def classify_survey(
     _check_scheduler(scheduler)
     if source == destination:
         raise ValueError(f"{source}: is the source; name another folder for the results")
-    model.interval_scale(max_error)  # raises here for a share that is none, before anything is written
+    model.confidence_threshold(max_error)  # raises here for a share that is none, before anything is written
     parts = _plan(source, partition)
     settings = {"source": str(source), "partition": int(partition), "max_error": float(max_error)}
-    with _only_run_in(destination):
+    with lock_folder(destination / NOTES, SurveyError):
         _prepare(destination, model, settings)
         _remove_outdated(destination, parts)
         missing = [number for number in range(len(parts)) if not _result(destination, number).exists()]
@@ -237,18 +245,6 @@ def _remove_outdated(destination, parts):
         _note(path, SKIPPED, "csv").unlink(missing_ok=True)
 
 
-@contextmanager
-def _only_run_in(destination):
-    """Raise a SurveyError if another process classifies into a folder."""
-    (destination / NOTES).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(destination / NOTES / "lock")
-    try:
-        with lock.acquire(timeout=0):
-            yield
-    except Timeout:
-        raise SurveyError(f"{destination}: another run is at work there; wait for its end") from None
-
-
 def _prepare(destination, model, settings):
     """Make the folder of the results, or see that the results in it are of the same model and settings."""
     notes = destination / NOTES
@@ -257,7 +253,7 @@ def _prepare(destination, model, settings):
         if any(destination.glob("part-*.parquet")):
             raise ValueError(f"{destination}: holds results of unknown origin; name another destination")
         model.save(notes / MODEL)
-        with whole_file(kept) as file:
+        with atomic_write(kept) as file:
             file.write(json.dumps(settings).encode())
     before = json.loads(kept.read_text())
     changed = [name for name in settings if before.get(name) != settings[name]]
@@ -325,7 +321,7 @@ def _work(path, part, max_error, alone):
     try:
         with (
             nullcontext() if alone else parallel_config("sequential"),
-            whole_file(path, unfinished) as file,
+            atomic_write(path, unfinished) as file,
             pq.ParquetWriter(file, RESULT, compression="zstd") as writer,
         ):
             model = _model(notes / MODEL)
@@ -377,7 +373,7 @@ def _write_note(path, text):
     """Write a file of notes on a partition; where there is nothing to note, there is no file."""
     path.unlink(missing_ok=True)  # of a run that was stopped before the source was mended
     if text:
-        with whole_file(path, path.parents[1] / UNFINISHED / f"{path.name}.{uuid4().hex}") as file:
+        with atomic_write(path, path.parents[1] / UNFINISHED / f"{path.name}.{uuid4().hex}") as file:
             file.write(text.encode())
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, WcsError
 
-from ztf_sg.services.mock_sky import MockSky
-from ztf_sg.simulation.parameters import APERTURES, DEC_RANGE, RA_RANGE
+from ztf_sg.simulation import MockSky
+from ztf_sg.simulation.parameters import DEC_RANGE, RA_RANGE
 from ztf_sg.simulation.psf import aperture_corrections
+from ztf_sg.ztf import APERTURES
 
 ORIGIN = "Zwicky Transient Facility"
 WIDTH, HEIGHT = 3072, 3080  # [px]

@@ -6,15 +6,15 @@ https://irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html. Its base URLs
 ``metasearch.SEARCH_BASEURL``, ``buildurl.DATA_BASEURL`` and ``io.LOGIN_URL``.
 """
 
-import posixpath
 from functools import lru_cache, partial
 from io import StringIO
 
 import numpy as np
 import pandas as pd
-from astropy.wcs import WCS
 from ztfquery import buildurl, metasearch
 from ztfquery.query import metatable_to_url
+
+from ztf_sg.ztf import FILTERCODES, FITS_BLOCK, NAME_COLUMNS, WCS_COLUMNS, image_name
 
 from .account import Account
 from .download import Downloader, NotAllowed
@@ -23,20 +23,7 @@ from .query_cache import QueryCache
 from .retries import Retries
 
 ORIGIN = "Zwicky Transient Facility"
-FILTERCODES = ("zg", "zr", "zi")
-QUADRANT = (3072, 3080)  # x, y of a science image [px]
-PIXEL_SCALE = 1.012  # [arcsec / px]
 ENDED_SESSIONS = 3  # for one request, after which it is not the session that is at fault
-FITS_BLOCK = 2880  # bytes
-HEADER_BYTES = 8 * FITS_BLOCK  # of a science image: some 270 cards of 80 bytes
-IMAGE_BYTES = HEADER_BYTES + -(-4 * QUADRANT[0] * QUADRANT[1] // FITS_BLOCK) * FITS_BLOCK
-CUTOUT_BYTES = HEADER_BYTES + FITS_BLOCK  # of 20 x 20 px
-# A cutout of 20 px starts at the first pixel whose centre is at most this far from its object [px].
-FIRST_PIXEL = 9.72
-
-_NUMBERS = ("filefracday", "field", "ccdid", "qid")
-_CODES = ("filtercode", "imgtypecode")
-WCS_COLUMNS = "crpix1 crpix2 crval1 crval2 cd11 cd12 cd21 cd22".split()
 
 
 def image_url(image):
@@ -45,8 +32,7 @@ def image_url(image):
     Parameters
     ----------
     image : pandas.Series
-        A row of ZTF metadata, with the columns ``filefracday``, ``field``, ``ccdid``, ``qid``, ``filtercode``
-        and ``imgtypecode``.
+        A row of ZTF metadata, with the columns `ztf_sg.ztf.NAME_COLUMNS`.
 
     Returns
     -------
@@ -58,53 +44,19 @@ def image_url(image):
     ValueError
         The row lacks one of these values.
     """
-    missing = [name for name in (*_NUMBERS, *_CODES) if name not in image or pd.isna(image[name])]
-    if missing:
-        raise ValueError(f"this row of ZTF metadata lacks {', '.join(missing)}; found {list(image.index)}")
+    image_name(image)  # raises an error if the row lacks a value
     # ztfquery cuts numbers up as text: as floats, which a row of mixed types may hold, they would be misread
-    numbers, codes = (int(image[name]) for name in _NUMBERS), (str(image[name]) for name in _CODES)
+    numbers, codes = (
+        (int(image[name]) for name in NAME_COLUMNS[:4]),
+        (str(image[name]) for name in NAME_COLUMNS[4:]),
+    )
     return _product_url(buildurl.DATA_BASEURL, *numbers, *codes)
 
 
 @lru_cache(maxsize=2**16)
 def _product_url(source, *values):
-    row = dict(zip((*_NUMBERS, *_CODES), values, strict=True))
+    row = dict(zip(NAME_COLUMNS, values, strict=True))
     return metatable_to_url(pd.DataFrame([row]), datakind="sci", source=source)[0]
-
-
-def image_wcs(image):
-    """Return the tangent-plane WCS of an image from its metadata; without distortion, good to a few px.
-
-    Parameters
-    ----------
-    image : pandas.Series
-        A row of ZTF metadata, with the columns crpix, crval and cd.
-
-    Returns
-    -------
-    astropy.wcs.WCS
-    """
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    wcs.wcs.crpix = [image["crpix1"], image["crpix2"]]
-    wcs.wcs.crval = [image["crval1"], image["crval2"]]
-    wcs.wcs.cd = [[image["cd11"], image["cd12"]], [image["cd21"], image["cd22"]]]
-    return wcs
-
-
-def image_name(image):
-    """Return the file name of a science image, ``ztf_YYYYMMDDffffff_FFFFFF_zi_cCC_o_qQ_sciimg.fits``.
-
-    Parameters
-    ----------
-    image : pandas.Series
-        A row of ZTF metadata; see `image_url`.
-
-    Returns
-    -------
-    str
-    """
-    return posixpath.basename(image_url(image))
 
 
 def cutout_url(image, ra, dec, size=20):
@@ -126,30 +78,6 @@ def cutout_url(image, ra, dec, size=20):
     # never an exponent, as in 1e-05, which is ordinary near the equator
     ra, dec, size = (np.format_float_positional(float(x), trim="-") for x in (ra, dec, size))
     return f"{image_url(image)}?center={ra},{dec}&size={size}arcsec&gzip=false"
-
-
-def first_pixel(position, size=20.0):
-    """Return where a cutout begins on one axis of its image, as the cutout service rounds.
-
-    Parameters
-    ----------
-    position : float
-        Place of the object on this axis [px, from 0].
-    size : float
-        Width of the cutout [arcsec].
-
-    Returns
-    -------
-    first, width : int
-        First pixel, and number of pixels.
-
-    Notes
-    -----
-    Measured on cutouts from IRSA: objects lie 8.72 to 9.72 px from the centre of the first of 20 pixels. Of a
-    cutout that comes with 21 pixels the first is dropped, see :func:`ztf_sg.cutting.trim_cutout`.
-    """
-    width = int(round(size / PIXEL_SCALE))
-    return int(np.ceil(position - FIRST_PIXEL - (width - 20) / 2)), width
 
 
 class Irsa:
@@ -353,7 +281,7 @@ def _table(content, name):
         images = pd.read_csv(StringIO(content.decode()))
     except ValueError as error:
         raise BadAnswer(f"IRSA answered {name} with no CSV table: {error}") from error
-    needed = [*_NUMBERS, *_CODES, *WCS_COLUMNS, "seeing"]
+    needed = [*NAME_COLUMNS, *WCS_COLUMNS, "seeing"]
     if any(column not in images for column in needed):
         raise BadAnswer(f"IRSA answered {name} with no table of images: {_excerpt(content)}")
     if images[needed].isna().any(axis=None):

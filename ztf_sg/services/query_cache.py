@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from ztf_sg.files import whole_file
+from ztf_sg.files import atomic_write
 
 RECORD = ("service", "query", "date", "rows")
 
@@ -62,7 +62,7 @@ class QueryCache:
         date = datetime.now(UTC).isoformat(timespec="seconds")
         table.attrs["query"] = {"service": service, "query": query, "date": date, "rows": len(table)}
         if path is not None:
-            with whole_file(path) as file:
+            with atomic_write(path) as file:
                 table.to_parquet(file, index=False)
         return _with_record(table, cached=False)
 

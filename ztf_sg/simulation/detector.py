@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ztf_sg.services.irsa import QUADRANT
 from ztf_sg.simulation.parameters import (
     COSMIC_RAY_COUNTS,
     COSMIC_RAY_LENGTH,
@@ -11,10 +10,10 @@ from ztf_sg.simulation.parameters import (
     GAIN,
     HOT_PIXEL_COUNTS,
     HOT_PIXEL_RATE,
-    READ_NOISE,
     TRAIL_COUNTS,
     TRAIL_FRACTION,
 )
+from ztf_sg.ztf import QUADRANT, READ_NOISE
 
 
 def sky_level(exposure, origin, shape):

@@ -3,10 +3,10 @@
 import galsim
 import numpy as np
 
-from ztf_sg.services.irsa import PIXEL_SCALE
 from ztf_sg.simulation.detector import across
 from ztf_sg.simulation.parameters import BULGE_RADIUS, KNOT_COUNT, PSF_BETAS
 from ztf_sg.simulation.psf import psf_of
+from ztf_sg.ztf import PIXEL_SCALE
 
 FINE = 7  # points a side over which the light of a star is averaged in a pixel
 SMALLEST_RADIUS = 0.05  # of a profile [px]: GalSim cannot draw points as galaxies

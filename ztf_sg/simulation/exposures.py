@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from astropy.time import Time
 
-from ztf_sg.services.irsa import PIXEL_SCALE, QUADRANT
 from ztf_sg.simulation import parameters as p
 from ztf_sg.simulation.psf import PSF_COLUMNS
+from ztf_sg.ztf import PIXEL_SCALE, QUADRANT, READ_NOISE
 
 # What IRSA's metadata tells of an image.
 METADATA_COLUMNS = (
@@ -147,5 +147,5 @@ def _corners(ra, dec):
 def _limiting_magnitude(psf_fwhm, background, magzp):
     """Return the 5-sigma PSF limit, with 4 pi sigma^2 noise-equivalent pixels of a Gaussian core."""
     pixels = 4 * np.pi * ((psf_fwhm / 2.355) ** 2 + 1 / 12) * 1.6
-    noise = p.NOISE_EXCESS * np.sqrt(pixels * (background / p.GAIN + (p.READ_NOISE / p.GAIN) ** 2))
+    noise = p.NOISE_EXCESS * np.sqrt(pixels * (background / p.GAIN + (READ_NOISE / p.GAIN) ** 2))
     return magzp - 2.5 * np.log10(5 * noise)

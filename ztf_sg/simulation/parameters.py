@@ -1,6 +1,6 @@
 """Every number of the simulated sky, and where it comes from.
 
-"Calibrated" are numbers with which the distributions agree that ``python benchmarks/calibrate_mock_sky.py``
+"Calibrated" are numbers with which the distributions agree that ``python tools/calibrate_mock_sky.py``
 prints, those of real ZTF i-band cutouts beside simulated ones: distributions over whole nights, never single
 objects. Those of the PSF, but for the coma's light and width, it fits; others are set by hand. "Documented"
 ones are those of the ZTF camera (Dekany et al. 2020, PASP 132, 038001) and pipeline (Masci et al. 2019, PASP
@@ -11,10 +11,9 @@ ones are those of the ZTF camera (Dekany et al. 2020, PASP 132, 038001) and pipe
 RA_RANGE, DEC_RANGE = (4.8, 6.8), (-1.9, 0.1)
 
 # Camera. Documented, as in the headers of all images.
-GAIN, READ_NOISE, EXPTIME = 6.2, 10.0, 30.0  # [e-/DN], [e-], [s]
+GAIN, EXPTIME = 6.2, 30.0  # [e-/DN], [s]
 SATURATE, SATURATE_SCATTER = 49100.0, 800.0  # SATURATE of the headers [DN]; calibrated
 FULL_WELL = (1.08, 1.32)  # where saturated pixels level off, in units of SATURATE: range; calibrated
-APERTURES = (2, 3, 4, 6, 10, 14)  # diameters of APCOR1..6 [px]
 
 # Fields, made up: number, and centre [deg].
 FIELDS = {8001: (5.35, -1.35), 8002: (6.25, -0.45), 8003: (5.1, -0.6), 8004: (6.5, -1.2)}

@@ -5,7 +5,8 @@ from functools import lru_cache
 import galsim
 import numpy as np
 
-from ztf_sg.simulation.parameters import APERTURES, COMA_FLUX, COMA_WIDTH, PSF_BETAS
+from ztf_sg.simulation.parameters import COMA_FLUX, COMA_WIDTH, PSF_BETAS
+from ztf_sg.ztf import APERTURES
 
 PSF_COLUMNS = ("psf_fwhm", "psf_steep", "psf_e1", "psf_e2", "coma_x", "coma_y")
 SCALE, SIDE = 0.2, 161  # of the image on which light is counted [px], [pixels of that image]

@@ -1,0 +1,393 @@
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ztf_sg import CutoutSet, iter_parquet, load_cutouts
+from ztf_sg.cutouts.arrow import COLUMNS, OPTIONAL_COLUMNS, row_group_sizes
+from ztf_sg.cutouts.dataset import HEADER_KEYS, CutoutError, check_cutout
+
+SHAPE = (4, 4)
+
+
+def make_cutouts(n=5, shape=SHAPE, random_state=0):
+    rng = np.random.default_rng(random_state)
+    numbers = {name: rng.uniform(1, 2, n) for name in COLUMNS[1:] if name not in ("filter", "origin")}
+    texts = {"filter": ["ZTF_i"] * n, "origin": ["Zwicky Transient Facility"] * n}
+    table = pd.DataFrame({"name": [f"star_{row}" for row in range(n)]} | numbers | texts)
+    images = rng.normal(250, 7, (n, *shape)).astype(np.float32)
+    return CutoutSet(images, rng.integers(-1, 2, n).astype(np.int8), table[list(COLUMNS)])
+
+
+def assert_same(found, expected):
+    assert found.images.dtype == np.float32
+    assert found.images.tobytes() == expected.images.tobytes()
+    assert found.images.shape == expected.images.shape
+    assert found.labels.dtype == np.int8
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    pd.testing.assert_frame_equal(found.table, expected.table, check_exact=True)
+    assert found.skipped.empty and list(found.skipped.columns) == ["name", "reason"]
+
+
+def changed(cutouts, **columns):
+    """Return the cutouts as a DataFrame with other columns; None takes a column away."""
+    frame = cutouts.to_table().to_pandas()
+    for name, values in columns.items():
+        frame = frame.drop(columns=name) if values is None else frame.assign(**{name: values})
+    return frame
+
+
+def frames(cutouts):
+    """Return the cutouts in the forms that a DataFrame's column of images may have."""
+    flat = cutouts.images.reshape(len(cutouts), -1)
+    arrow = cutouts.to_table()
+    lists = arrow["image"].combine_chunks().cast(pa.list_(pa.float32()))
+    struct = pa.StructArray.from_arrays([lists], ["pixels"])
+    pixels = pa.StructArray.from_arrays([lists.flatten()], ["pixels"])
+    structs = pa.ListArray.from_arrays(lists.offsets, pixels)
+    return {
+        "arrays": changed(cutouts, image=pd.Series(list(flat))),
+        "arrays with two axes": changed(cutouts, image=pd.Series(list(cutouts.images))),
+        "lists": changed(cutouts, image=pd.Series(flat.tolist())),
+        "lists of lists": changed(cutouts, image=pd.Series(cutouts.images.tolist())),
+        "double": changed(cutouts, image=pd.Series(list(flat.astype(float)))),
+        "arrow": arrow.to_pandas(types_mapper=pd.ArrowDtype),
+        "arrow lists": changed(cutouts, image=pd.array(lists, dtype=pd.ArrowDtype(lists.type))),
+        "nested": changed(cutouts, image=pd.array(struct, dtype=pd.ArrowDtype(struct.type))),
+        "nested, row by row": changed(cutouts, image=pd.array(structs, dtype=pd.ArrowDtype(structs.type))),
+        "other index": changed(cutouts).set_index(np.arange(len(cutouts)) * 7 + 3),
+    }
+
+
+@st.composite
+def any_cutouts(draw):
+    shape = draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=5))
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    cutouts = make_cutouts(shape[0], shape[1:], draw(st.integers(0, 99)))
+    images = draw(hnp.arrays(np.float32, shape, elements=finite))
+    texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+    column = st.lists(texts, min_size=len(images), max_size=len(images))
+    gaps = draw(hnp.arrays(bool, (len(images), 8)))
+    table = cutouts.table.assign(name=draw(column), filter=draw(column), origin=draw(column))
+    for name, gap in zip(["ra", "dec", *OPTIONAL_COLUMNS[1:]], gaps.T, strict=True):
+        table.loc[gap, name] = np.nan
+    return CutoutSet(images, cutouts.labels, table)
+
+
+class TestRoundTrip:
+    @given(any_cutouts())
+    def test_parquet_keeps_every_bit(self, tmp_path_factory, cutouts):
+        path = tmp_path_factory.getbasetemp() / "round_trip.parquet"
+        cutouts.to_parquet(path)
+        assert_same(CutoutSet.read_parquet(path), cutouts)
+        assert_same(CutoutSet.from_table(cutouts.to_table()), cutouts)
+
+    def test_simulated_cutouts_round_trip(self, simulated_cutouts, tmp_path):
+        cutouts = load_cutouts(simulated_cutouts)
+        cutouts.to_parquet(tmp_path / "cutouts.parquet")
+        assert_same(CutoutSet.read_parquet(tmp_path / "cutouts.parquet"), cutouts)
+
+    def test_real_cutouts_round_trip(self, real_cutouts, tmp_path):
+        cutouts = load_cutouts(real_cutouts)
+        cutouts.to_parquet(tmp_path / "cutouts.parquet")
+        assert_same(CutoutSet.read_parquet(tmp_path / "cutouts.parquet"), cutouts)
+
+    @pytest.mark.parametrize("origin", [[None] * 5, ["IPAC", None, "ZTF", None, None]], ids=str)
+    def test_an_origin_may_be_missing(self, tmp_path, origin):
+        cutouts = make_cutouts()
+        cutouts = CutoutSet(cutouts.images, cutouts.labels, cutouts.table.assign(origin=origin))
+        cutouts.to_parquet(tmp_path / "a.parquet")
+        assert_same(CutoutSet.read_parquet(tmp_path / "a.parquet"), cutouts)
+
+    def test_an_empty_set_keeps_its_shape(self, tmp_path):
+        cutouts = make_cutouts(shape=(3, 5))[[]]
+        cutouts.to_parquet(tmp_path / "a.parquet")
+        assert_same(CutoutSet.read_parquet(tmp_path / "a.parquet"), cutouts)
+        assert len(CutoutSet.from_table(cutouts.to_table().to_pandas())) == 0
+
+    def test_other_columns_are_kept(self, tmp_path):
+        cutouts = make_cutouts()
+        more = {"object": np.arange(5) + 2**60, "night": pd.date_range("2019-09-12", periods=5), "good": True}
+        cutouts = CutoutSet(cutouts.images, cutouts.labels, cutouts.table.assign(**more))
+        cutouts.to_parquet(tmp_path / "a.parquet")
+        assert_same(CutoutSet.read_parquet(tmp_path / "a.parquet"), cutouts)
+        assert_same(CutoutSet.from_table(changed(cutouts)), cutouts)
+
+    def test_a_table_with_a_column_of_images_is_refused(self):
+        cutouts = make_cutouts()
+        cutouts = CutoutSet(cutouts.images, cutouts.labels, cutouts.table.assign(image=0))
+        with pytest.raises(ValueError, match="'image' already"):
+            cutouts.to_table()
+
+
+class TestFiles:
+    @pytest.fixture
+    def path(self, tmp_path, monkeypatch):
+        """Return a file with row groups of 4, 4 and 2 cutouts."""
+        monkeypatch.setattr("ztf_sg.cutouts.arrow.ROW_GROUP", 4)
+        make_cutouts(10).to_parquet(tmp_path / "a.parquet")
+        return tmp_path / "a.parquet"
+
+    @pytest.fixture
+    def folder(self, tmp_path, monkeypatch):
+        """Return a folder with two files; the second by its number comes first by the alphabet."""
+        monkeypatch.setattr("ztf_sg.cutouts.arrow.ROW_GROUP", 4)
+        folder = tmp_path / "parts"
+        make_cutouts(10)[:6].to_parquet(folder / "part_2.parquet")
+        make_cutouts(10)[6:].to_parquet(folder / "part_10.parquet")
+        (folder / "_metadata").write_bytes(b"")
+        return folder
+
+    def test_row_groups_can_be_had_one_by_one(self, path):
+        assert row_group_sizes(path) == [4, 4, 2]
+        assert_same(CutoutSet.read_parquet(path, row_groups=[1]), make_cutouts(10)[4:8])
+        assert_same(CutoutSet.read_parquet(path, row_groups=[2, 0]), make_cutouts(10)[[8, 9, 0, 1, 2, 3]])
+        assert len(CutoutSet.read_parquet(path, row_groups=[])) == 0
+
+    @pytest.mark.parametrize("number", [3, -1])
+    def test_a_row_group_that_is_not_there_is_named(self, path, number):
+        with pytest.raises(IndexError, match=rf"a\.parquet: row group {number} asked for, there are 3"):
+            CutoutSet.read_parquet(path, row_groups=[number])
+
+    def test_a_folder_reads_as_one_in_natural_order(self, folder):
+        assert row_group_sizes(folder) == [4, 2, 4]
+        assert_same(CutoutSet.read_parquet(folder), make_cutouts(10))
+        assert_same(CutoutSet.read_parquet(folder, row_groups=[2]), make_cutouts(10)[6:])
+
+    @pytest.mark.parametrize("rows", [1, 3, 100])
+    def test_iterating_gives_everything_once(self, folder, rows):
+        parts = list(iter_parquet(folder, rows=rows))
+        assert all(0 < len(part) <= rows for part in parts)
+        images = np.concatenate([part.images for part in parts])
+        np.testing.assert_array_equal(images, make_cutouts(10).images)
+
+    def test_iterating_holds_little_in_memory(self, tmp_path):
+        cutouts = make_cutouts(2000, (20, 20))
+        cutouts[np.arange(20_000) % 2000].to_parquet(tmp_path / "a.parquet")
+        tracemalloc.start()
+        before = pa.total_allocated_bytes()
+        try:
+            held = [
+                pa.total_allocated_bytes() - before for _ in iter_parquet(tmp_path / "a.parquet", rows=500)
+            ]
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(held) == 40
+        assert peak < 1600 * 500 * 6
+        assert max(held) < 1600 * 4096 * 3
+
+    def test_missing_file_is_named(self, tmp_path):
+        for read in (CutoutSet.read_parquet, row_group_sizes, lambda path: next(iter_parquet(path))):
+            with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder; write one with"):
+                read(tmp_path / "nowhere")
+
+    def test_folder_without_parquet_is_named(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=rf"{tmp_path.name}: holds no \*.parquet files"):
+            CutoutSet.read_parquet(tmp_path)
+
+    @pytest.mark.parametrize("content", [b"", b"PAR1", b"<html>" * 100, b"PAR1" + b"\0" * 100 + b"PAR1"])
+    def test_file_that_is_not_parquet_is_named(self, tmp_path, content):
+        path = tmp_path / "a.parquet"
+        path.write_bytes(content)
+        for read in (CutoutSet.read_parquet, row_group_sizes, lambda path: next(iter_parquet(path))):
+            with pytest.raises(CutoutError, match=r"a\.parquet: is no whole Parquet file .*; write it again"):
+                read(path)
+
+    @given(st.data())
+    def test_truncated_file_is_named(self, tmp_path_factory, data):
+        path = tmp_path_factory.getbasetemp() / "truncated.parquet"
+        make_cutouts().to_parquet(path)
+        content = path.read_bytes()
+        path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
+        with pytest.raises(CutoutError, match=r"truncated\.parquet: is no whole Parquet file"):
+            CutoutSet.read_parquet(path)
+
+    @given(st.data())
+    def test_damaged_pixels_are_found_out(self, tmp_path_factory, data):
+        path = tmp_path_factory.getbasetemp() / "damaged.parquet"
+        make_cutouts(50, (20, 20)).to_parquet(path)
+        content = bytearray(path.read_bytes())
+        column = pq.read_metadata(path).row_group(0).column(len(COLUMNS) + 1)
+        assert column.path_in_schema == "image.list.element"
+        end = column.data_page_offset + column.total_compressed_size
+        content[data.draw(st.integers(end - 20_000, end - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        with pytest.raises(CutoutError, match=r"damaged\.parquet"):
+            CutoutSet.read_parquet(path)
+
+    def test_write_that_fails_keeps_the_old_file(self, path, monkeypatch):
+        before = path.read_bytes()
+        monkeypatch.setattr("ztf_sg.cutouts.arrow.pq.write_table", lambda *args, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make_cutouts(3).to_parquet(path)
+        assert path.read_bytes() == before
+        assert list(path.parent.iterdir()) == [path]
+
+    def test_files_of_different_shapes_are_refused(self, folder):
+        make_cutouts(3, (5, 5)).to_parquet(folder / "part_11.parquet")
+        with pytest.raises(CutoutError, match=r"part_11.parquet: 3 of 3 rows .* expected 4 x 4 px, got 25"):
+            CutoutSet.read_parquet(folder)
+        assert len(CutoutSet.read_parquet(folder, on_error="skip").skipped) == 3
+
+    def test_bad_rows_are_counted_in_the_file(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("ztf_sg.cutouts.arrow.ROW_GROUP", 4)
+        cutouts = make_cutouts(10)
+        cutouts.images[[6, 7], 0, 0] = np.nan
+        cutouts.to_parquet(tmp_path / "a.parquet")
+        for read in (CutoutSet.read_parquet, lambda path: list(iter_parquet(path, rows=3))):
+            with pytest.raises(
+                CutoutError, match="a.parquet: 2 of .* rows cannot be used, counted from 0: 6, 7; .*star_6"
+            ):
+                read(tmp_path / "a.parquet")
+        for found in (
+            CutoutSet.read_parquet(tmp_path / "a.parquet", on_error="skip").skipped,
+            pd.concat(part.skipped for part in iter_parquet(tmp_path / "a.parquet", on_error="skip")),
+        ):
+            assert found["name"].tolist() == ["star_6", "star_7"]
+
+    def test_parquet_written_by_pandas_reads(self, tmp_path):
+        cutouts = make_cutouts()
+        frame = changed(cutouts, origin=None, apcor3=None, label=None).set_index("ra")
+        frame.to_parquet(tmp_path / "a.parquet")
+        found = CutoutSet.read_parquet(tmp_path / "a.parquet")
+        np.testing.assert_array_equal(found.images, cutouts.images)
+        np.testing.assert_array_equal(found.table["ra"], cutouts.table["ra"])
+        assert found.labels.tolist() == [0] * 5
+        assert found.table["apcor3"].isna().all() and found.table["origin"].isna().all()
+
+
+class TestTables:
+    @pytest.mark.parametrize("form", frames(make_cutouts()))
+    def test_any_form_of_images_gives_the_same(self, form):
+        assert_same(CutoutSet.from_table(frames(make_cutouts())[form]), make_cutouts())
+
+    def test_batches_give_the_same(self):
+        (batch,) = make_cutouts().to_table().to_batches()
+        assert_same(CutoutSet.from_table(batch), make_cutouts())
+        assert_same(CutoutSet.from_table(batch[2:4]), make_cutouts()[2:4])
+
+    def test_metadata_of_the_whole_table_may_state_the_shape(self):
+        cutouts = make_cutouts(shape=(2, 6))
+        table = cutouts.to_table().cast(pa.schema([f.remove_metadata() for f in cutouts.to_table().schema]))
+        with pytest.raises(CutoutError, match="no square cutout; give the column the metadata"):
+            CutoutSet.from_table(table)
+        table = table.replace_schema_metadata({"height": "2", "width": "6"})
+        assert_same(CutoutSet.from_table(table), cutouts)
+
+    def test_images_with_two_axes_may_be_oblong(self):
+        cutouts = make_cutouts(shape=(2, 6))
+        assert_same(CutoutSet.from_table(changed(cutouts, image=pd.Series(list(cutouts.images)))), cutouts)
+
+    @pytest.mark.parametrize("missing", [["image"], ["gain", "seeing"], ["name"]], ids=str)
+    def test_missing_columns_are_named(self, missing):
+        with pytest.raises(CutoutError, match=f"table: lacks the columns {', '.join(sorted(missing)[::-1])}"):
+            CutoutSet.from_table(changed(make_cutouts(), **dict.fromkeys(missing)))
+
+    @pytest.mark.parametrize("name, values", [("seeing", "sharp"), ("label", "star"), ("magzp", [[1]] * 5)])
+    def test_columns_of_another_type_are_named(self, name, values):
+        with pytest.raises(CutoutError, match=f"table: column {name}: expected double values"):
+            CutoutSet.from_table(changed(make_cutouts(), **{name: values}))
+
+    def test_labels_may_be_missing_and_must_be_labels(self):
+        labels = pd.array([0, 1, None, -1, 0], dtype="Int8")
+        assert CutoutSet.from_table(changed(make_cutouts(), label=labels)).labels.tolist() == [
+            0,
+            1,
+            -1,
+            -1,
+            0,
+        ]
+        with pytest.raises(CutoutError, match="label holds values other than 0"):
+            CutoutSet.from_table(changed(make_cutouts(), label=[0, 1, 2, 0, 0]))
+
+    def test_names_may_be_numbers(self):
+        found = CutoutSet.from_table(changed(make_cutouts(), name=np.arange(5) + 10**17, label=None))
+        assert found.table["name"].iloc[1] == "100000000000000001"
+        assert found.labels.tolist() == [-1] * 5
+
+    FAULTS = {
+        "4 of 16 pixels are NaN or infinite": {"image": [np.tile([1, np.inf, 2, 3], 4)]},
+        "1 of 16 pixels are NaN or infinite": {"image": [[None, *range(15)]]},
+        "expected 4 x 4 px, got 25": {"image": [np.ones(25)]},
+        "expected 4 x 4 px, got 0": {"image": [None]},
+        "header lacks GAIN": {"gain": [None]},
+        "header lacks SEEING, FILTER": {"seeing": [np.nan], "filter": [None]},
+        "SEEING = 0.0, expected more than 0": {"seeing": [0.0]},
+    }
+
+    @pytest.mark.parametrize("reason", FAULTS)
+    def test_rows_that_cannot_be_used_are_named_or_skipped(self, reason):
+        frame = changed(make_cutouts())
+        for name, (value,) in self.FAULTS[reason].items():
+            values = frame[name].tolist()
+            values[2] = value
+            frame[name] = pd.Series(values)
+        with pytest.raises(
+            CutoutError, match=f"1 of 5 rows cannot be used, counted from 0: 2; the first: star_2.*{reason}"
+        ):
+            CutoutSet.from_table(frame)
+        found = CutoutSet.from_table(frame, on_error="skip")
+        assert found.table["name"].tolist() == ["star_0", "star_1", "star_3", "star_4"]
+        np.testing.assert_array_equal(found.images, make_cutouts().images[[0, 1, 3, 4]])
+        assert found.skipped["name"].tolist() == ["star_2"]
+        assert reason in found.skipped["reason"].iloc[0]
+
+    def test_two_axes_the_other_way_round_are_not_mistaken(self):
+        cutouts = make_cutouts(shape=(2, 6))
+        images = list(cutouts.images)
+        images[1] = images[1].T
+        found = CutoutSet.from_table(changed(cutouts, image=pd.Series(images)), on_error="skip")
+        assert found.skipped["reason"].tolist() == ["star_1: expected 2 x 6 px, got 6 x 2"]
+
+    @given(st.data())
+    def test_rows_are_judged_as_files_are(self, data):
+        values = st.sampled_from([1.0, 0.0, -1.0, np.inf, np.nan])
+        frame = changed(make_cutouts())
+        for name in ("seeing", "magzp", "exptime", "gain", "saturate", "apcor1"):
+            frame[name] = data.draw(st.lists(values, min_size=5, max_size=5))
+        frame["filter"] = data.draw(st.lists(st.sampled_from(["ZTF_i", None]), min_size=5, max_size=5))
+        found = CutoutSet.from_table(frame, on_error="skip")
+        reasons = dict(zip(found.skipped["name"], found.skipped["reason"], strict=True))
+        for row, image in zip(frame.to_dict("records"), make_cutouts().images, strict=True):
+            header = {key: row[key.lower()] for key in HEADER_KEYS if not pd.isna(row[key.lower()])}
+            try:
+                check_cutout(row["name"], image, header)
+            except CutoutError as error:
+                assert reasons.pop(row["name"]) == str(error)
+        assert not reasons
+
+    def test_partitions_may_be_empty(self):
+        found = CutoutSet.from_table(pd.DataFrame(columns=[*COLUMNS, "image"]))
+        assert found.images.shape == (0, 20, 20)
+        assert list(found.table.columns) == list(COLUMNS)
+
+    def test_a_first_row_group_without_images_does_not_set_the_shape(self, tmp_path):
+        table = make_cutouts().to_table()
+        images = [None, None, *make_cutouts().images[2:].reshape(3, -1)]
+        table = table.drop(["image"]).append_column("image", pa.array(images, pa.list_(pa.float32())))
+        pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+        found = CutoutSet.read_parquet(tmp_path / "a.parquet", on_error="skip")
+        np.testing.assert_array_equal(found.images, make_cutouts().images[2:])
+        assert found.skipped["name"].tolist() == ["star_0", "star_1"]
+
+    def test_all_rows_may_be_skipped(self):
+        found = CutoutSet.from_table(changed(make_cutouts(), gain=np.nan), on_error="skip")
+        assert len(found) == 0 and len(found.skipped) == 5
+        assert found.images.shape == (0, *SHAPE)
+
+    def test_unknown_way_with_errors_is_refused(self):
+        with pytest.raises(ValueError, match="'ignore'"):
+            CutoutSet.from_table(changed(make_cutouts()), on_error="ignore")
+
+    def test_the_table_is_left_alone_and_shares_no_memory(self):
+        table = make_cutouts().to_table()
+        found = CutoutSet.from_table(table)
+        found.images[:] = 0
+        assert_same(CutoutSet.from_table(table), make_cutouts())

@@ -1,0 +1,247 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ztf_sg.fetching.choose import (
+    EDGE_MARGIN,
+    ONE_BY_ONE,
+    REQUEST_COST,
+    WHOLE,
+    ImageChooser,
+    compare_requests,
+    costs_less_whole,
+    pixel_positions,
+    plan_downloads,
+)
+from ztf_sg.services.errors import NothingFound
+from ztf_sg.ztf import CUTOUT_BYTES, IMAGE_BYTES, PIXEL_SCALE, QUADRANT, image_wcs
+
+
+class Counting:
+    """An image service that notes the searches and passes them on to another one."""
+
+    def __init__(self, service):
+        self.service = service
+        self.searches = []
+
+    def search_images(self, *arguments):
+        self.searches.append(arguments)
+        return self.service.search_images(*arguments)
+
+
+@pytest.fixture
+def service(mock_sky):
+    return Counting(mock_sky)
+
+
+@pytest.fixture
+def stars(mock_positions):
+    return mock_positions[0].head(5)
+
+
+def places_by_astropy(images, ra, dec):
+    return np.array([image_wcs(image).all_world2pix(ra, dec, 0) for _, image in images.iterrows()])
+
+
+class TileService:
+    """An image service whose answer is one image that covers the patch asked for, and no more."""
+
+    origin = "tiles"
+
+    def __init__(self):
+        self.searches = []
+
+    def search_images(self, ra, dec, size, filtercode, max_seeing, max_infobits):
+        self.searches.append((ra, dec, size))
+        scale = size / (QUADRANT[0] - 2 * EDGE_MARGIN - 2)
+        centre = {
+            "crpix1": (QUADRANT[0] + 1) / 2,
+            "crpix2": (QUADRANT[1] + 1) / 2,
+            "crval1": ra,
+            "crval2": dec,
+        }
+        return pd.DataFrame([centre | {"cd11": -scale, "cd12": 0.0, "cd21": 0.0, "cd22": -scale}])
+
+
+class FixedAnswer:
+    """An image service that has the same images for every patch."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def search_images(self, ra, dec, size, filtercode, max_seeing, max_infobits):
+        return self.images
+
+
+right_ascensions = st.floats(0, 360, exclude_max=True)
+declinations = st.floats(-70, 70)
+
+
+class TestImageChooser:
+    def test_pixel_positions_agree_with_astropy(self, mock_sky, stars):
+        star = stars.iloc[0]
+        x, y = pixel_positions(mock_sky.exposures, star["RA"], star["DEC"])
+        expected = places_by_astropy(mock_sky.exposures, star["RA"], star["DEC"])
+        np.testing.assert_allclose(np.transpose([x, y]), expected, rtol=0, atol=1e-3)
+
+    def test_chosen_image_is_the_best_centred_of_all(self, mock_sky, mock_positions):
+        images = mock_sky.exposures
+        images = images[(images["seeing"] < 1.85) & (images["filtercode"] == "zi")]
+        chooser = ImageChooser(mock_sky)
+        for star in mock_positions[0].iloc[20:32].itertuples():
+            chosen = chooser.choose(star.RA, star.DEC)
+            middle = (np.array(QUADRANT) - 1) / 2
+            offsets = places_by_astropy(images, star.RA, star.DEC) - middle
+            usable = (np.abs(offsets) <= middle - EDGE_MARGIN).all(axis=1)
+            distances = np.hypot(*offsets.T)[usable]
+            (place,) = places_by_astropy(chosen.to_frame().T, star.RA, star.DEC) - middle
+            assert (np.abs(place) <= middle - EDGE_MARGIN).all()
+            assert np.hypot(*place) == pytest.approx(distances.min(), abs=1e-3)
+
+    @pytest.mark.parametrize(
+        ("x", "y", "held"),
+        [
+            (EDGE_MARGIN + 0.5, 1500, True),
+            (EDGE_MARGIN - 0.5, 1500, False),
+            (1500, EDGE_MARGIN - 0.5, False),
+            (QUADRANT[0] - 1 - EDGE_MARGIN - 0.5, 1500, True),
+            (QUADRANT[0] - 1 - EDGE_MARGIN + 0.5, 1500, False),
+            (1500, QUADRANT[1] - 1 - EDGE_MARGIN + 0.5, False),
+            (-5000, 1500, False),
+        ],
+    )
+    def test_object_closer_to_the_edge_than_the_margin_is_refused(self, mock_sky, x, y, held):
+        images = mock_sky.exposures.head(1)
+        ra, dec = image_wcs(images.iloc[0]).all_pix2world(x, y, 0)
+        chooser = ImageChooser(FixedAnswer(images))
+        if held:
+            assert chooser.choose(float(ra), float(dec))["meta_id"] == images["meta_id"].iloc[0]
+        else:
+            with pytest.raises(NothingFound, match=f"{EDGE_MARGIN} px"):
+                chooser.choose(float(ra), float(dec))
+
+    def test_one_search_serves_a_patch_of_sky(self, service, mock_positions):
+        chooser = ImageChooser(service)
+        stars = mock_positions[0]
+        patch = stars[stars["RA"].between(5.1, 5.9) & stars["DEC"].between(-0.9, -0.1)].head(10)
+        for star in patch.itertuples():
+            chooser.choose(star.RA, star.DEC)
+        assert len(patch) == 10
+        assert len(service.searches) == chooser.searches == 1
+
+    def test_one_search_serves_a_patch_without_images(self, service):
+        chooser = ImageChooser(service)
+        for ra in (200.3, 200.4, 200.5):
+            with pytest.raises(NothingFound):
+                chooser.choose(ra, 0.5)
+        assert len(service.searches) == 1
+
+    @given(st.lists(st.tuples(right_ascensions, declinations), min_size=1, max_size=4))
+    @example([(339.0, 60.01), (350.0, 60.99)])
+    @example([(200.0, -4.99), (199.6, -4.01)])
+    def test_patches_searched_cover_the_positions(self, positions):
+        chooser = ImageChooser(TileService())
+        for ra, dec in positions:
+            chooser.choose(ra, dec)
+
+    @given(right_ascensions, declinations)
+    @example(359.95, 60.9)
+    def test_patches_searched_are_on_the_sphere(self, ra, dec):
+        service = TileService()
+        ImageChooser(service).choose(ra, dec)
+        (centre_ra, centre_dec, size) = service.searches[0]
+        assert 0 <= centre_ra < 360
+        assert -90 <= centre_dec <= 90
+        assert size > 0
+
+
+def make_images(n=1, ra=7.5, dec=-2.5, angle=0.3):
+    """Return metadata of images, turned a bit from one to the next."""
+    angles = angle * np.arange(1, n + 1)
+    scale = PIXEL_SCALE / 3600
+    return pd.DataFrame(
+        {
+            "crpix1": 1536.5 + np.arange(n), "crpix2": 1540.5, "crval1": ra, "crval2": dec,
+            "cd11": -scale * np.cos(angles), "cd12": scale * np.sin(angles),
+            "cd21": scale * np.sin(angles), "cd22": scale * np.cos(angles),
+        }
+    )  # fmt: skip
+
+
+class TestPixelPositions:
+    @given(right_ascensions, st.floats(-89, 89), st.floats(-0.7, 0.7), st.floats(-0.7, 0.7))
+    @example(0.0, 0.0, -0.3, 0.2)
+    @example(359.99, 60.0, 0.5, -0.2)
+    @example(10.0, 89.0, 0.5, 0.7)
+    def test_many_images_at_once_as_astropy_one_by_one(self, ra0, dec0, east, north):
+        images = make_images(4, ra0, dec0)
+        ra, dec = (ra0 + east / np.cos(np.radians(dec0))) % 360, dec0 + north
+        places = np.transpose(pixel_positions(images, ra, dec))
+        np.testing.assert_allclose(places, places_by_astropy(images, ra, dec), rtol=0, atol=1e-6)
+
+    def test_far_side_of_the_sky_is_nowhere(self):
+        images = make_images(2, 7.5, -2.5)
+        for ra, dec in ((187.5, 2.5), (97.6, 0.0), (187.5, 80.0)):
+            assert np.isnan(pixel_positions(images, ra, dec)).all()
+
+    def test_object_on_the_far_side_is_on_no_image(self):
+        with pytest.raises(NothingFound):
+            ImageChooser(FixedAnswer(make_images(2))).choose(187.5, 2.5)
+
+    def test_image_across_ra_0_is_chosen_from_both_sides(self):
+        images = make_images(1, ra=0.0, dec=-2.5)
+        for ra in (359.9, 0.1):
+            assert ImageChooser(FixedAnswer(images)).choose(ra, -2.5)["crval1"] == 0.0
+
+    def test_no_images_give_no_positions(self):
+        x, y = pixel_positions(make_images(1).head(0), 7.5, -2.5)
+        assert x.shape == y.shape == (0,)
+
+
+class TestPlanning:
+    def images_of(self, mock_sky, *counts):
+        rows = [mock_sky.exposures.iloc[number] for number in range(len(counts))]
+        return [row for row, count in zip(rows, counts, strict=True) for _ in range(count)]
+
+    @pytest.mark.parametrize(
+        ("cutouts", "cost", "whole"),
+        [
+            (1, np.inf, False),
+            (2, np.inf, True),
+            (1000, 0, False),
+            (2000, 0, True),
+            (15, REQUEST_COST, False),
+            (25, REQUEST_COST, True),
+        ],
+    )
+    def test_cheaper_way_is_chosen(self, cutouts, cost, whole):
+        assert bool(costs_less_whole(cutouts, cost)) is whole
+
+    @given(st.lists(st.integers(1, 3000), min_size=1, max_size=5), st.floats(0, 1e9))
+    def test_many_at_once_as_one_by_one(self, cutouts, cost):
+        expected = [bool(costs_less_whole(number, cost)) for number in cutouts]
+        assert costs_less_whole(np.array(cutouts), cost).tolist() == expected
+
+    @given(st.integers(1, 5000), st.floats(0, 1e8))
+    def test_more_cutouts_never_make_one_by_one_the_cheaper_way(self, cutouts, cost):
+        assert costs_less_whole(cutouts + 1, cost) >= costs_less_whole(cutouts, cost)
+
+    def test_plan_counts_cutouts_requests_and_bytes(self, mock_sky):
+        plan = plan_downloads([*self.images_of(mock_sky, 3, 30), None])
+        assert plan["cutouts"].tolist() == [3, 30]
+        assert plan["way"].tolist() == [ONE_BY_ONE, WHOLE]
+        assert plan["requests"].tolist() == [3, 1]
+        assert plan["bytes"].tolist() == [3 * CUTOUT_BYTES, IMAGE_BYTES]
+        assert plan["source_image"].is_unique
+
+    def test_plan_of_nothing_is_empty(self):
+        assert plan_downloads([None]).empty
+
+    def test_comparison_with_object_by_object(self, mock_sky):
+        table = compare_requests(plan_downloads(self.images_of(mock_sky, 3, 30)), searches=2)
+        assert table["requests"].tolist() == [66, 2 + 3 + 1]
+        assert table["megabytes"].tolist() == pytest.approx(
+            [33 * CUTOUT_BYTES / 1e6, (3 * CUTOUT_BYTES + IMAGE_BYTES) / 1e6]
+        )

@@ -1,0 +1,167 @@
+import resource
+import tempfile
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ztf_sg.fetching.manifest import (
+    MANIFEST_COLUMNS,
+    Manifest,
+    ManifestError,
+    count_outcomes,
+    outcome,
+    read_manifest,
+)
+
+Place = namedtuple("Place", "RA DEC type")
+REQUEST = {"origin": "here", "filter": "zi", "max_seeing": 1.85}
+
+
+def make_row(file="star_0.fits", status="saved", ra=7.5, dec=-2.5):
+    row = {"file": file, "RA": ra, "DEC": dec, "type": "PSF", "source_image": "ztf_1.fits"}
+    return row | {"status": status} | REQUEST
+
+
+def test_line_is_on_the_disk_at_once(tmp_path):
+    Manifest(tmp_path).append(make_row())
+    assert read_manifest(tmp_path).to_dict("records") == [make_row()]
+    assert Manifest(tmp_path).rows == {"star_0.fits": make_row()}
+
+
+def test_later_line_on_a_file_counts(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.append(make_row(status="failed: HTTP status 503"))
+    manifest.append(make_row(status="saved"))
+    assert read_manifest(tmp_path)["status"].tolist() == ["saved"]
+
+
+def test_line_for_which_the_disk_has_no_room_leaves_nothing(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.append(make_row("star_0.fits"))
+    before = manifest.path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError):
+            manifest.append(make_row("star_1.fits"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert manifest.path.read_bytes() == before
+    assert list(manifest.rows) == ["star_0.fits"]
+
+
+def test_many_threads_lose_no_line(tmp_path):
+    manifest = Manifest(tmp_path)
+    names = [f"star_{number}.fits" for number in range(200)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: manifest.append(make_row(name, status=f"skipped: {name}, 'x'")), names))
+    table = read_manifest(tmp_path)
+    assert sorted(table["file"]) == sorted(names)
+    assert (table["status"] == "skipped: " + table["file"] + ", 'x'").all()
+    assert (tmp_path / "manifest.csv").read_text().count("file,RA") == 1
+
+
+def test_sorting_puts_some_files_last_in_the_order_given(tmp_path):
+    manifest = Manifest(tmp_path)
+    for name in ("star_2.fits", "galaxy_1.fits", "star_10.fits", "galaxy_0.fits"):
+        manifest.append(make_row(name))
+    manifest.sort(["star_1.fits", "star_2.fits", "star_10.fits"])
+    expected = ["galaxy_1.fits", "galaxy_0.fits", "star_2.fits", "star_10.fits"]
+    assert read_manifest(tmp_path)["file"].tolist() == expected
+    assert list(Manifest(tmp_path).rows) == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
+
+
+statuses = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+
+
+@given(st.lists(statuses, min_size=1, max_size=4))
+@example(["a,\"b\"\n'c'", "NA", "nan", "", " ", "1"])
+def test_any_status_is_read_as_it_was_written_but_for_white_space(texts):
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Manifest(Path(folder))
+        rows = {}
+        for n, text in enumerate(texts):
+            name = f"star_{n}.fits"
+            manifest.append(make_row(name, text))
+            rows[name] = make_row(name, " ".join(text.split()))
+        assert Manifest(Path(folder)).rows == rows
+        manifest.sort(rows)
+        assert Manifest(Path(folder)).rows == rows
+
+
+@given(st.integers(0, 200))
+def test_manifest_torn_anywhere_keeps_its_whole_lines(length):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "manifest.csv"
+        for name in ("star_0.fits", "star_1.fits", "star_2.fits"):
+            Manifest(Path(folder)).append(make_row(name, status='skipped: "NaN", no'))
+        content = path.read_bytes()[:length]
+        path.write_bytes(content)
+        manifest = Manifest(Path(folder))
+        assert len(manifest.rows) == max(content.count(b"\n") - 1, 0)
+        manifest.append(make_row("star_9.fits"))
+        assert list(read_manifest(folder)["file"])[-1] == "star_9.fits"
+        assert len(read_manifest(folder)) == len(manifest.rows)
+
+
+@pytest.mark.parametrize(("key", "value"), [("origin", "there"), ("filter", "zr"), ("max_seeing", 1.8)])
+def test_other_request_is_refused(tmp_path, key, value):
+    manifest = Manifest(tmp_path)
+    manifest.append(make_row())
+    with pytest.raises(ManifestError, match=f"made with {key} .*name another folder"):
+        manifest.check({}, REQUEST | {key: value})
+    manifest.check({"star_0.fits": Place(7.5, -2.5, "PSF")}, REQUEST)
+
+
+@pytest.mark.parametrize("place", [Place(7.5001, -2.5, "PSF"), Place(7.5, -2.5001, "PSF")])
+def test_other_place_is_refused(tmp_path, place):
+    manifest = Manifest(tmp_path)
+    manifest.append(make_row())
+    with pytest.raises(ManifestError, match="star_0.fits was made for RA 7.5, DEC -2.5, but the list now"):
+        manifest.check({"star_0.fits": place}, REQUEST)
+
+
+def test_outcomes_are_counted_by_class(tmp_path):
+    manifest = Manifest(tmp_path)
+    manifest.append(make_row("star_0.fits", "saved"))
+    manifest.append(make_row("star_1.fits", "skipped: a: b"))
+    manifest.append(make_row("galaxy_0.fits", "failed: c"))
+    table = count_outcomes(read_manifest(tmp_path))
+    assert table.loc["star"].tolist() == [1, 1, 0]
+    assert table.loc["galaxy"].tolist() == [0, 0, 1]
+    assert outcome(make_row(status="skipped: a: b")) == "skipped"
+
+
+def test_empty_folder_has_an_empty_manifest(tmp_path):
+    assert Manifest(tmp_path).rows == {}
+    assert list(read_manifest(tmp_path).columns) == list(MANIFEST_COLUMNS)
+    assert count_outcomes(read_manifest(tmp_path)).columns.tolist() == ["saved", "skipped", "failed"]
+
+
+def test_line_that_cannot_be_written_leaves_the_manifest_as_it_was(tmp_path, monkeypatch):
+    manifest = Manifest(tmp_path)
+    manifest.append(make_row("star_0.fits"))
+    before = (tmp_path / "manifest.csv").read_bytes()
+
+    def full_disk(descriptor):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full_disk)
+        with pytest.raises(OSError, match="No space"):
+            manifest.append(make_row("star_1.fits"))
+    assert (tmp_path / "manifest.csv").read_bytes() == before
+    assert list(manifest.rows) == ["star_0.fits"]
+
+
+def test_damaged_line_is_named(tmp_path):
+    Manifest(tmp_path).append(make_row("star_0.fits"))
+    with open(tmp_path / "manifest.csv", "a") as file:
+        file.write("a,b,c,d,e,f,g,h,i,j,k,l\n")
+    with pytest.raises(ManifestError, match="manifest.csv: damaged .*line 3"):
+        read_manifest(tmp_path)

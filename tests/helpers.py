@@ -1,0 +1,133 @@
+"""What several modules of tests share: folders, interpreters, tables, training points and stamps."""
+
+import json
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from MuyGPyS.neighbors import NN_Wrapper
+from photutils.aperture import CircularAperture
+from sklearn.utils import check_random_state
+
+from ztf_sg.fetching import ImageChooser
+from ztf_sg.services.errors import NothingFound
+from ztf_sg.services.legacy_survey import COLUMNS
+from ztf_sg.simulation.detector import sky_level
+from ztf_sg.ztf import image_name
+
+ROOT = Path(__file__).parents[1]
+
+
+def run_python(code, folder):
+    """Run code in a new interpreter in a folder; return what it prints."""
+    process = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def modules_after(names, folder):
+    """Import modules in turn in one new interpreter; return what is loaded after each, by name."""
+    code = f"""
+import importlib, json, sys
+loaded = {{}}
+for name in {list(names)!r}:
+    importlib.import_module(name)
+    loaded[name] = list(sys.modules)
+print(json.dumps(loaded))
+"""
+    return {name: set(modules) for name, modules in json.loads(run_python(code, folder)).items()}
+
+
+def sweep_table(n=4):
+    numbers = {name: np.arange(n, dtype=">f4") + 1 for name in COLUMNS if name not in ("RA", "DEC", "TYPE")}
+    types = np.array(["PSF ", "REX", "DEV", "DUP"], dtype="S4")[np.arange(n) % 4]
+    position = {"RA": np.linspace(5, 6, n), "DEC": np.linspace(-5, -4, n)}
+    return Table({**position, "TYPE": types, **numbers, "OBJID": np.arange(n)})
+
+
+def halves(X, noise=0.3, random_state=0):
+    """Label points by the sign of a noisy first feature, seen from its median."""
+    first = X[:, 0] + noise * check_random_state(random_state).normal(size=len(X))
+    return (first > np.median(first)).astype(int)
+
+
+def points(n=150, n_features=2, random_state=0):
+    X = np.random.default_rng(random_state).normal(size=(n, n_features))
+    return X, halves(X)
+
+
+def stock_posterior(classifier, X, y, queries):
+    """Return what MuyGPyS itself predicts with the trained hyperparameters."""
+    train, test = X / classifier.distance_unit_, queries / classifier.distance_unit_
+    neighbours = NN_Wrapper(train, classifier.nn_count_, nn_method="exact", algorithm="kd_tree")
+    indices, _ = neighbours.get_nns(test)
+    muygps = classifier.muygps_
+    targets = np.where(y == classifier.classes_[1], 1.0, -1.0)
+    crosswise, pairwise, nn_targets = muygps.make_predict_tensors(
+        np.arange(len(test)), indices, test, train, targets
+    )
+    crosswise, pairwise = muygps.kernel(crosswise), muygps.kernel(pairwise)
+    mean = muygps.posterior_mean(pairwise, crosswise, nn_targets)
+    return mean, muygps.posterior_variance(pairwise, crosswise)
+
+
+def get_stamp(sky, ra, dec, size=20, image=None):
+    """Return pixels and header of the cutout of a position on its best centred image."""
+    image = ImageChooser(sky).choose(ra, dec) if image is None else image
+    return fits.getdata(BytesIO(sky.get_cutout(image, ra, dec, size)), header=True)
+
+
+def get_stamps(sky, table, n):
+    """Yield row, pixels less sky, and header of n objects; those between the images are passed over."""
+    names = sky.exposures.apply(image_name, axis=1)
+    for row in table.itertuples():
+        try:
+            pixels, header = get_stamp(sky, row.RA, row.DEC)
+        except NothingFound:
+            continue
+        exposure = sky.exposures[names == header["FILENAME"]].iloc[0]
+        origin = [round(exposure[f"crpix{axis}"] - header[f"CRPIX{axis}"]) for axis in (1, 2)]
+        yield row, pixels.astype(float) - sky_level(exposure, origin, pixels.shape), header
+        n -= 1
+        if not n:
+            return
+
+
+def place_on(header, row):
+    """Return where the catalogue position of a row is, x and y [px, from 0]."""
+    return np.array(WCS(header).all_world2pix(row.RA, row.DEC, 0), dtype=float)
+
+
+def aperture_counts(pixels, place, diameter):
+    return CircularAperture(place, diameter / 2).do_photometry(pixels)[0][0]
+
+
+def centroid(light):
+    """Return the flux-weighted centroid, x and y [px, from 0]."""
+    y, x = np.indices(light.shape)
+    return np.array([(light * axis).sum() for axis in (x, y)]) / light.sum()
+
+
+def windowed_centroid(light, start, fwhm=3.0):
+    """Return the centroid under a Gaussian window that moves along, x and y [px, from 0]."""
+    y, x = np.indices(light.shape)
+    place = np.array(start, dtype=float)
+    for _ in range(10):
+        weight = light * np.exp(-4 * np.log(2) * ((x - place[0]) ** 2 + (y - place[1]) ** 2) / fwhm**2)
+        step = [(weight * (axis - v)).sum() for axis, v in zip((x, y), place, strict=True)]
+        place += 2 * np.array(step) / weight.sum()
+    return place
+
+
+def i_magnitude(table):
+    return 22.5 - 2.5 * np.log10(table["FLUX_I"])
+
+
+def arcseconds(table):
+    """Return places [arcsec] on a plane that is good enough to tell neighbours."""
+    return np.stack([table["RA"] * np.cos(np.radians(table["DEC"])), table["DEC"]], axis=1) * 3600

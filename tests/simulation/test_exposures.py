@@ -1,0 +1,126 @@
+import numpy as np
+import pytest
+from astropy.coordinates import SkyCoord
+from astropy.time import Time
+
+from ztf_sg.simulation.exposures import METADATA_COLUMNS
+from ztf_sg.simulation.parameters import DEC_RANGE, FIELDS, NIGHTS, RA_RANGE
+from ztf_sg.simulation.psf import PSF_COLUMNS
+from ztf_sg.ztf import PIXEL_SCALE, QUADRANT, image_wcs
+
+PHYSICS = (
+    "mjd background sky_slope_x sky_slope_y noise_excess magzp saturate full_well seeing_px psf_slope_x "
+    "psf_slope_y psf_mag_offset shift_x shift_y"
+).split()
+
+
+@pytest.fixture(scope="module")
+def exposures(mock_sky):
+    return mock_sky.exposures
+
+
+@pytest.fixture(scope="module")
+def found(exposures):
+    """Return the images that are sharp enough for the search."""
+    return exposures[exposures["seeing"] < 1.85]
+
+
+class TestTable:
+    def test_has_the_metadata_and_the_physics(self, exposures):
+        assert set(exposures.columns) == {*METADATA_COLUMNS, *PHYSICS, *PSF_COLUMNS}
+        assert not exposures.isna().any(axis=None)
+
+    def test_images_are_told_apart(self, exposures):
+        assert not exposures.duplicated(["filefracday", "rcid"]).any()
+        assert exposures["meta_id"].is_unique
+        assert exposures["pid"].is_unique
+
+    def test_every_field_is_exposed_every_night(self, exposures):
+        assert set(exposures["field"]) == set(FIELDS)
+        assert exposures["expid"].nunique() == NIGHTS * len(FIELDS)
+        assert exposures.groupby("field")["nid"].nunique().eq(NIGHTS).all()
+
+    def test_times_agree_with_each_other(self, exposures):
+        np.testing.assert_allclose(exposures["obsjd"] - 2400000.5, exposures["mjd"], atol=1e-6)
+        dates = Time(exposures["mjd"].head(5).to_numpy(), format="mjd").strftime("%Y%m%d")
+        assert (exposures["filefracday"].head(5) // 10**6).astype(str).tolist() == dates.tolist()
+        fraction = exposures["filefracday"] % 10**6 / 1e6
+        np.testing.assert_allclose(fraction, exposures["mjd"] % 1, atol=1e-6)
+        assert (exposures.groupby("expid")["mjd"].nunique() == 1).all()
+
+    def test_seeing_is_in_arcsec_and_in_pixels(self, exposures):
+        np.testing.assert_allclose(exposures["seeing"], exposures["seeing_px"] * PIXEL_SCALE, atol=1e-4)
+
+    def test_pixels_have_their_scale_and_orientation(self, exposures):
+        for _, image in exposures.iloc[::100].iterrows():
+            wcs = image_wcs(image)
+            x, y = (QUADRANT[0] - 1) / 2, (QUADRANT[1] - 1) / 2
+            places = SkyCoord(*wcs.wcs_pix2world([x, x + 100, x], [y, y, y + 100], 0), unit="deg")
+            steps = places[0].separation(places[1:]).arcsec
+            np.testing.assert_allclose(steps, 100 * PIXEL_SCALE, rtol=1e-3)
+            # x grows to the west, y to the south
+            angles = places[0].position_angle(places[1:]).deg
+            np.testing.assert_allclose(angles, [270, 180], atol=1)
+
+    def test_area_is_covered_by_several_nights(self, found):
+        rng = np.random.default_rng(0)
+        places = zip(rng.uniform(*RA_RANGE, 200), rng.uniform(*DEC_RANGE, 200), strict=True)
+        inside = [
+            (found["ra1"].gt(ra) & found["ra2"].lt(ra) & found["dec1"].gt(dec) & found["dec3"].lt(dec))
+            for ra, dec in places
+        ]
+        images = np.array([hit.sum() for hit in inside])
+        assert (images > 0).mean() > 0.7
+        assert np.median(images) > 4
+
+
+class TestConditions:
+    """Quantiles of the real population, with generous bounds."""
+
+    def test_sky(self, found):
+        low, middle, high = found["background"].quantile([0.05, 0.5, 0.95])
+        assert low == pytest.approx(179, rel=0.25)
+        assert middle == pytest.approx(259, rel=0.25)
+        assert high == pytest.approx(653, rel=0.4)
+        assert found["background"].min() > 80
+
+    def test_seeing(self, found):
+        low, high = found["seeing_px"].quantile([0.03, 0.97])
+        assert low == pytest.approx(1.41, abs=0.08)
+        assert high == pytest.approx(1.83, abs=0.06)
+
+    def test_zero_points(self, found):
+        low, high = found["magzp"].quantile([0.02, 0.98])
+        assert low == pytest.approx(25.25, abs=0.15)
+        assert high == pytest.approx(25.76, abs=0.12)
+
+    def test_limiting_magnitudes(self, found):
+        assert found["maglimit"].between(18.5, 21.5).all()
+        sky = np.corrcoef(found["background"], found["maglimit"])[0, 1]
+        assert sky < -0.5
+
+    def test_noise_and_wells(self, found):
+        assert found["noise_excess"].between(1, 1.25).all()
+        assert found["saturate"].between(45000, 53000).all()
+        assert (found["full_well"] / found["saturate"]).between(1.05, 1.35).all()
+
+    def test_moonlight_is_told_by_the_moon(self, found):
+        moonlit = found["moonillf"] > 0.35
+        assert 0.1 < moonlit.mean() < 0.7
+        assert found.loc[moonlit, "background"].median() > found.loc[~moonlit, "background"].median()
+
+    def test_psf_follows_the_seeing(self, found):
+        assert np.corrcoef(found["seeing_px"], found["psf_fwhm"])[0, 1] > 0.6
+        assert found["psf_fwhm"].between(0.8, 2).all()
+        assert found["psf_steep"].between(0, 1).all()
+        assert np.hypot(found["psf_e1"], found["psf_e2"]).max() < 0.6
+        assert np.corrcoef(found["psf_e1"], found["psf_e2"])[0, 1] < -0.6
+
+    def test_astrometry_is_better_than_a_fifth_of_a_pixel(self, found):
+        assert found[["shift_x", "shift_y"]].abs().max().max() < 0.2
+
+    def test_quadrants_of_an_exposure_share_its_weather(self, exposures):
+        within = exposures.groupby("expid")[["background", "magzp", "seeing_px"]].std().median()
+        overall = exposures[["background", "magzp", "seeing_px"]].std()
+        assert within["background"] < 0.3 * overall["background"]
+        assert within["magzp"] < overall["magzp"]

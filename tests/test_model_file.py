@@ -1,0 +1,214 @@
+import io
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ROOT
+
+from ztf_sg import StarGalaxyClassifier, load_cutouts
+from ztf_sg.model_file import FORMAT, ModelFileError, read_arrays, write_arrays
+
+
+@pytest.fixture(scope="module")
+def few():
+    cutouts = load_cutouts(ROOT / "cutouts_test")
+    return cutouts[np.r_[:60, len(cutouts) - 60 : len(cutouts)]]
+
+
+@pytest.fixture(scope="module")
+def trained(few):
+    return StarGalaxyClassifier(nn_count=15).fit(few)
+
+
+@pytest.fixture
+def saved(trained, tmp_path):
+    path = tmp_path / "model.npz"
+    trained.save(path)
+    return path
+
+
+def rewritten(path, **changes):
+    """Write a saved model again with other arrays, or without those that are None."""
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files} | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+    return path
+
+
+def redescribed(path, **changes):
+    with np.load(path) as stored:
+        description = json.loads(str(stored["description"]))
+    return rewritten(path, description=np.array(json.dumps(description | changes)))
+
+
+def test_reloaded_models_predict_identically(trained, saved, few):
+    again = StarGalaxyClassifier.load(saved)
+    np.testing.assert_array_equal(again.predict_proba(few), trained.predict_proba(few))
+    np.testing.assert_array_equal(again.posterior(few), trained.posterior(few))
+    np.testing.assert_array_equal(again.ambiguous(few), trained.ambiguous(few))
+    assert again.get_params() == trained.get_params()
+    assert again.training_fraction_ == trained.training_fraction_
+
+
+def test_a_reloaded_model_can_be_saved_again_and_trained_anew(saved, few, tmp_path):
+    again = StarGalaxyClassifier.load(str(saved))
+    again.save(tmp_path / "again.npz")
+    third = StarGalaxyClassifier.load(tmp_path / "again.npz")
+    np.testing.assert_array_equal(third.predict_proba(few), again.predict_proba(few))
+    assert again.fit(few).predict(few).shape == (len(few),)
+
+
+def test_a_share_of_galaxies_survives(few, tmp_path):
+    model = StarGalaxyClassifier(nn_count=np.int64(15), galaxy_fraction=np.float64(0.1)).fit(few)
+    model.save(tmp_path / "model.npz")
+    assert StarGalaxyClassifier.load(tmp_path / "model.npz").galaxy_fraction == 0.1
+
+
+def test_an_untrained_model_is_not_saved(tmp_path):
+    with pytest.raises(ValueError, match="not fitted"):
+        StarGalaxyClassifier().save(tmp_path / "model.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_cannot_be_written_leaves_the_old_one(trained, saved, monkeypatch):
+    before = saved.read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        trained.save(saved)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.npz"):
+        StarGalaxyClassifier.load(tmp_path / "nowhere.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", b"PK\x03\x04 nothing more", pickle.dumps({"a": 1})])
+def test_a_file_of_another_kind_is_named(tmp_path, content):
+    path = tmp_path / "model.npz"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match="model.npz: no model that can be read.*fetch the file anew"):
+        StarGalaxyClassifier.load(path)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95, 0.999])
+def test_a_truncated_file_is_named(saved, share):
+    content = saved.read_bytes()
+    saved.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ModelFileError, match="model.npz"):
+        StarGalaxyClassifier.load(saved)
+
+
+@pytest.mark.parametrize("place", np.linspace(0, 0.999, 60))
+def test_a_flipped_byte_is_never_loaded_as_another_model(trained, saved, few, place):
+    content = bytearray(saved.read_bytes())
+    content[int(place * len(content))] ^= 0xFF
+    saved.write_bytes(content)
+    try:
+        again = StarGalaxyClassifier.load(saved)
+    except ModelFileError:
+        return
+    np.testing.assert_array_equal(again.predict_proba(few), trained.predict_proba(few))
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("name", ["points", "values", "description", "extra"])
+def test_python_objects_in_a_model_file_are_refused_and_not_run(saved, tmp_path, name):
+    trap = tmp_path / "run"
+    rewritten(saved, **{name: np.array([Hostile(trap)], dtype=object)})
+    with pytest.raises(ModelFileError, match="model.npz"):
+        StarGalaxyClassifier.load(saved)
+    assert not trap.exists()
+
+
+def test_a_pickle_in_place_of_an_array_is_refused_and_not_run(saved, tmp_path):
+    trap = tmp_path / "run"
+    with zipfile.ZipFile(saved, "a") as archive:
+        archive.writestr("more.npy", pickle.dumps(Hostile(trap)))
+    with pytest.raises(ModelFileError, match="model.npz"):
+        StarGalaxyClassifier.load(saved)
+    assert not trap.exists()
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    path, zeros = tmp_path / "model.npz", bytes(2**20)
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("points.npy", "w") as entry,
+    ):
+        for _ in range(1025):
+            entry.write(zeros)
+    with pytest.raises(ModelFileError, match="unpacks to"):
+        StarGalaxyClassifier.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"points": None}, "points"),
+        ({"description": None}, "description"),
+        ({"points": np.zeros((3, 2))}, "shape"),
+        ({"targets": np.zeros(7)}, "shape"),
+        ({"targets": np.zeros(120)}, "labels are not -1 and 1"),
+        ({"scaler_scale": np.zeros(5)}, "not positive"),
+        ({"values": np.array([15, 1, 1, np.nan, 1, 1])}, "not finite"),
+        ({"values": np.array([15.5, 1, 1, 1, 1, 1])}, "15.5 neighbours"),
+        ({"values": np.array([400, 1, 1, 1, 1, 1])}, "400.0 neighbours of 120 points"),
+        ({"points": np.array([["a"] * 5] * 120)}, "no model that can be read"),
+    ],
+)
+def test_numbers_that_make_no_model_are_named(saved, changes, fault):
+    with pytest.raises(ModelFileError, match=f"model.npz.*{fault}"):
+        StarGalaxyClassifier.load(rewritten(saved, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"format": "something else"}, "format 'something else'"),
+        ({"features": ["magnitude"]}, "trained on the features"),
+        ({"nn_count": "many"}, "many"),
+        ({"training_fraction": 2}, "share of 2"),
+        ({"smoothness": None}, "NoneType"),
+        ({"smoothness": -1}, "not positive"),
+        ({"nn_count": -3}, "not positive"),
+        ({"nn_count": float("inf")}, "infinity"),
+        ({"galaxy_fraction": 5}, "between 0 and 1"),
+        ({"galaxy_fraction": "x"}, "not supported"),
+    ],
+)
+def test_descriptions_of_other_models_are_named(saved, changes, fault):
+    with pytest.raises(ModelFileError, match=f"model.npz.*{fault}"):
+        StarGalaxyClassifier.load(redescribed(saved, **changes))
+
+
+def test_arrays_come_back_as_they_were(tmp_path):
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.arange(3.0)}
+    write_arrays(tmp_path / "file.npz", arrays, {"colour": "blue"})
+    found, description = read_arrays(tmp_path / "file.npz", {"a": (2, "n"), "b": ("n",)})
+    assert description["colour"] == "blue"
+    assert description["format"] == FORMAT
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+    with pytest.raises(ModelFileError, match="b has shape"):
+        read_arrays(tmp_path / "file.npz", {"a": ("n", 3), "b": ("n",)})
+
+
+def test_model_files_are_zip_files_without_pickles(saved):
+    with zipfile.ZipFile(saved) as archive:
+        for name in archive.namelist():
+            np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)

@@ -1,0 +1,173 @@
+import runpy
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import truth
+from helpers import i_magnitude
+from truth import TRUTH, log_likelihood_ratio, templates, truth_table, write_truth
+
+from ztf_sg.cutouts import load_cutouts
+from ztf_sg.fetching import fetch_cutouts, read_manifest
+
+COLUMNS = (
+    "name object class label_error magnitude radius sersic axis_ratio bulge knots companion separation snr "
+    "night image log_likelihood_ratio"
+).split()
+N = 5  # cutouts a class
+
+
+@pytest.fixture(scope="module")
+def folder(mock_sky, mock_positions, tmp_path_factory):
+    """Return cutouts of a few single stars and large galaxies."""
+    folder = tmp_path_factory.mktemp("cutouts")
+    stars, galaxies = (mock_sky.objects.merge(table[["RA", "DEC"]]) for table in mock_positions)
+    stars, galaxies = (table.assign(i=i_magnitude(table)) for table in (stars, galaxies))
+    single = stars[(stars["CLASS"] == "star") & (stars["COMPANION"] == 0) & stars["i"].between(15.5, 18)]
+    large = galaxies[(galaxies["RADIUS"] > 1) & galaxies["i"].between(17, 19)]
+    for table in (single, large):
+        fetch_cutouts(table, folder, mock_sky, n_cutouts=N, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(folder, mock_sky):
+    return truth_table(folder, mock_sky, n_jobs=1)
+
+
+@pytest.fixture(scope="module")
+def population(mock_sky):
+    return templates(mock_sky)
+
+
+class TestTable:
+    def test_has_one_row_a_cutout_in_their_order(self, table, folder):
+        assert table["name"].tolist() == load_cutouts(folder).table["name"].tolist()
+        assert len(table) == 2 * N
+
+    def test_has_the_documented_columns(self, table):
+        assert list(table.columns) == COLUMNS
+        assert not table.isna().any(axis=None)
+        for name in table.columns:
+            assert name in truth_table.__doc__
+
+    def test_is_what_the_sky_was_made_from(self, table, folder, mock_sky):
+        objects = mock_sky.objects.set_index("OBJID").loc[table["object"]].reset_index()
+        for column, source in {
+            "class": "CLASS", "label_error": "LABEL_ERROR", "radius": "RADIUS", "sersic": "INDEX",
+            "bulge": "BULGE", "knots": "KNOTS", "companion": "COMPANION", "separation": "SEPARATION",
+        }.items():  # fmt: skip
+            assert table[column].tolist() == objects[source].tolist()
+        np.testing.assert_allclose(table["magnitude"], i_magnitude(objects), rtol=1e-6)
+        listed = read_manifest(folder).set_index("file").loc[table["name"] + ".fits"]
+        np.testing.assert_allclose(objects[["RA", "DEC"]], listed[["RA", "DEC"]], atol=1e-6)
+        assert table["image"].tolist() == listed["source_image"].tolist()
+
+    def test_axis_ratios_are_those_of_the_ellipticities(self, table):
+        assert (table.loc[table["class"] == "star", "axis_ratio"] == 1).all()
+        galaxies = table.loc[table["class"] == "galaxy", "axis_ratio"]
+        assert galaxies.between(0.2, 1).all()
+        assert (galaxies < 0.99).any()
+
+    def test_classes_are_the_labels_but_for_label_errors(self, table):
+        labels = table["name"].str.split("_").str[0]
+        np.testing.assert_array_equal(labels != table["class"], table["label_error"])
+
+    def test_brighter_stars_have_more_signal_over_noise(self, table):
+        stars = table[table["class"] == "star"]
+        assert (stars["snr"] > 20).all()
+        assert np.corrcoef(stars["magnitude"], np.log(stars["snr"]))[0, 1] < -0.9
+
+    def test_nights_are_those_of_the_cutouts(self, table, folder):
+        nights = load_cutouts(folder).table["obsmjd"].astype(int)
+        assert table["night"].tolist() == nights.tolist()
+
+
+class TestLikelihood:
+    def test_favours_galaxies_for_galaxies_and_stars_for_stars(self, table):
+        ratio = table["log_likelihood_ratio"]
+        assert np.isfinite(ratio).all()
+        star = table["class"] == "star"
+        assert (ratio[~star] > 0).mean() >= 0.8
+        assert (ratio[star] < 0).mean() >= 0.8
+
+    def test_tells_nothing_where_there_is_only_noise(self, mock_sky, population, folder):
+        ratio = self.ratio(mock_sky, population, folder, lambda scene, rng: rng.normal(0, 7, (20, 20)), 7.0)
+        assert abs(ratio) < 4
+
+    def test_grows_with_the_light(self, mock_sky, population, folder):
+        def galaxy(scene, rng):
+            light = scene.draw(scene.target._replace(CLASS="galaxy", RADIUS=1.5, INDEX=1.0))
+            return light / light.sum() * 1e4
+
+        noisy, clean = (self.ratio(mock_sky, population, folder, galaxy, noise) for noise in (50.0, 5.0))
+        assert clean > noisy > 0
+
+    @staticmethod
+    def ratio(sky, population, folder, signal, noise):
+        line = read_manifest(folder).set_index("file").loc["star_0.fits"]
+        scene = sky.scene(line["source_image"], line["RA"], line["DEC"])
+        signal = signal(scene, np.random.default_rng(0))
+        variance = np.full(signal.shape, noise**2)
+        return log_likelihood_ratio(signal, variance, scene.draw, scene.target, population)
+
+
+class TestTemplates:
+    def test_are_selected_objects_by_magnitude(self, population, mock_positions):
+        chosen = pd.concat(mock_positions)["OBJID"]
+        for objects, name in ((population.galaxies, "galaxy"), (population.binaries, "star")):
+            assert (objects["CLASS"] == name).all()
+            assert objects["magnitude"].is_monotonic_increasing
+            assert objects["OBJID"].isin(chosen).all()
+        assert (population.binaries["COMPANION"] > 0).all()
+        assert 0.02 < population.binary_share < 0.2
+
+    def test_nearest_ones_leave_the_object_out(self, population):
+        row = next(population.galaxies.iloc[[300]].itertuples())
+        nearest = list(truth._nearest(population.galaxies, row, 20).itertuples())
+        assert len(nearest) == 20
+        assert row.OBJID not in [other.OBJID for other in nearest]
+        assert max(abs(other.magnitude - row.magnitude) for other in nearest) < 0.2
+
+    @pytest.mark.parametrize("flux", [1e-3, 1e9])
+    def test_there_are_as_many_for_the_faintest_and_the_brightest(self, population, flux):
+        row = next(population.galaxies.iloc[[0]].itertuples())._replace(FLUX_I=flux)
+        assert len(truth._nearest(population.galaxies, row, 20)) == 20
+
+
+class TestWriting:
+    @pytest.fixture
+    def quick(self, monkeypatch, table):
+        """Let the truth be known already."""
+        monkeypatch.setattr(truth, "truth_table", lambda folder, sky: table)
+
+    def test_file_is_the_table(self, quick, tmp_path, mock_sky, table):
+        path = write_truth(tmp_path, mock_sky)
+        assert path == tmp_path / TRUTH == tmp_path / "truth.csv"
+        pd.testing.assert_frame_equal(pd.read_csv(path), table, check_dtype=False, rtol=1e-4)
+        assert [file.name for file in tmp_path.iterdir()] == ["truth.csv"]
+
+    def test_failure_leaves_the_file_that_was_there(self, quick, tmp_path, mock_sky, monkeypatch):
+        (tmp_path / TRUTH).write_text("as it was")
+
+        def fail(self, file, **options):
+            file.write(b"half of")
+            raise OSError("disk full")
+
+        monkeypatch.setattr(pd.DataFrame, "to_csv", fail)
+        with pytest.raises(OSError, match="disk full"):
+            write_truth(tmp_path, mock_sky)
+        assert (tmp_path / TRUTH).read_text() == "as it was"
+
+    def test_truth_is_not_a_cutout_to_whoever_loads_the_folder(self, folder, table, tmp_path):
+        for path in folder.iterdir():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        table.to_csv(tmp_path / TRUTH)
+        assert load_cutouts(tmp_path).table.equals(load_cutouts(folder).table)
+
+    @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+    def test_command_without_a_folder_says_how_to_use_it(self, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["truth"])
+        with pytest.raises(SystemExit, match=r"usage: python tools/truth\.py FOLDER"):
+            runpy.run_module("truth", run_name="__main__")

@@ -1,0 +1,274 @@
+"""Fit what the mock sky rests on to a folder of real cutouts, and print it beside the numbers in use.
+
+python tools/calibrate_mock_sky.py [REAL] [--half A|B] [--simulate FOLDER]
+
+With `--half`, only the nights of one half (see realism.py) are used, so that the others can judge. Every line
+gives a distribution over the folder, and in brackets the parameters of ztf_sg.simulation.parameters that go
+with it, or the same distribution among simulated exposures or the bundled cutouts.
+
+With `--simulate`, parameters are fitted instead: those of the PSF are set to what the bright stars say, and
+those of `MATCHED` moved until simulated medians are the real ones; then cutouts of such a sky are written to
+the folder, for realism.py. Seeing, sky and zero point stay as they are: a few nights cannot tell how those of
+ZTF are distributed.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import galsim
+import numpy as np
+import pandas as pd
+from realism import half_of_nights
+from scipy.optimize import least_squares
+from simulate import simulate
+
+from ztf_sg import load_cutouts
+from ztf_sg.features import background, centroids, measure_features
+from ztf_sg.simulation import parameters as p
+from ztf_sg.simulation.drawing import add_star
+from ztf_sg.simulation.exposures import simulate_exposures
+from ztf_sg.simulation.psf import PSF_COLUMNS, aperture_corrections, make_psf
+from ztf_sg.ztf import READ_NOISE
+
+BUNDLED = Path(__file__).parents[1] / "cutouts_test"
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+RADIUS = 6.5  # around a star in which its light is fitted [px]
+IMAGES_FOR_SLOPE = 12  # fewer do not tell how the PSF changes with SEEING
+PER_CLASS, ROUNDS = 750, 3  # cutouts simulated of each class, and rounds with half of them before
+# What --simulate matches: the key of one number in a dict; whether logarithms are compared; and by how
+# much the parameter, or its logarithm, changes for a difference of one between the medians.
+MATCHED = {
+    "NOISE_EXCESS": (None, True, 1.0),
+    "STARS": ("slope", False, 0.1),
+    "GALAXIES": ("slope", False, 0.5),
+    "RADIUS": (None, True, -5.0),
+    "RADIUS_SCATTER": (None, True, 1.0),
+    "ELLIPTICITY": (None, True, 1.0),
+}
+STARS_AN_IMAGE = range(3, 7)  # bright stars that an image must have to be fitted, and may at the most
+
+
+def main():
+    """Print the fits to the PSF, the exposures, the noise, the places and the population."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("real", nargs="?", default=os.environ.get("ZTF_SG_REAL_CUTOUTS"))
+    parser.add_argument("--half", choices="AB")
+    parser.add_argument("--simulate", type=Path, metavar="FOLDER")
+    options = parser.parse_args()
+    if not options.real:
+        parser.error("name a folder of real cutouts, or set ZTF_SG_REAL_CUTOUTS")
+    real = load_cutouts(options.real)
+    if options.half:
+        real = real[half_of_nights(real.table["obsmjd"]) == (options.half == "A")]
+    print(f"{real}; quantiles are at {', '.join(f'{q:.0%}' for q in QUANTILES)}")
+    if options.simulate:
+        fit_parameters(real)
+        simulate(options.simulate, PER_CLASS, seed=1)
+        return
+    print_psf(fit_images(real))
+    print_aperture_corrections(real)
+    print_exposures(real)
+    print_cutouts(real, load_cutouts(BUNDLED))
+
+
+def bright_stars(cutouts):
+    """Return the rows of bright, unsaturated, undisturbed stars."""
+    features = measure_features(cutouts)
+    peak = cutouts.images.max(axis=(1, 2))
+    good = (features["log_snr"] > 2.0) & (features["spread_2.0"].abs() < 0.2)
+    return np.flatnonzero((cutouts.labels == 0) & (peak < 30000) & good)
+
+
+def fit_images(cutouts):
+    """Fit one PSF to the bright stars of each image; return a table, one row an image."""
+    rows = bright_stars(cutouts)
+    table = cutouts.table.iloc[rows]
+    image = table["obsmjd"].astype(str) + " " + table["apcor1"].astype(str)
+    found = []
+    for _, members in pd.Series(rows).groupby(image.to_numpy()):
+        if len(members) >= STARS_AN_IMAGE.start:
+            found.append(fit_psf(cutouts[members.to_numpy()[: STARS_AN_IMAGE.stop - 1]]))
+    return pd.DataFrame(found)
+
+
+def fit_psf(stars):
+    """Fit the parameters of one PSF, and place and flux of each star, to the pixels around them."""
+    images = stars.images.astype(float)
+    sky, noise = background(images)
+    signal = images - sky[:, None, None]
+    x, y = centroids(signal)
+    rows, columns = np.indices(signal.shape[1:])
+    near = np.hypot(columns - x[:, None, None], rows - y[:, None, None]) < RADIUS
+    flux = (signal * near).sum(axis=(1, 2))
+    gain = stars.table["gain"].to_numpy()
+
+    def residuals(values):
+        psf, places = values[: len(PSF_COLUMNS)], values[len(PSF_COLUMNS) :].reshape(-1, 3)
+        profile = make_psf.__wrapped__(*psf)
+        parts = []
+        for number, (dx, dy, brightness) in enumerate(places):
+            model = galsim.ImageD(*signal.shape[:0:-1], xmin=0, ymin=0)
+            add_star(model, profile * (brightness * flux[number]), x[number] + dx, y[number] + dy)
+            model = model.array
+            error = np.sqrt(noise[number] ** 2 + np.maximum(model, 0) / gain[number] + (0.01 * model) ** 2)
+            parts.append(((signal[number] - model) / error)[near[number]])
+        return np.concatenate(parts)
+
+    seeing = stars.table["seeing"].iloc[0]
+    start = [0.79 * seeing, p.PSF_STEEP, 0, 0, p.COMA_X[0], p.COMA_Y[0], *[0, 0, 1.02] * len(stars)]
+    bounds = np.full((2, len(start)), [[-np.inf], [np.inf]])
+    bounds[:, PSF_COLUMNS.index("psf_steep")] = 0, 1  # it is a share
+    fit = least_squares(residuals, start, bounds=bounds, max_nfev=20, diff_step=1e-4, x_scale="jac")
+    chi2 = 2 * fit.cost / (len(fit.fun) - len(start))
+    return dict(zip(PSF_COLUMNS, fit.x, strict=False)) | {"seeing": seeing, "chi2": chi2, "stars": len(stars)}
+
+
+def psf_parameters(images):
+    """Return the parameters of the simulated PSF that go with the fits to some images, by name."""
+    wider = images["seeing"] - p.REFERENCE_SEEING
+    slope, width = p.PSF_FWHM_SLOPE, np.median(images["psf_fwhm"] - p.PSF_FWHM_SLOPE * wider)
+    if len(images) >= IMAGES_FOR_SLOPE:
+        slope, width = np.polyfit(wider, images["psf_fwhm"], 1)
+    left = images["psf_fwhm"] - width - slope * wider
+    names = {"psf_e1": "PSF_E1", "psf_e2": "PSF_E2", "coma_x": "COMA_X", "coma_y": "COMA_Y"}
+    return {
+        "PSF_FWHM": width,
+        "PSF_FWHM_SLOPE": slope,
+        "PSF_FWHM_SCATTER": spread(left),
+        "PSF_STEEP": (images["psf_steep"] - p.PSF_STEEP_SLOPE * wider).median(),
+        "PSF_STEEP_SCATTER": spread(images["psf_steep"]),
+        **{name: (images[column].median(), spread(images[column])) for column, name in names.items()},
+        "PSF_E_CORRELATION": images[["psf_e1", "psf_e2"]].corr().iloc[0, 1],
+    }
+
+
+def print_psf(images):
+    """Print what is fitted to the images, and in brackets what is in use."""
+    print(f"\nPSF of {len(images)} images with {STARS_AN_IMAGE.start} or more bright stars: median, scatter")
+    for name, value in psf_parameters(images).items():
+        print(f"  {name:18s} {rounded(value)}  ({rounded(getattr(p, name))})")
+    print(f"  chi2 a degree of freedom, with 1 % model error: median {images['chi2'].median():.2f}")
+
+
+def fit_parameters(real):
+    """Set the parameters of the simulation to what the cutouts say, and print them."""
+    for name, value in psf_parameters(fit_images(real)).items():
+        print(f"{name} {rounded(value)} (was {rounded(getattr(p, name))})")
+        setattr(p, name, value)
+    wanted = matched_medians(real)
+    for step in range(ROUNDS):
+        with TemporaryDirectory() as folder:
+            simulate(folder, PER_CLASS // 2, seed=100 + step)
+            found = matched_medians(load_cutouts(folder))
+        for name, (key, relative, rate) in MATCHED.items():
+            old = getattr(p, name)
+            value, rest = (old[key], old) if isinstance(old, dict) else (old, None)
+            difference = wanted[name] - found[name]
+            new = value * np.exp(rate * difference) if relative else value + rate * difference
+            print(f"round {step + 1}: {name} {new:.3f} (was {value:.3f}; median off by {difference:+.3f})")
+            setattr(p, name, new if rest is None else rest | {key: new})
+
+
+def matched_medians(cutouts):
+    """Return the medians by which the parameters of `MATCHED` are judged, logarithms where it says so."""
+    stars, galaxies = (
+        {name.strip(): values[cutouts.labels == label] for name, values in measured(cutouts).items()}
+        for label in (0, 1)
+    )
+    concentration = galaxies["concentration [dex]"]
+    return {
+        "NOISE_EXCESS": np.median(np.log(galaxies["noise over theory"])),
+        "STARS": np.median(stars["magnitude [mag]"]),
+        "GALAXIES": np.median(galaxies["magnitude [mag]"]),
+        "RADIUS": np.median(concentration),
+        "RADIUS_SCATTER": np.log(spread(concentration)),
+        "ELLIPTICITY": np.median(np.log(galaxies["ellipticity"])),
+    }
+
+
+def print_aperture_corrections(real):
+    """Print how APCOR depends on SEEING, in the headers and by the simulated PSF."""
+    exposures = simulate_exposures(0)
+    exposures = exposures[exposures["seeing"] < 1.85].head(150)
+    simulated = np.array([aperture_corrections(row) for _, row in exposures.iterrows()])
+    print("\nAPCOR [mag] at a SEEING of 1.6 px, and its slope [mag / px]: headers, (simulated exposures)")
+    for number, diameter in enumerate(p.APERTURES):
+        slope, value = np.polyfit(real.table["seeing"] - 1.6, real.table[f"apcor{number + 1}"], 1)
+        same = np.polyfit(exposures["seeing_px"] - 1.6, simulated[:, number], 1)
+        print(f"  {diameter:3d} px  {value:+.3f} {slope:+.3f}  ({same[1]:+.3f} {same[0]:+.3f})")
+
+
+def print_exposures(real):
+    """Print the distributions of what the headers say, one value an image."""
+    exposures = simulate_exposures(0)
+    exposures = exposures[exposures["seeing"] < 1.85]
+    images = real.table.drop_duplicates(["obsmjd", "apcor1"])
+    sky = pd.Series(background(real.images.astype(float))[0])[images.index]
+    print(f"\n{len(images)} images, ({len(exposures)} simulated ones that are sharp enough)")
+    for name, header, simulated in (
+        ("SEEING [px]", images["seeing"], exposures["seeing_px"]),
+        ("sky [DN]", sky, exposures["background"]),
+        ("MAGZP [mag]", images["magzp"], exposures["magzp"]),
+    ):
+        print(f"  {name:12s} {quantiles(header)}\n{'':14s}({quantiles(simulated)})")
+    saturate = images["saturate"]
+    print(
+        f"  SATURATE [DN]  median {saturate.median():.0f}, scatter {spread(saturate):.0f} "
+        f"({p.SATURATE:.0f}, {p.SATURATE_SCATTER:.0f})"
+    )
+    peak = real.images.max(axis=(1, 2)) / real.table["saturate"]
+    saturated = peak[peak > 1]
+    low, high = (saturated.min(), saturated.max()) if len(saturated) else (np.nan, np.nan)
+    print(f"  peaks of {len(saturated)} saturated stars {low:.2f} to {high:.2f} SATURATE {p.FULL_WELL}")
+
+
+def print_cutouts(real, simulated):
+    """Print the distributions of noise, place, magnitude and concentration, real and bundled."""
+    print("\ncutouts, (bundled ones)")
+    for name, values in measured(real).items():
+        for label, kind in enumerate(("stars", "galaxies")):
+            other = measured(simulated)[name][simulated.labels == label]
+            print(
+                f"  {name}, {kind:9s} {quantiles(values[real.labels == label])}\n{'':30s}({quantiles(other)})"
+            )
+
+
+def measured(cutouts):
+    """Return what is measured on cutouts, by name."""
+    images = cutouts.images.astype(float)
+    sky, noise = background(images)
+    gain = cutouts.table["gain"].to_numpy()
+    x, y = centroids(images - sky[:, None, None])
+    features = measure_features(cutouts)
+    return {
+        "noise over theory   ": noise / np.sqrt(np.maximum(sky, 0) / gain + (READ_NOISE / gain) ** 2),
+        "x less middle [px]  ": x - 9.5,
+        "y less middle [px]  ": y - 9.5,
+        "magnitude [mag]     ": features["magnitude"].to_numpy(),
+        "concentration [dex] ": features["conc_3"].to_numpy(),
+        "ellipticity         ": features["ellipticity"].to_numpy(),
+    }
+
+
+def rounded(value):
+    """Return a number, or several, as text."""
+    return " ".join(f"{number:+.3f}" for number in np.atleast_1d(value))
+
+
+def spread(values):
+    """Return half the range that holds the middle 68 %."""
+    low, high = np.quantile(values, [0.16, 0.84])
+    return (high - low) / 2
+
+
+def quantiles(values):
+    """Return the quantiles as text."""
+    return " ".join(f"{value:8.3f}" for value in np.quantile(values, QUANTILES))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Sets of cutouts and their files: FITS folders, Parquet and CSV tables."""
+
+from ztf_sg.cutouts.arrow import LABEL, iter_parquet, iter_row_groups, list_files, row_group_sizes
+from ztf_sg.cutouts.dataset import (
+    CLASS_NAMES,
+    HEADER_KEYS,
+    UNKNOWN,
+    CutoutError,
+    CutoutSet,
+    check_cutout,
+    csv_name,
+    label_of,
+    list_cutouts,
+    load_cutouts,
+    load_files,
+    natural_key,
+    read_cutout,
+    read_image_csv,
+    write_image_csv,
+)
+
+__all__ = [
+    "CLASS_NAMES",
+    "CutoutError",
+    "CutoutSet",
+    "HEADER_KEYS",
+    "LABEL",
+    "UNKNOWN",
+    "check_cutout",
+    "csv_name",
+    "iter_parquet",
+    "iter_row_groups",
+    "label_of",
+    "list_cutouts",
+    "list_files",
+    "load_cutouts",
+    "load_files",
+    "natural_key",
+    "read_cutout",
+    "read_image_csv",
+    "row_group_sizes",
+    "write_image_csv",
+]

@@ -1,0 +1,205 @@
+"""Which image each object is cut from, and what fetching the cutouts will cost."""
+
+import numpy as np
+import pandas as pd
+
+from ztf_sg.services.errors import NothingFound
+from ztf_sg.ztf import CUTOUT_BYTES, IMAGE_BYTES, QUADRANT, WCS_COLUMNS, image_name
+
+PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
+EDGE_MARGIN = 15  # least distance of an object from the edge of its image [px]
+# What a request costs beside its answer, as the bytes that could come in meanwhile: some half a second of a
+# line of 30 Mbit/s. It makes a whole image the cheaper way from about 20 objects on it.
+REQUEST_COST = 2_000_000
+ONE_BY_ONE, WHOLE = "cutouts from the archive", "whole image, cut here"
+
+
+class ImageChooser:
+    """Finds for each position the image on which it lies best centred, with one search a patch of sky.
+
+    Parameters
+    ----------
+    service : image service
+    filtercode : str
+    max_seeing : float
+        [arcsec, FWHM].
+    max_infobits : int
+        Largest value of the images' quality flags; 0 is none raised.
+
+    Attributes
+    ----------
+    searches : int
+        Number of metadata queries so far.
+    """
+
+    def __init__(self, service, filtercode="zi", max_seeing=1.85, max_infobits=0):
+        self.service = service
+        self.filtercode = filtercode
+        self.max_seeing = max_seeing
+        self.max_infobits = max_infobits
+        self.searches = 0
+        self._patches = {}
+
+    def choose(self, ra, dec):
+        """Return the metadata row of the best centred image.
+
+        Raises
+        ------
+        NothingFound
+            If no image holds the position at a safe distance from its edges.
+        """
+        images = self._images_around(ra, dec)
+        x, y = pixel_positions(images, ra, dec)
+        x0, y0 = ((side - 1) / 2 for side in QUADRANT)
+        inside = (np.minimum(x, QUADRANT[0] - 1 - x) >= EDGE_MARGIN) & (
+            np.minimum(y, QUADRANT[1] - 1 - y) >= EDGE_MARGIN
+        )
+        if not inside.any():
+            raise NothingFound(
+                f"no image holds RA {ra:.5f}, DEC {dec:.5f} at {EDGE_MARGIN} px from its edges"
+            )
+        return images.iloc[np.argmin(np.where(inside, np.hypot(x - x0, y - y0), np.inf))]
+
+    def choose_each(self, positions):
+        """Return the images of many positions, in their order; None where there is none.
+
+        Parameters
+        ----------
+        positions : pandas.DataFrame
+            Columns RA and DEC [deg, ICRS]; n rows.
+
+        Returns
+        -------
+        list of pandas.Series or None
+            Metadata rows; n of them.
+        """
+        images = []
+        for ra, dec in zip(positions["RA"], positions["DEC"], strict=True):
+            try:
+                images.append(self.choose(ra, dec))
+            except NothingFound:
+                images.append(None)
+        return images
+
+    def _images_around(self, ra, dec):
+        row = min(int(dec // PATCH_SIZE), int(90 // PATCH_SIZE) - 1)
+        width = PATCH_SIZE / max(np.cos(np.radians((row + 0.5) * PATCH_SIZE)), 0.01)
+        column = int(ra // width)
+        if (row, column) not in self._patches:
+            self.searches += 1
+            centre = (column + 0.5) * width % 360, (row + 0.5) * PATCH_SIZE
+            try:
+                images = self.service.search_images(
+                    *centre, 1.1 * PATCH_SIZE, self.filtercode, self.max_seeing, self.max_infobits
+                )
+            except NothingFound:
+                images = pd.DataFrame(columns=WCS_COLUMNS, dtype=float)
+            self._patches[row, column] = images
+        return self._patches[row, column]
+
+
+def pixel_positions(images, ra, dec):
+    """Return where a position lies on each of a table of images, by their tangent-plane WCS.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame
+        ZTF metadata with crpix, crval and cd columns; n rows.
+    ra, dec : float
+        [deg, ICRS].
+
+    Returns
+    -------
+    x, y : numpy.ndarray
+        Pixel coordinates counted from 0, shape (n,). Distortion is left out: good to a few px. NaN where
+        the position is not on the image's side of the sky.
+
+    Notes
+    -----
+    The gnomonic projection of Calabretta & Greisen 2002, A&A 395, 1077, section 5.1.3, written out because a
+    WCS object for each image and object would take hours for a survey's worth of them.
+    """
+    crpix1, crpix2, ra0, dec0, cd11, cd12, cd21, cd22 = (images[name].to_numpy(float) for name in WCS_COLUMNS)
+    east, north0, north = np.radians(ra - ra0), np.radians(dec0), np.radians(dec)
+    towards = np.sin(north) * np.sin(north0) + np.cos(north) * np.cos(north0) * np.cos(east)
+    towards = np.where(towards > 0, towards, np.nan)
+    xi = np.degrees(np.cos(north) * np.sin(east) / towards)
+    eta = np.degrees(
+        (np.sin(north) * np.cos(north0) - np.cos(north) * np.sin(north0) * np.cos(east)) / towards
+    )
+    determinant = cd11 * cd22 - cd12 * cd21
+    x = (cd22 * xi - cd12 * eta) / determinant + crpix1 - 1
+    y = (cd11 * eta - cd21 * xi) / determinant + crpix2 - 1
+    return x, y
+
+
+def costs_less_whole(cutouts, request_cost=REQUEST_COST):
+    """Tell whether an image costs less whole than so many cutouts of it, one by one.
+
+    Parameters
+    ----------
+    cutouts : int or array-like of int
+    request_cost : float
+        What a request costs beside its answer [bytes].
+
+    Returns
+    -------
+    bool or array of bool
+    """
+    more_bytes = IMAGE_BYTES - cutouts * CUTOUT_BYTES
+    return (cutouts > 1) & (more_bytes < np.maximum(cutouts - 1, 1) * request_cost)
+
+
+def plan_downloads(images, request_cost=REQUEST_COST):
+    """Tell for each image whether it will be fetched whole or its cutouts one by one, and the cost.
+
+    Parameters
+    ----------
+    images : list of pandas.Series or None
+        The image of each object, see :meth:`ImageChooser.choose_each`; None is left out.
+    request_cost : float
+        What a request costs beside its answer [bytes].
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an image: source_image, cutouts (their number), way (:data:`ONE_BY_ONE` or :data:`WHOLE`),
+        requests and bytes (estimated).
+    """
+    names = pd.Series([image_name(image) for image in images if image is not None], dtype=str)
+    plan = names.value_counts(sort=False).rename_axis("source_image").reset_index(name="cutouts")
+    whole = costs_less_whole(plan["cutouts"], request_cost)
+    return plan.assign(
+        way=np.where(whole, WHOLE, ONE_BY_ONE),
+        requests=np.where(whole, 1, plan["cutouts"]),
+        bytes=np.where(whole, IMAGE_BYTES, plan["cutouts"] * CUTOUT_BYTES),
+    )
+
+
+def compare_requests(plan, searches):
+    """Compare a plan with asking for each object by itself: one search, and one cutout.
+
+    Parameters
+    ----------
+    plan : pandas.DataFrame
+        From :func:`plan_downloads`.
+    searches : int
+        Number of metadata queries, see :attr:`ImageChooser.searches`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Two rows, "object by object" and "patch by patch"; columns searches, downloads, requests (their sum)
+        and megabytes (estimated, of the downloads).
+    """
+    n = plan["cutouts"].sum()
+    table = pd.DataFrame(
+        {
+            "searches": [n, searches],
+            "downloads": [n, plan["requests"].sum()],
+            "megabytes": [n * CUTOUT_BYTES / 1e6, plan["bytes"].sum() / 1e6],
+        },
+        index=["object by object", "patch by patch"],
+    )
+    table.insert(2, "requests", table["searches"] + table["downloads"])
+    return table

@@ -1,0 +1,91 @@
+"""Classifiers in files: plain arrays and JSON in one ``.npz``, so that loading a model never runs code."""
+
+import json
+import zipfile
+from importlib.metadata import version
+
+import numpy as np
+
+from ztf_sg.files import atomic_write
+
+FORMAT = "ztf_sg star-galaxy classifier, version 1"
+LARGEST_FILE = 2**30  # [bytes]
+REMEDY = "save the model again, or fetch the file anew"
+
+
+class ModelFileError(ValueError):
+    """A file that holds no usable model; the message names the file, the fault and the remedy."""
+
+
+def write_arrays(path, arrays, description):
+    """Write named arrays and a description, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+    arrays : dict of str to numpy.ndarray
+        Numbers.
+    description : dict
+        Anything that JSON can hold.
+    """
+    description = {"format": FORMAT, "written by": f"ztf_sg {version('ztf_sg')}", **description}
+    with atomic_write(path) as file:
+        np.savez_compressed(file, description=np.array(json.dumps(description)), **arrays)
+
+
+def read_arrays(path, shapes):
+    """Read what :func:`write_arrays` wrote; nothing in the file is ever executed.
+
+    Parameters
+    ----------
+    path : path-like
+    shapes : dict of str to tuple
+        The arrays that must be there, with their shapes; a letter stands for any length, the same one in all.
+
+    Returns
+    -------
+    arrays : dict of str to numpy.ndarray
+        float64, finite.
+    description : dict
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If the file is damaged, holds Python objects, or is not what it should be.
+    """
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > LARGEST_FILE:
+                raise ModelFileError(f"{path}: unpacks to {size} bytes, which no model does; {REMEDY}")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                found = {name: stored[name] for name in stored.files}
+        description = json.loads(str(found.pop("description")))
+        if set(found) != set(shapes):
+            raise ModelFileError(f"{path}: holds {sorted(found)}, expected {sorted(shapes)}; {REMEDY}")
+        if description["format"] != FORMAT:
+            raise ModelFileError(f"{path}: is of format {description['format']!r}, not {FORMAT!r}; {REMEDY}")
+        arrays = {name: np.asarray(found[name], dtype=np.float64) for name in shapes}
+    except (FileNotFoundError, ModelFileError):
+        raise
+    except Exception as error:  # zipfile, numpy and json raise nearly anything on damaged bytes
+        raise ModelFileError(f"{path}: no model that can be read ({error}); {REMEDY}") from error
+    _check_shapes(path, arrays, shapes)
+    return arrays, description
+
+
+def _check_shapes(path, arrays, shapes):
+    lengths = {}
+    for name, shape in shapes.items():
+        array = arrays[name]
+        fits = array.ndim == len(shape) and all(
+            length == (lengths.setdefault(wanted, length) if isinstance(wanted, str) else wanted)
+            for length, wanted in zip(array.shape, shape, strict=True)
+        )
+        if not fits:
+            raise ModelFileError(f"{path}: {name} has shape {array.shape}, expected {shape}; {REMEDY}")
+        if not np.isfinite(array).all():
+            raise ModelFileError(f"{path}: {name} is not finite; {REMEDY}")

@@ -1,0 +1,97 @@
+"""The camera of the Zwicky Transient Facility (ZTF) and its image products: the facts, each in one place.
+
+Camera: Dekany et al. 2020, PASP 132, 038001; image products: Masci et al. 2019, PASP 131, 018003, and
+https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html.
+"""
+
+import numpy as np
+import pandas as pd
+from astropy.wcs import WCS
+
+FILTERCODES = ("zg", "zr", "zi")
+QUADRANT = (3072, 3080)  # width and height of a science image, which is one readout quadrant [px]
+PIXEL_SCALE = 1.012  # [arcsec / px]
+READ_NOISE = 10.0  # [e-]
+APERTURES = (2, 3, 4, 6, 10, 14)  # diameters of the apertures of APCOR1..6 [px]
+
+CUTOUT_SIZE = 20.0  # width and height of a cutout [arcsec]
+CUTOUT_SHAPE = (20, 20)  # its height and width [px]
+# A cutout of 20 px starts at the first pixel whose centre is at most this far from its object [px].
+FIRST_PIXEL = 9.72
+
+FITS_BLOCK = 2880  # [bytes]
+HEADER_BYTES = 8 * FITS_BLOCK  # of a science image: some 270 cards of 80 bytes
+IMAGE_BYTES = HEADER_BYTES + -(-4 * QUADRANT[0] * QUADRANT[1] // FITS_BLOCK) * FITS_BLOCK
+CUTOUT_BYTES = HEADER_BYTES + FITS_BLOCK
+
+NAME_COLUMNS = ("filefracday", "field", "ccdid", "qid", "filtercode", "imgtypecode")
+WCS_COLUMNS = ("crpix1", "crpix2", "crval1", "crval2", "cd11", "cd12", "cd21", "cd22")
+
+
+def image_name(image):
+    """Return the file name of a science image, ``ztf_YYYYMMDDffffff_FFFFFF_zi_cCC_o_qQ_sciimg.fits``.
+
+    Parameters
+    ----------
+    image : pandas.Series
+        A row of ZTF metadata, with the columns `NAME_COLUMNS`.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If the row lacks one of these values.
+    """
+    missing = [name for name in NAME_COLUMNS if name not in image or pd.isna(image[name])]
+    if missing:
+        raise ValueError(f"this row of ZTF metadata lacks {', '.join(missing)}; found {list(image.index)}")
+    day, field, ccd, quadrant = (int(image[name]) for name in NAME_COLUMNS[:4])
+    band, kind = image["filtercode"], image["imgtypecode"]
+    return f"ztf_{day}_{field:06d}_{band}_c{ccd:02d}_{kind}_q{quadrant}_sciimg.fits"
+
+
+def image_wcs(image):
+    """Return the tangent-plane WCS of an image from its metadata; without distortion, good to a few px.
+
+    Parameters
+    ----------
+    image : pandas.Series
+        A row of ZTF metadata, with the columns `WCS_COLUMNS`.
+
+    Returns
+    -------
+    astropy.wcs.WCS
+    """
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crpix = [image["crpix1"], image["crpix2"]]
+    wcs.wcs.crval = [image["crval1"], image["crval2"]]
+    wcs.wcs.cd = [[image["cd11"], image["cd12"]], [image["cd21"], image["cd22"]]]
+    return wcs
+
+
+def first_pixel(position, size=CUTOUT_SIZE):
+    """Return where a cutout begins on one axis of its image, as the cutout service rounds.
+
+    Parameters
+    ----------
+    position : float
+        Pixel coordinate of the object on this axis, counted from 0.
+    size : float
+        Width of the cutout [arcsec].
+
+    Returns
+    -------
+    first, width : int
+        First pixel, and number of pixels.
+
+    Notes
+    -----
+    Measured on cutouts from IRSA: objects lie 8.72 to 9.72 px from the centre of the first of 20 pixels. Of a
+    cutout that comes with 21 pixels the first is dropped, see :func:`ztf_sg.fetching.cut.trim_cutout`.
+    """
+    width = int(round(size / PIXEL_SCALE))
+    return int(np.ceil(position - FIRST_PIXEL - (width - 20) / 2)), width
