@@ -216,7 +216,7 @@ class TestPlanning:
             (25, REQUEST_COST, True),
         ],
     )
-    def test_cheaper_way_is_chosen(self, cutouts, cost, whole):
+    def test_cheaper_method_is_chosen(self, cutouts, cost, whole):
         assert bool(costs_less_whole(cutouts, cost)) is whole
 
     @given(st.lists(st.integers(1, 3000), min_size=1, max_size=5), st.floats(0, 1e9))
@@ -225,13 +225,13 @@ class TestPlanning:
         assert costs_less_whole(np.array(cutouts), cost).tolist() == expected
 
     @given(st.integers(1, 5000), st.floats(0, 1e8))
-    def test_more_cutouts_never_make_one_by_one_the_cheaper_way(self, cutouts, cost):
+    def test_more_cutouts_never_make_one_by_one_cheaper(self, cutouts, cost):
         assert costs_less_whole(cutouts + 1, cost) >= costs_less_whole(cutouts, cost)
 
     def test_plan_counts_cutouts_requests_and_bytes(self, mock_sky):
         plan = plan_downloads([*self.images_of(mock_sky, 3, 30), None])
         assert plan["cutouts"].tolist() == [3, 30]
-        assert plan["way"].tolist() == [ONE_BY_ONE, WHOLE]
+        assert plan["method"].tolist() == [ONE_BY_ONE, WHOLE]
         assert plan["requests"].tolist() == [3, 1]
         assert plan["bytes"].tolist() == [3 * CUTOUT_BYTES, IMAGE_BYTES]
         assert plan["source_image"].is_unique

@@ -121,7 +121,7 @@ class TestWaysOfFetching:
         assert one_by_one.equals(whole)
         assert set(whole["status"]) == {"saved"}
         for name in whole["file"]:
-            self.assert_equal(*(fits.open(tmp_path / way / name)[0] for way in ("one", "whole")))
+            self.assert_equal(*(fits.open(tmp_path / folder / name)[0] for folder in ("one", "whole")))
 
     def assert_equal(self, first, second):
         assert first.data.shape == (20, 20)
@@ -166,11 +166,11 @@ class TestWaysOfFetching:
         chooser = ImageChooser(make_irsa(), max_seeing=TWO_IMAGES)
         plan = plan_downloads(chooser.choose_each(uneven_stars))
         assert chooser.searches == len(requests_for(archive, "search")) == 1
-        assert set(plan["way"]) == {WHOLE, ONE_BY_ONE}, "so that both ways are seen"
+        assert set(plan["method"]) == {WHOLE, ONE_BY_ONE}, "so that both methods are seen"
         archive.log.clear()
         fetch(uneven_stars, tmp_path, max_seeing=TWO_IMAGES, request_cost=REQUEST_COST)
-        assert len(requests_for(archive, "image")) == (plan["way"] == WHOLE).sum()
-        assert len(requests_for(archive, "cutout")) == plan["requests"][plan["way"] == ONE_BY_ONE].sum()
+        assert len(requests_for(archive, "image")) == (plan["method"] == WHOLE).sum()
+        assert len(requests_for(archive, "cutout")) == plan["requests"][plan["method"] == ONE_BY_ONE].sum()
         sent = sum(record.sent for record in archive.log if "/data/" in record.path)
         assert sent == pytest.approx(plan["bytes"].sum(), rel=1e-3)
 
