@@ -53,15 +53,14 @@ class ImageChooser:
         """
         images = self._images_around(ra, dec)
         x, y = pixel_positions(images, ra, dec)
-        x0, y0 = ((side - 1) / 2 for side in QUADRANT)
-        inside = (np.minimum(x, QUADRANT[0] - 1 - x) >= EDGE_MARGIN) & (
-            np.minimum(y, QUADRANT[1] - 1 - y) >= EDGE_MARGIN
-        )
+        middle_x, middle_y = ((side - 1) / 2 for side in QUADRANT)
+        x, y = np.abs(x - middle_x), np.abs(y - middle_y)
+        inside = (x <= middle_x - EDGE_MARGIN) & (y <= middle_y - EDGE_MARGIN)
         if not inside.any():
             raise NothingFound(
                 f"no image holds RA {ra:.5f}, DEC {dec:.5f} at {EDGE_MARGIN} px from its edges"
             )
-        return images.iloc[np.argmin(np.where(inside, np.hypot(x - x0, y - y0), np.inf))]
+        return images.iloc[np.argmin(np.where(inside, np.hypot(x, y), np.inf))]
 
     def choose_each(self, positions):
         """Return the images of many positions, in their order; None where there is none.
@@ -104,25 +103,12 @@ class ImageChooser:
 
 
 def pixel_positions(images, ra, dec):
-    """Return where a position lies on each of a table of images, by their tangent-plane WCS.
+    """Return where a position [deg, ICRS] lies on each of n images, by the tangent plane of their metadata.
 
-    Parameters
-    ----------
-    images : pandas.DataFrame
-        ZTF metadata with crpix, crval and cd columns; n rows.
-    ra, dec : float
-        [deg, ICRS].
-
-    Returns
-    -------
-    x, y : numpy.ndarray
-        Pixel coordinates counted from 0, shape (n,). Distortion is left out: good to a few px. NaN where
-        the position is not on the image's side of the sky.
-
-    Notes
-    -----
-    The gnomonic projection of Calabretta & Greisen 2002, A&A 395, 1077, section 5.1.3, written out because a
-    WCS object for each image and object would take hours for a survey's worth of them.
+    The pixel coordinates x and y, shape (n,), count from 0 and are good to a few px, as distortion is left
+    out; NaN where the position is not on the image's side of the sky. This is the gnomonic projection of
+    Calabretta & Greisen 2002, A&A 395, 1077, section 5.1.3, written out because a WCS object for each image
+    and object would take hours for a survey's worth of them.
     """
     crpix1, crpix2, ra0, dec0, cd11, cd12, cd21, cd22 = (images[name].to_numpy(float) for name in WCS_COLUMNS)
     east, north0, north = np.radians(ra - ra0), np.radians(dec0), np.radians(dec)
@@ -139,18 +125,7 @@ def pixel_positions(images, ra, dec):
 
 
 def costs_less_whole(cutouts, request_cost=REQUEST_COST):
-    """Tell whether it costs less to fetch a whole image than so many cutouts of it.
-
-    Parameters
-    ----------
-    cutouts : int or array-like of int
-    request_cost : float
-        What a request costs beside its answer [bytes].
-
-    Returns
-    -------
-    bool or array of bool
-    """
+    """Tell whether it costs less to fetch a whole image than so many cutouts of it, a number or an array."""
     more_bytes = IMAGE_BYTES - cutouts * CUTOUT_BYTES
     return (cutouts > 1) & (more_bytes < np.maximum(cutouts - 1, 1) * request_cost)
 
@@ -198,13 +173,9 @@ def compare_requests(plan, searches):
         megabytes (estimated, of the downloads).
     """
     n = plan["cutouts"].sum()
-    table = pd.DataFrame(
-        {
-            "searches": [n, searches],
-            "downloads": [n, plan["requests"].sum()],
-            "megabytes": [n * CUTOUT_BYTES / 1e6, plan["bytes"].sum() / 1e6],
-        },
-        index=["object by object", "patch by patch"],
-    )
-    table.insert(2, "requests", table["searches"] + table["downloads"])
+    table = pd.DataFrame(index=["object by object", "patch by patch"])
+    table["searches"] = [n, searches]
+    table["downloads"] = [n, plan["requests"].sum()]
+    table["requests"] = table.sum(axis="columns")
+    table["megabytes"] = [n * CUTOUT_BYTES / 1e6, plan["bytes"].sum() / 1e6]
     return table

@@ -3,6 +3,7 @@
 import math
 import os
 import threading
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
@@ -25,26 +26,17 @@ class ManifestError(ValueError):
 class Manifest:
     """The manifest of a folder, to be added to line by line, from several threads.
 
-    A line is on the disk before :meth:`append` returns, and one that a killed process did not finish is
-    dropped. A later line on the same file replaces an earlier one. A manifest from before a column was added
-    gets the new column when it is opened.
-
-    Parameters
-    ----------
-    directory : pathlib.Path
-
-    Attributes
-    ----------
-    rows : dict of str to dict
-        The lines by file, in order.
+    A line is on the disk before :meth:`append` returns. When it is opened, a last line that a killed process
+    did not finish is dropped, and a column that was added since is filled in. `rows` holds the lines by file,
+    in order; a later line on the same file replaces an earlier one.
     """
 
     def __init__(self, directory):
         self.path = directory / MANIFEST
         self._lock = threading.Lock()
-        self._mend()
+        content = self.path.read_bytes() if self.path.exists() else b""
         self.rows = {row["file"]: row for row in read_manifest(directory).to_dict("records")}
-        if self.path.exists() and not self.path.read_bytes().startswith(_csv([])):
+        if content and not (content.startswith(_csv([])) and content.endswith(b"\n")):
             self._write()
 
     def append(self, row):
@@ -69,19 +61,10 @@ class Manifest:
         self._write()
 
     def check(self, targets, settings):
-        """Make sure that the folder goes with a request.
+        """Raise a ManifestError unless the folder goes with a request.
 
-        Parameters
-        ----------
-        targets : dict of str to named tuple
-            The positions asked for, with RA and DEC [deg], by file.
-        settings : dict
-            The values that all lines must have in the columns `SETTINGS`; numbers to the `DIGITS` written.
-
-        Raises
-        ------
-        ManifestError
-            They differ.
+        The `targets`, positions by file with RA and DEC [deg], must be those listed, and all lines must have
+        the values of `settings` in the columns `SETTINGS`, numbers to the `DIGITS` written.
         """
         directory = self.path.parent
         for name, row in self.rows.items():
@@ -97,15 +80,6 @@ class Manifest:
                     f"{directory}: {name} was made for RA {row['RA']}, DEC {row['DEC']}, but the list now "
                     f"has RA {position.RA}, DEC {position.DEC}; name another folder"
                 )
-
-    def _mend(self):
-        """Drop a last line that a killed process did not finish."""
-        content = self.path.read_bytes() if self.path.exists() else b""
-        if content and not content.endswith(b"\n"):
-            with atomic_write(self.path) as file:
-                file.write(content[: content.rfind(b"\n") + 1])
-        if self.path.exists() and not self.path.stat().st_size:
-            self.path.unlink()
 
     def _write(self):
         content = _csv(self.rows.values())
@@ -134,10 +108,10 @@ def read_manifest(directory):
         If the manifest lacks a column, or is damaged.
     """
     path = Path(directory) / MANIFEST
-    if not path.exists():
-        return pd.DataFrame(columns=list(MANIFEST_COLUMNS))
+    content = path.read_bytes() if path.exists() else b""
+    whole = content[: content.rfind(b"\n") + 1] or _csv([])  # a process may be killed in the middle of a line
     try:
-        table = pd.read_csv(path, dtype=DTYPES, keep_default_na=False)
+        table = pd.read_csv(BytesIO(whole), dtype=DTYPES, keep_default_na=False)
     except ValueError as error:
         raise ManifestError(f"{path}: damaged ({error}); mend or delete the line that it names") from error
     if "max_infobits" not in table:

@@ -12,21 +12,9 @@ from ztf_sg.positions import labels_of_types
 class Selection:
     """So many cutouts of each class, from the top of its list; later positions make up for those skipped.
 
-    Parameters
-    ----------
-    classes : dict of str to dict
-        For each class the positions (named tuples) by the names of their files, see `positions_by_class`.
-    n_cutouts : int, optional
-        How many cutouts of each class are wanted; all if left out.
-
-    Attributes
-    ----------
-    targets : dict of str to named tuple
-        All positions by file name.
-    wanted : dict of str to int
-        Number of cutouts wanted of each class.
-    outcomes : dict of str to str
-        "saved", "skipped" or "failed" by file name; what is not here is still to be fetched.
+    `classes` are the positions by class and file, see `positions_by_class`, and `n_cutouts` the number wanted
+    of each, or all. `outcomes` tells by file what is "saved", "skipped" or "failed"; what is not in it is
+    still to be fetched. `targets` are all positions by file, and `wanted` the numbers wanted by class.
     """
 
     def __init__(self, classes, n_cutouts=None):
@@ -73,21 +61,9 @@ class Selection:
 
 
 def positions_by_class(tables):
-    """Return the positions of each class by the names of their files, ``star_N.fits`` or ``galaxy_N.fits``.
+    """Return by class the positions of tables, named tuples, by their files, ``CLASS_ROW.fits``.
 
-    Parameters
-    ----------
-    tables : list of pandas.DataFrame
-        Columns RA, DEC [deg] and type (a Tractor type); each all stars or all galaxies.
-
-    Returns
-    -------
-    dict of str to dict of str to named tuple
-
-    Raises
-    ------
-    ValueError
-        If a table is empty or of mixed classes, or two tables are of one class.
+    The tables have the columns RA, DEC [deg] and type (a Tractor type), and each is of a class of its own.
     """
     classes = {}
     for table in tables:

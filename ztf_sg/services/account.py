@@ -30,19 +30,8 @@ REMEDY = (
 class Account:
     """An account, which opens a session when it is needed.
 
-    Parameters
-    ----------
-    auth : (str, str), optional
-        User name and password; looked for in the environment and in ztfquery's store if left out.
-    downloader : Downloader
-        Sends the log-in, and keeps the cookies of the session.
-
-    Attributes
-    ----------
-    given : bool
-        Whether `auth` was given.
-    sessions : int
-        Number of sessions opened so far; 0 while everything is asked anonymously.
+    `auth`, user name and password, is looked for in the environment and in ztfquery's store if it is None.
+    `downloader` sends the log-in and keeps the cookies. `sessions` is the number of sessions opened so far.
     """
 
     def __init__(self, auth, downloader):
@@ -77,14 +66,7 @@ class Account:
         return (self._auth or find_account()) is not None
 
     def log_in(self, name, after=0):
-        """Open a session, unless one was opened since number `after`.
-
-        Parameters
-        ----------
-        name : str
-            What it is needed for, for messages.
-        after : int
-            Number of the session that is not accepted any more; 0 is none.
+        """Open a session, unless one was opened since number `after`; `name` tells what for, in messages.
 
         Raises
         ------
@@ -93,7 +75,7 @@ class Account:
         WrongPassword
             IRSA opens no session for it. From then on it is not asked again: that might lock the account.
         Unreachable, BadAnswer
-            The log-in service does not work.
+            The log-in does not work.
         """
         with self._lock:
             if not self._is_refused and self.sessions <= after:
