@@ -443,6 +443,6 @@ def test_so_many_cutouts_are_fetched(stars, tmp_path, mock_sky, n_cutouts, expec
     assert len(fetch(stars, tmp_path, mock_sky, n_cutouts=n_cutouts)) == expected
 
 
-def test_tables_that_are_not_in_a_list_are_told(stars, galaxies, tmp_path, mock_sky):
+def test_tables_that_are_not_in_a_list_are_refused(stars, galaxies, tmp_path, mock_sky):
     with pytest.raises(TypeError, match="as a list"):
         fetch_cutouts(stars, galaxies, tmp_path, mock_sky)

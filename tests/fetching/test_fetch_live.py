@@ -111,7 +111,7 @@ def assert_true_cutouts(archive, directory, manifest):
         np.testing.assert_array_equal(pixels, archive.sky.cutout(row.source_image, row.RA, row.DEC), row.file)
 
 
-class TestWaysOfFetching:
+class TestMethods:
     def test_whole_image_and_cutout_service_give_the_same(self, archive, stars, tmp_path):
         archive.inject("cutout_21", times=3)
         one_by_one = fetch(stars.head(30), tmp_path / "one", request_cost=0)
@@ -129,9 +129,9 @@ class TestWaysOfFetching:
     def assert_equal(self, first, second):
         assert first.data.shape == (20, 20)
         np.testing.assert_array_equal(first.data, second.data)
-        places = np.array([[0, 0], [9.5, 9.5], [19, 0], [3.25, 17.5]])
-        sky = WCS(first.header).all_pix2world(places, 0)
-        np.testing.assert_allclose(WCS(second.header).wcs_world2pix(sky, 0), places, rtol=0, atol=1e-6)
+        pixels = np.array([[0, 0], [9.5, 9.5], [19, 0], [3.25, 17.5]])
+        sky = WCS(first.header).all_pix2world(pixels, 0)
+        np.testing.assert_allclose(WCS(second.header).wcs_world2pix(sky, 0), pixels, rtol=0, atol=1e-6)
         assert "PV1_7" in first.header
         assert list(first.header) == list(second.header)
         for card, other in zip(first.header.cards, second.header.cards, strict=True):
@@ -242,9 +242,9 @@ class TestFaults:
 
     def spoil_second(self, archive, stars, kind):
         """Have every request for the second star meet a fault."""
-        place = f"{stars['RA'].iloc[1]}"
+        start = f"{stars['RA'].iloc[1]}"
         archive.faults.rate, archive.faults.kinds = 1.0, (kind,)
-        archive.faults.where = lambda request: request.args.get("center", "").startswith(place)
+        archive.faults.where = lambda request: request.args.get("center", "").startswith(start)
 
     @pytest.mark.parametrize("kind", ["cutout_19", "nan_pixels", "wrong_position", "wrong_image"])
     def test_useless_cutout_is_skipped_and_not_asked_for_again(self, archive, stars, tmp_path, kind):

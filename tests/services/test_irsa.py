@@ -365,6 +365,6 @@ def test_live_cutout_has_the_pixels_of_the_whole_image():
     with fits.open(io.BytesIO(service.get_image(image))) as hdus:  # 38 MB
         cut = cut_image(hdus[0], ra, dec)
     np.testing.assert_array_equal(cut.data, cutout.data)
-    places = np.array([[0, 0], [9.5, 9.5], [19, 0]])
-    sky = WCS(cutout.header).all_pix2world(places, 0)
-    np.testing.assert_allclose(WCS(cut.header).wcs_world2pix(sky, 0), places, rtol=0, atol=1e-6)
+    pixels = np.array([[0, 0], [9.5, 9.5], [19, 0]])
+    sky = WCS(cutout.header).all_pix2world(pixels, 0)
+    np.testing.assert_allclose(WCS(cut.header).wcs_world2pix(sky, 0), pixels, rtol=0, atol=1e-6)

@@ -38,7 +38,7 @@ class Service:
 
 
 class Clock:
-    """In place of the module `time`: a clock that goes on when told to."""
+    """In place of the module `time`: a clock that goes on when a test says so."""
 
     now = 0.0
 

@@ -119,11 +119,11 @@ def fetch_cutouts(
     Raises
     ------
     ManifestError
-        If the folder holds cutouts of another origin, filter, limit of seeing or of quality flags, or list of
+        If the folder holds cutouts of another origin, filter, limit of seeing or quality, or list of
         positions, or files that its manifest does not list; or if another run is at work there.
     ValueError
-        If a table holds not only stars or only galaxies, or not the positions of a simulated sky; or if
-        `n_cutouts` is negative.
+        If a table is not all stars or all galaxies, or does not go with a simulated sky; or if `n_cutouts`
+        is negative.
     FetchStopped
         A KeyboardInterrupt: the user stopped it.
     ServiceDown, WrongPassword

@@ -13,8 +13,8 @@ class Selection:
     """So many cutouts of each class, from the top of its list; later positions make up for those skipped.
 
     `classes` are the positions by class and file, see `positions_by_class`, and `n_cutouts` the number wanted
-    of each, or all. `outcomes` tells by file what is "saved", "skipped" or "failed"; what is not in it is
-    still to be fetched. `targets` are all positions by file, and `wanted` the numbers wanted by class.
+    of each, or all. `outcomes` holds by file whether it is "saved", "skipped" or "failed"; a file that is not
+    in it is still to be fetched. `targets` are all positions by file, `wanted` the numbers wanted by class.
     """
 
     def __init__(self, classes, n_cutouts=None):

@@ -55,7 +55,7 @@ class Account:
 
     @property
     def cache_key(self):
-        """Text that tells kept answers to this account from others'; empty while it is not in use."""
+        """Text by which kept answers to this account differ from others; empty while it is not in use."""
         if not self.is_in_use:
             return ""
         user, _ = self._auth
@@ -66,7 +66,7 @@ class Account:
         return (self._auth or find_account()) is not None
 
     def log_in(self, name, after=0):
-        """Open a session, unless one was opened since number `after`; `name` tells what for, in messages.
+        """Open a session, unless one was opened since number `after`; `name` says for what, in messages.
 
         Raises
         ------

@@ -111,6 +111,8 @@ class Irsa:
     def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85, max_infobits=0):
         """Find the science images that overlap a patch of sky, by one search of the metadata.
 
+        The search is not repeated after a fault; see the class on how to have it repeated.
+
         Parameters
         ----------
         ra, dec : float

@@ -39,18 +39,8 @@ LONG_WAIT = 10.0  # a wait that users are warned of [s]
 
 
 def retries_of(service):
-    """Return the `retries` of a service, or a `Retries` with a single try if it has none.
-
-    Parameters
-    ----------
-    service : object
-        An image or catalogue service; those that need no network have no `retries`.
-
-    Returns
-    -------
-    Retries
-    """
-    return getattr(service, "retries", None) or Retries(tries=1)
+    """Return the `retries` of a service; one that has none, such as a simulated one, gets a single try."""
+    return getattr(service, "retries", None) or Retries(tries=1, first_wait=0.0, longest_wait=0.0)
 
 
 class Retries:
@@ -194,10 +184,10 @@ class Retries:
             self._failing_since = self._failing_since or now
             failing_for = now - self._failing_since
             pause = getattr(error, "retry_after", 0.0)
-            is_in_trouble = self._faults_in_a_row >= BREAKER_FAULTS
-            if is_in_trouble:
+            given_up = pause > self.patience
+            if self._faults_in_a_row >= BREAKER_FAULTS:
                 pause = max(pause, self.longest_wait)
-            given_up = pause + is_in_trouble * failing_for > self.patience
+                given_up = failing_for + pause > self.patience
             if not given_up:
                 self._pause_until = max(self._pause_until, now + pause)
         if given_up:
@@ -209,5 +199,5 @@ class Retries:
 
 
 def _without_remedy(error):
-    """Return the message of an error up to its first semicolon, behind which the remedies stand."""
+    """Return the message of an error up to the remedies, which follow a semicolon."""
     return str(error).split("; ")[0]
