@@ -24,35 +24,29 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--objects", type=int, default=1000)
     parser.add_argument("--images", type=int, default=40)
-    arguments = parser.parse_args()
+    options = parser.parse_args()
     with ArchiveServer() as archive, tempfile.TemporaryDirectory() as folder:
         point_clients_to(archive.url)
-        positions, patches = choose_positions(archive, arguments)
-        print(f"{len(positions)} objects on {arguments.images} images, in {patches} patches of sky")
-        report = {"object by object": measure(archive, lambda: ask_object_by_object(positions))}
+        positions, patches = choose_positions(archive.sky.catalogue, options.objects, options.images)
+        print(f"{len(positions)} objects on {options.images} images, in {patches} patches of sky")
+        report = {"object by object": measure(archive, ask_object_by_object, positions)}
         for name, cost in (("patch by patch", REQUEST_COST), ("patch by patch, bytes alone", 0)):
-            fetch = lambda name=name, cost=cost: fetch_cutouts(  # noqa: E731
-                positions, Path(folder) / name, Irsa(), request_cost=cost, progress=False
-            )
-            report[name] = measure(archive, fetch)
-        table = pd.DataFrame(report).T
-        print(table.to_string())
-        ratio = table.loc["object by object", "requests"] / table.loc["patch by patch", "requests"]
-        print(
-            f"{ratio:.0f} times fewer requests, {table.loc['patch by patch', 'searches'] / patches:g} a patch"
-        )
+            arguments = positions, Path(folder) / name, Irsa()
+            report[name] = measure(archive, fetch_cutouts, *arguments, request_cost=cost, progress=False)
+    table = pd.DataFrame(report).T
+    print(table.to_string())
+    ratio = table.loc["object by object", "requests"] / table.loc["patch by patch", "requests"]
+    print(f"{ratio:.0f} times fewer requests, {table.loc['patch by patch', 'searches'] / patches:g} a patch")
 
 
-def choose_positions(archive, arguments):
+def choose_positions(catalogue, n_objects, n_images):
     """Return as many stars on each of so many images, and the number of patches that they lie in."""
-    catalogue = cut_types(archive.sky.catalogue)
+    catalogue = cut_types(catalogue)
     stars = position_table(catalogue[catalogue["TYPE"] == "PSF"])
     images = ImageChooser(Irsa()).choose_each(stars)
-    stars = stars.assign(image=[image_name(image) if image is not None else None for image in images])
-    per_image = arguments.objects // arguments.images + 1
-    stars = stars.groupby("image").head(per_image)
-    full = stars["image"].value_counts().index[: arguments.images]
-    chosen = stars[stars["image"].isin(full)].head(arguments.objects).reset_index(drop=True)
+    names = pd.Series([None if image is None else image_name(image) for image in images], stars.index)
+    stars = stars[names.isin(names.value_counts().index[:n_images])]
+    chosen = stars.groupby(names).head(n_objects // n_images + 1).head(n_objects).reset_index(drop=True)
     chooser = ImageChooser(Irsa())
     chooser.choose_each(chosen)
     return chosen, chooser.searches
@@ -71,18 +65,14 @@ def ask_object_by_object(positions):
         download_single_url(url, cutouts=True, radec=radec, cutout_size=20, cookies="no_cookies")
 
 
-def measure(archive, work):
+def measure(archive, work, *args, **kwargs):
     """Return what the archive was sent for a piece of work, and what it answered."""
     before = len(archive.log)
-    work()
+    work(*args, **kwargs)
     log = archive.log[before:]
     searches = sum("/search/" in record.path for record in log)
-    return {
-        "searches": searches,
-        "downloads": len(log) - searches,
-        "requests": len(log),
-        "megabytes": round(sum(record.sent for record in log) / 1e6, 1),
-    }
+    counts = {"searches": searches, "downloads": len(log) - searches, "requests": len(log)}
+    return counts | {"megabytes": round(sum(record.sent for record in log) / 1e6, 1)}
 
 
 if __name__ == "__main__":

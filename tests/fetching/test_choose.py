@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ztf_sg.fetching.choose import (
     EDGE_MARGIN,
     ONE_BY_ONE,
+    PATCH_SIZE,
     REQUEST_COST,
     WHOLE,
     ImageChooser,
@@ -15,7 +16,8 @@ from ztf_sg.fetching.choose import (
     pixel_positions,
     plan_downloads,
 )
-from ztf_sg.services.errors import NothingFound
+from ztf_sg.services.errors import BadAnswer, NothingFound, Unreachable
+from ztf_sg.services.retries import Retries
 from ztf_sg.ztf import CUTOUT_BYTES, IMAGE_BYTES, PIXEL_SCALE, QUADRANT, image_wcs
 
 
@@ -31,6 +33,18 @@ class Counting:
         return self.service.search_images(*arguments)
 
 
+class Faulty:
+    """An image service that raises some errors before it passes searches on to another one."""
+
+    def __init__(self, service, faults, retries=None):
+        self.service, self.faults, self.retries = service, faults, retries
+
+    def search_images(self, *arguments):
+        if self.faults:
+            raise self.faults.pop()
+        return self.service.search_images(*arguments)
+
+
 @pytest.fixture
 def service(mock_sky):
     return Counting(mock_sky)
@@ -41,7 +55,7 @@ def stars(mock_positions):
     return mock_positions[0].head(5)
 
 
-def places_by_astropy(images, ra, dec):
+def pixels_by_astropy(images, ra, dec):
     return np.array([image_wcs(image).all_world2pix(ra, dec, 0) for _, image in images.iterrows()])
 
 
@@ -76,14 +90,14 @@ class FixedAnswer:
 
 
 right_ascensions = st.floats(0, 360, exclude_max=True)
-declinations = st.floats(-70, 70)
+declinations = st.floats(-89.9, 89.9)
 
 
 class TestImageChooser:
     def test_pixel_positions_agree_with_astropy(self, mock_sky, stars):
         star = stars.iloc[0]
         x, y = pixel_positions(mock_sky.exposures, star["RA"], star["DEC"])
-        expected = places_by_astropy(mock_sky.exposures, star["RA"], star["DEC"])
+        expected = pixels_by_astropy(mock_sky.exposures, star["RA"], star["DEC"])
         np.testing.assert_allclose(np.transpose([x, y]), expected, rtol=0, atol=1e-3)
 
     def test_chosen_image_is_the_best_centred_of_all(self, mock_sky, mock_positions):
@@ -93,12 +107,12 @@ class TestImageChooser:
         for star in mock_positions[0].iloc[20:32].itertuples():
             chosen = chooser.choose(star.RA, star.DEC)
             middle = (np.array(QUADRANT) - 1) / 2
-            offsets = places_by_astropy(images, star.RA, star.DEC) - middle
+            offsets = pixels_by_astropy(images, star.RA, star.DEC) - middle
             usable = (np.abs(offsets) <= middle - EDGE_MARGIN).all(axis=1)
             distances = np.hypot(*offsets.T)[usable]
-            (place,) = places_by_astropy(chosen.to_frame().T, star.RA, star.DEC) - middle
-            assert (np.abs(place) <= middle - EDGE_MARGIN).all()
-            assert np.hypot(*place) == pytest.approx(distances.min(), abs=1e-3)
+            (offset,) = pixels_by_astropy(chosen.to_frame().T, star.RA, star.DEC) - middle
+            assert (np.abs(offset) <= middle - EDGE_MARGIN).all()
+            assert np.hypot(*offset) == pytest.approx(distances.min(), abs=1e-3)
 
     @pytest.mark.parametrize(
         ("x", "y", "held"),
@@ -131,6 +145,18 @@ class TestImageChooser:
         assert len(patch) == 10
         assert len(service.searches) == chooser.searches == 1
 
+    def test_search_is_repeated_after_a_fault_if_the_service_says_so(self, service):
+        faults = [Unreachable("no answer"), BadAnswer("no table")]
+        chooser = ImageChooser(Faulty(service, faults, Retries(first_wait=0.001)))
+        assert chooser.choose(5.8, -0.9) is not None
+        assert chooser.searches == len(service.searches) == 1
+        assert not faults
+
+    def test_search_is_not_repeated_for_a_service_without_retries(self, service):
+        chooser = ImageChooser(Faulty(service, [Unreachable("no answer")]))
+        with pytest.raises(Unreachable):
+            chooser.choose(5.8, -0.9)
+
     def test_one_search_serves_a_patch_without_images(self, service):
         chooser = ImageChooser(service)
         for ra in (200.3, 200.4, 200.5):
@@ -141,20 +167,34 @@ class TestImageChooser:
     @given(st.lists(st.tuples(right_ascensions, declinations), min_size=1, max_size=4))
     @example([(339.0, 60.01), (350.0, 60.99)])
     @example([(200.0, -4.99), (199.6, -4.01)])
-    def test_patches_searched_cover_the_positions(self, positions):
+    @example([(0.0, 89.01), (28.0, 89.9), (359.99, -89.02)])
+    def test_tangent_planes_searched_cover_the_positions(self, positions):
         chooser = ImageChooser(TileService())
         for ra, dec in positions:
             chooser.choose(ra, dec)
 
-    @given(right_ascensions, declinations)
-    @example(359.95, 60.9)
-    def test_patches_searched_are_on_the_sphere(self, ra, dec):
-        service = TileService()
-        ImageChooser(service).choose(ra, dec)
-        (centre_ra, centre_dec, size) = service.searches[0]
-        assert 0 <= centre_ra < 360
-        assert -90 <= centre_dec <= 90
-        assert size > 0
+    @given(st.lists(st.tuples(right_ascensions, declinations), min_size=1, max_size=4))
+    @example([(0.0, 85.0)])
+    @example([(0.0, 89.0), (57.2, 89.0), (359.99, 89.9)])
+    @example([(0.001, -88.99), (359.999, -87.01)])
+    @example([(359.95, 60.9), (0.0, 0.0), (359.999, -0.001)])
+    def test_box_searched_holds_the_position(self, positions):
+        for ra, dec in positions:
+            service = TileService()
+            ImageChooser(service).choose(ra, dec)
+            ((centre_ra, centre_dec, size),) = service.searches
+            assert 0 <= centre_ra < 360
+            assert -90 <= centre_dec <= 90
+            east = (ra - centre_ra + 180) % 360 - 180
+            assert abs(east) * np.cos(np.radians(dec)) <= size / 2
+            assert abs(dec - centre_dec) <= size / 2
+
+    @pytest.mark.parametrize("dec", [-0.5, 60.5, 89.5])
+    def test_few_searches_go_around_the_sky(self, dec):
+        chooser = ImageChooser(TileService())
+        for ra in np.arange(0, 360, 0.9):
+            chooser.choose(ra, dec)
+        assert chooser.searches <= 360 * np.cos(np.radians(abs(dec) - PATCH_SIZE / 2)) / PATCH_SIZE + 1
 
 
 def make_images(n=1, ra=7.5, dec=-2.5, angle=0.3):
@@ -178,8 +218,8 @@ class TestPixelPositions:
     def test_many_images_at_once_as_astropy_one_by_one(self, ra0, dec0, east, north):
         images = make_images(4, ra0, dec0)
         ra, dec = (ra0 + east / np.cos(np.radians(dec0))) % 360, dec0 + north
-        places = np.transpose(pixel_positions(images, ra, dec))
-        np.testing.assert_allclose(places, places_by_astropy(images, ra, dec), rtol=0, atol=1e-6)
+        pixels = np.transpose(pixel_positions(images, ra, dec))
+        np.testing.assert_allclose(pixels, pixels_by_astropy(images, ra, dec), rtol=0, atol=1e-6)
 
     def test_far_side_of_the_sky_is_nowhere(self):
         images = make_images(2, 7.5, -2.5)
@@ -216,7 +256,7 @@ class TestPlanning:
             (25, REQUEST_COST, True),
         ],
     )
-    def test_cheaper_way_is_chosen(self, cutouts, cost, whole):
+    def test_cheaper_method_is_chosen(self, cutouts, cost, whole):
         assert bool(costs_less_whole(cutouts, cost)) is whole
 
     @given(st.lists(st.integers(1, 3000), min_size=1, max_size=5), st.floats(0, 1e9))
@@ -225,13 +265,13 @@ class TestPlanning:
         assert costs_less_whole(np.array(cutouts), cost).tolist() == expected
 
     @given(st.integers(1, 5000), st.floats(0, 1e8))
-    def test_more_cutouts_never_make_one_by_one_the_cheaper_way(self, cutouts, cost):
+    def test_more_cutouts_never_make_one_by_one_cheaper(self, cutouts, cost):
         assert costs_less_whole(cutouts + 1, cost) >= costs_less_whole(cutouts, cost)
 
     def test_plan_counts_cutouts_requests_and_bytes(self, mock_sky):
         plan = plan_downloads([*self.images_of(mock_sky, 3, 30), None])
         assert plan["cutouts"].tolist() == [3, 30]
-        assert plan["way"].tolist() == [ONE_BY_ONE, WHOLE]
+        assert plan["method"].tolist() == [ONE_BY_ONE, WHOLE]
         assert plan["requests"].tolist() == [3, 1]
         assert plan["bytes"].tolist() == [3 * CUTOUT_BYTES, IMAGE_BYTES]
         assert plan["source_image"].is_unique

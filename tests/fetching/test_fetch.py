@@ -1,5 +1,9 @@
+import os
 import re
+import stat
+import tempfile
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +18,10 @@ from ztf_sg.fetching.manifest import ManifestError, read_manifest
 from ztf_sg.services.errors import NothingFound
 from ztf_sg.simulation import ORIGIN, MockSky
 
-COLUMNS = "file RA DEC type source_image origin filter max_seeing status".split()
+COLUMNS = "file RA DEC type source_image origin filter max_seeing max_infobits status".split()
+
+
+NOBODY = 65534  # a user without rights
 
 
 class Recorder:
@@ -34,11 +41,11 @@ class Recorder:
         self.searches.append((ra, dec, size))
         return self.service.search_images(ra, dec, size, filtercode, max_seeing, max_infobits)
 
-    def get_cutout(self, image, ra, dec, size, read):
+    def get_cutout(self, image, ra, dec, size):
         number = len(self.fetched)
         self.fetched.append((ra, dec))
         content = self.service.get_cutout(image, ra, dec, size)
-        return read(self.spoil.get(number, lambda content: content)(content))
+        return self.spoil.get(number, bytes)(content)
 
 
 def interrupt(content):
@@ -212,6 +219,25 @@ class TestContinuing:
         assert again.fetched == []
         assert (manifest["status"] == "saved").tolist() == [True, False, True, True, True]
 
+    @pytest.mark.parametrize("max_seeing", [5 / 3, np.float32(1.7)])
+    def test_limit_of_seeing_that_the_manifest_rounds_is_no_obstacle(
+        self, stars, tmp_path, service, max_seeing
+    ):
+        fetch(stars.head(2), tmp_path, service, max_seeing=max_seeing)
+        fetch(stars, tmp_path, service, max_seeing=max_seeing)
+        assert len(service.fetched) == 5
+
+    def test_folder_from_before_max_infobits_was_kept_is_extended(self, stars, tmp_path, service):
+        fetch(stars.head(2), tmp_path, service)
+        manifest = tmp_path / "manifest.csv"
+        content = manifest.read_text()
+        manifest.write_text(content.replace(",max_infobits", "").replace(",0,saved", ",saved"))
+        fetch(stars.head(2), tmp_path, service)
+        assert manifest.read_text() == content
+        fetch(stars, tmp_path, service)
+        assert len(service.fetched) == 5
+        assert read_manifest(tmp_path)["file"].tolist() == star_files(0, 1, 2, 3, 4)
+
     def test_file_saved_but_not_listed_by_a_stopped_run_is_no_obstacle(self, stars, tmp_path, service):
         fetch(stars, tmp_path, service)
         manifest = tmp_path / "manifest.csv"
@@ -278,8 +304,10 @@ class TestRefusals:
             fetch(stars, tmp_path, live)
         assert live.fetched == []
 
-    def test_other_filter_or_seeing_limit(self, stars, tmp_path, service):
+    def test_other_filter_or_limit(self, stars, tmp_path, service):
         fetch(stars, tmp_path, service)
+        with pytest.raises(ManifestError, match="made with max_infobits 0, not 33554431"):
+            fetch(stars, tmp_path, service, max_infobits=2**25 - 1)
         with pytest.raises(ManifestError, match="made with max_seeing 1.85, not 1.6"):
             fetch(stars, tmp_path, service, max_seeing=1.6)
         with pytest.raises(ManifestError, match="made with filter 'zi', not 'zr'"):
@@ -299,17 +327,9 @@ class TestRefusals:
             fetch(stars, tmp_path, service)
         assert service.fetched == []
 
-    def test_positions_of_both_classes(self, stars, galaxies, tmp_path, service):
+    def test_positions_of_both_classes_in_one_table(self, stars, galaxies, tmp_path, service):
         with pytest.raises(ValueError, match="all stars or all galaxies; .*PSF"):
             fetch(pd.concat([stars, galaxies]), tmp_path, service)
-
-    def test_positions_of_neither_class(self, stars, tmp_path, service):
-        with pytest.raises(ValueError, match="DUP"):
-            fetch(stars.assign(TYPE="DUP"), tmp_path, service)
-
-    def test_no_positions(self, stars, tmp_path, service):
-        with pytest.raises(ValueError, match="empty"):
-            fetch(stars.head(0), tmp_path, service)
 
     def test_positions_of_another_simulated_sky(self, stars, tmp_path):
         with pytest.raises(ValueError, match="no object at 5 of 5 positions; run notebook 1"):
@@ -367,6 +387,34 @@ class TestOneRunAtATime:
         assert files(tmp_path / "one") == files(tmp_path / "two") == star_files(0, 1, 2, 3, 4)
 
 
+class TestLock:
+    def test_lock_that_was_left_behind_does_not_stop_a_run(self, stars, tmp_path, mock_sky):
+        (tmp_path / ".lock").write_bytes(b"")
+        assert len(fetch(stars.head(1), tmp_path, mock_sky)) == 1
+
+    def test_lock_is_open_to_all_users_whatever_the_umask(self, stars, tmp_path, mock_sky):
+        before = os.umask(0o077)
+        try:
+            fetch(stars.head(1), tmp_path, mock_sky)
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / ".lock").stat().st_mode) == 0o666
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+    def test_lock_of_another_user_does_not_stop_a_run(self, stars, mock_sky):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            fetch(stars.head(1), Path(folder), mock_sky)
+            os.chmod(Path(folder) / "manifest.csv", 0o666)
+            os.seteuid(NOBODY)
+            try:
+                with pytest.raises(PermissionError):
+                    os.chmod(Path(folder) / ".lock", 0o600)
+                assert len(fetch(stars.head(2), Path(folder), mock_sky)) == 2
+            finally:
+                os.seteuid(0)
+
+
 class TestLateImages:
     def test_progress_of_a_resumed_run_is_complete(self, stars, tmp_path, mock_sky, capsys):
         lost = stars.assign(RA=[200.0, *stars["RA"].iloc[1:]])
@@ -395,11 +443,6 @@ def test_so_many_cutouts_are_fetched(stars, tmp_path, mock_sky, n_cutouts, expec
     assert len(fetch(stars, tmp_path, mock_sky, n_cutouts=n_cutouts)) == expected
 
 
-def test_tables_that_are_not_in_a_list_are_told(stars, galaxies, tmp_path, mock_sky):
+def test_tables_that_are_not_in_a_list_are_refused(stars, galaxies, tmp_path, mock_sky):
     with pytest.raises(TypeError, match="as a list"):
         fetch_cutouts(stars, galaxies, tmp_path, mock_sky)
-
-
-def test_negative_number_of_cutouts_is_refused(stars, tmp_path, mock_sky):
-    with pytest.raises(ValueError, match="n_cutouts=-1: expected 0 or more"):
-        fetch(stars, tmp_path, mock_sky, n_cutouts=-1)

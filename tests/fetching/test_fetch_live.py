@@ -19,10 +19,12 @@ from urllib.parse import quote, quote_plus
 import numpy as np
 import pandas as pd
 import pytest
+import ztfquery.io
 from archives import KINDS
 from archives.ibe import html
 from astropy.io import fits
 from astropy.wcs import WCS
+from ztfquery import buildurl, metasearch
 
 import ztf_sg
 from ztf_sg.fetching import fetch as cutouts
@@ -35,7 +37,8 @@ from ztf_sg.services.irsa import Irsa
 from ztf_sg.services.retries import Retries
 
 ONE_IMAGE, TWO_IMAGES = 1.4, 1.5  # limits of the seeing that leave so many public images [arcsec]
-WHOLE_IMAGE_KINDS = [kind for kind, whom in KINDS.items() if not whom or "image" in whom]
+# one kind of fault of each sort: no answer, slow, cut short, an error page, a refusal, a file of no use
+WHOLE_IMAGE_KINDS = ["reset", "slow_drip", "truncated", "http503", "expired_session", "corrupt_fits"]
 KEPT = ("NAXIS1", "NAXIS2", "CRPIX1", "CRPIX2")
 
 
@@ -66,8 +69,8 @@ def stars(archive_positions):
 
 @pytest.fixture
 def uneven_stars(stars):
-    """Return 60 stars: 45 on one image, which are cheaper cut from the whole of it, and 15 on another."""
-    return pd.concat([stars[stars["RA"] < 5.65].head(45), stars[stars["RA"] > 5.845].head(15)])
+    """Return 36 stars: 26 on one image, which are cheaper cut from the whole of it, and 10 on another."""
+    return pd.concat([stars[stars["RA"] < 5.65].head(26), stars[stars["RA"] > 5.845].head(10)])
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ def assert_true_cutouts(archive, directory, manifest):
         np.testing.assert_array_equal(pixels, archive.sky.cutout(row.source_image, row.RA, row.DEC), row.file)
 
 
-class TestWaysOfFetching:
+class TestMethods:
     def test_whole_image_and_cutout_service_give_the_same(self, archive, stars, tmp_path):
         archive.inject("cutout_21", times=3)
         one_by_one = fetch(stars.head(30), tmp_path / "one", request_cost=0)
@@ -121,14 +124,14 @@ class TestWaysOfFetching:
         assert one_by_one.equals(whole)
         assert set(whole["status"]) == {"saved"}
         for name in whole["file"]:
-            self.assert_equal(*(fits.open(tmp_path / way / name)[0] for way in ("one", "whole")))
+            self.assert_equal(*(fits.open(tmp_path / folder / name)[0] for folder in ("one", "whole")))
 
     def assert_equal(self, first, second):
         assert first.data.shape == (20, 20)
         np.testing.assert_array_equal(first.data, second.data)
-        places = np.array([[0, 0], [9.5, 9.5], [19, 0], [3.25, 17.5]])
-        sky = WCS(first.header).all_pix2world(places, 0)
-        np.testing.assert_allclose(WCS(second.header).wcs_world2pix(sky, 0), places, rtol=0, atol=1e-6)
+        pixels = np.array([[0, 0], [9.5, 9.5], [19, 0], [3.25, 17.5]])
+        sky = WCS(first.header).all_pix2world(pixels, 0)
+        np.testing.assert_allclose(WCS(second.header).wcs_world2pix(sky, 0), pixels, rtol=0, atol=1e-6)
         assert "PV1_7" in first.header
         assert list(first.header) == list(second.header)
         for card, other in zip(first.header.cards, second.header.cards, strict=True):
@@ -166,11 +169,11 @@ class TestWaysOfFetching:
         chooser = ImageChooser(make_irsa(), max_seeing=TWO_IMAGES)
         plan = plan_downloads(chooser.choose_each(uneven_stars))
         assert chooser.searches == len(requests_for(archive, "search")) == 1
-        assert set(plan["way"]) == {WHOLE, ONE_BY_ONE}, "so that both ways are seen"
+        assert set(plan["method"]) == {WHOLE, ONE_BY_ONE}, "so that both methods are seen"
         archive.log.clear()
         fetch(uneven_stars, tmp_path, max_seeing=TWO_IMAGES, request_cost=REQUEST_COST)
-        assert len(requests_for(archive, "image")) == (plan["way"] == WHOLE).sum()
-        assert len(requests_for(archive, "cutout")) == plan["requests"][plan["way"] == ONE_BY_ONE].sum()
+        assert len(requests_for(archive, "image")) == (plan["method"] == WHOLE).sum()
+        assert len(requests_for(archive, "cutout")) == plan["requests"][plan["method"] == ONE_BY_ONE].sum()
         sent = sum(record.sent for record in archive.log if "/data/" in record.path)
         assert sent == pytest.approx(plan["bytes"].sum(), rel=1e-3)
 
@@ -228,7 +231,7 @@ class TestFaults:
         assert names_of(tmp_path) == {*manifest["file"], "manifest.csv"}
 
     @pytest.mark.usefixtures("impatient")
-    @pytest.mark.parametrize("kind", ["http503", "html200", "reset", "truncated", "corrupt_fits"])
+    @pytest.mark.parametrize("kind", ["http503", "truncated", "corrupt_fits"])
     def test_whole_image_that_never_comes_is_made_up_for_by_cutouts(self, archive, stars, tmp_path, kind):
         archive.faults.rate, archive.faults.kinds = 1.0, (kind,)
         archive.faults.where = lambda request: for_data(request) and not for_cutouts(request)
@@ -239,11 +242,11 @@ class TestFaults:
 
     def spoil_second(self, archive, stars, kind):
         """Have every request for the second star meet a fault."""
-        place = f"{stars['RA'].iloc[1]}"
+        start = f"{stars['RA'].iloc[1]}"
         archive.faults.rate, archive.faults.kinds = 1.0, (kind,)
-        archive.faults.where = lambda request: request.args.get("center", "").startswith(place)
+        archive.faults.where = lambda request: request.args.get("center", "").startswith(start)
 
-    @pytest.mark.parametrize("kind", ["cutout_5", "cutout_19", "nan_pixels", "wrong_position", "wrong_image"])
+    @pytest.mark.parametrize("kind", ["cutout_19", "nan_pixels", "wrong_position", "wrong_image"])
     def test_useless_cutout_is_skipped_and_not_asked_for_again(self, archive, stars, tmp_path, kind):
         self.spoil_second(archive, stars, kind)
         manifest = fetch(stars.head(3), tmp_path, make_irsa(tries=2))
@@ -256,10 +259,7 @@ class TestFaults:
         assert not archive.log
 
     @pytest.mark.usefixtures("impatient")
-    @pytest.mark.parametrize(
-        "kind",
-        ["reset", "timeout", "reset_midway", "slow_drip", "truncated", "http500", "http503", "html200"],
-    )
+    @pytest.mark.parametrize("kind", ["reset", "timeout", "truncated", "http503", "html200"])
     def test_cutout_that_never_comes_has_failed_and_is_asked_for_again(self, archive, stars, tmp_path, kind):
         self.spoil_second(archive, stars, kind)
         manifest = fetch(stars.head(3), tmp_path, make_irsa(tries=2))
@@ -317,8 +317,8 @@ class TestSecrets:
         service = make_irsa(auth=owner, cache=tmp_path / "cache", tries=12)
         try:
             options = {"max_seeing": TWO_IMAGES, "progress": True}
-            fetch(stars.head(40), tmp_path / "cutouts", service, **options)
-            fetch(galaxies.head(10), tmp_path / "cutouts", service, request_cost=np.inf, **options)
+            fetch(stars.head(30), tmp_path / "cutouts", service, **options)
+            fetch(galaxies.head(8), tmp_path / "cutouts", service, request_cost=np.inf, **options)
         finally:
             logging.getLogger().removeHandler(handler)
         assert sum(archive.fault_counts.values()) > 8
@@ -328,7 +328,7 @@ class TestSecrets:
         assert "GET /ibe" in caplog.text, "the log of urllib3 is there"
         assert "cutouts of star" in output.err
         files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
-        assert len(files) > 40
+        assert len(files) > 35
         password = owner[1]
         for secret in (password, quote(password), quote(password, safe=""), quote_plus(password)):
             assert not any(secret in text for text in said)
@@ -359,12 +359,11 @@ class TestSecrets:
 CLIENT = """
 import json, sys
 import pandas as pd
-from archives import point_clients_to
+from ztfquery import buildurl, io, metasearch
 from ztf_sg.fetching.fetch import FetchStopped, fetch_cutouts
 from ztf_sg.services.irsa import Irsa
 
-url, positions, folder, options = sys.argv[1:]
-point_clients_to(url)
+buildurl.DATA_BASEURL, io.LOGIN_URL, metasearch.SEARCH_BASEURL, positions, folder, options = sys.argv[1:]
 try:
     fetch_cutouts(pd.read_csv(positions), folder, Irsa(), progress=False, **json.loads(options))
 except FetchStopped as stopped:
@@ -379,20 +378,20 @@ def start_client(archive, tmp_path, monkeypatch):
     respond = archive.respond
 
     def slowly(handler):
-        time.sleep(0.1)
+        time.sleep(0.05)
         respond(handler)
 
     monkeypatch.setattr(archive, "respond", slowly)
     started = []
-    places = os.pathsep.join([str(Path(ztf_sg.__file__).parents[1]), str(Path(__file__).parents[1])])
+    urls = [buildurl.DATA_BASEURL, ztfquery.io.LOGIN_URL, metasearch.SEARCH_BASEURL]
 
     def start(positions, directory, **options):
         positions.to_csv(tmp_path / "positions.csv", index=False)
         options = {"max_seeing": TWO_IMAGES} | options
-        command = [sys.executable, "-c", CLIENT, archive.url, tmp_path / "positions.csv", directory]
+        command = [sys.executable, "-c", CLIENT, *urls, tmp_path / "positions.csv", directory]
         process = subprocess.Popen(
             [*map(str, command), json.dumps(options)],
-            env={**os.environ, "PYTHONPATH": places},
+            env={**os.environ, "PYTHONPATH": str(Path(ztf_sg.__file__).parents[1])},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -414,26 +413,26 @@ def wait_for_files(process, directory, number):
 
 
 class TestKills:
-    def test_killed_three_times_and_finished_is_as_never_disturbed(
+    def test_killed_twice_and_finished_is_as_never_disturbed(
         self, archive, uneven_stars, tmp_path, start_client
     ):
         positions, options = uneven_stars.reset_index(drop=True), {"request_cost": REQUEST_COST}
         there, rng = tmp_path / "killed", random.Random(1)
         snapshots = []
-        for moment in sorted(rng.sample(range(1, 55), 3)):
+        for moment in sorted(rng.sample(range(1, 33), 2)):
             client = start_client(positions, there, **options)
             wait_for_files(client, there, moment)
             client.kill()
             client.wait()
             snapshots.append((len(archive.log), names_of(there, ".fits")))
         assert start_client(positions, there, **options).wait(300) == 0
-        assert 0 < len(snapshots[0][1] - names_of(there / IMAGE_FOLDER)) < 60
+        assert 0 < len(snapshots[0][1] - names_of(there / IMAGE_FOLDER)) < 36
 
         undisturbed = tmp_path / "undisturbed"
         log = list(archive.log)
         manifest = fetch(positions, undisturbed, max_seeing=TWO_IMAGES, **options)
         archive.log[:] = log
-        assert kinds_of(manifest) == {"saved": 60}
+        assert kinds_of(manifest) == {"saved": 36}
         assert names_of(there) == names_of(undisturbed), "no .part files, no whole images"
         assert not (there / IMAGE_FOLDER).exists()
         different = [
@@ -463,7 +462,7 @@ class TestKills:
         assert not requests_for(archive, "cutout")
         assert (tmp_path / "manifest.csv").read_text() == "".join(lines)
 
-    @pytest.mark.parametrize("torn", [1, 30, 10_000])
+    @pytest.mark.parametrize("torn", [30, 10_000])
     def test_torn_manifest_costs_no_request(self, archive, stars, tmp_path, torn):
         fetch(stars.head(5), tmp_path)
         whole = (tmp_path / "manifest.csv").read_bytes()
@@ -490,7 +489,7 @@ class TestKills:
         assert_true_cutouts(archive, tmp_path, manifest)
         assert not (tmp_path / IMAGE_FOLDER).exists()
 
-    @pytest.mark.parametrize("length", [0, 3000, 28_800, 37_000_000])
+    @pytest.mark.parametrize("length", [0, 28_800, 37_000_000])
     def test_part_of_a_whole_image_is_fetched_anew(self, archive, stars, tmp_path, length):
         name = self.leave_image(archive, tmp_path)
         os.truncate(tmp_path / IMAGE_FOLDER / name, length)
@@ -611,7 +610,7 @@ class TestStopping:
 
     def test_sigint_to_a_process(self, archive, stars, tmp_path, start_client):
         client = start_client(stars.head(60), tmp_path / "cutouts", request_cost=0)
-        wait_for_files(client, tmp_path / "cutouts", 10)
+        wait_for_files(client, tmp_path / "cutouts", 5)
         client.send_signal(signal.SIGINT)
         output, _ = client.communicate(timeout=120)
         assert client.returncode == 3, output

@@ -4,8 +4,10 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import example, given
+from helpers import ROOT
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ztf_sg.fetching.manifest import (
@@ -17,13 +19,15 @@ from ztf_sg.fetching.manifest import (
     read_manifest,
 )
 
-Place = namedtuple("Place", "RA DEC type")
-REQUEST = {"origin": "here", "filter": "zi", "max_seeing": 1.85}
+Position = namedtuple("Position", "RA DEC type")
+SETTINGS = {"origin": "here", "filter": "zi", "max_seeing": 1.85, "max_infobits": 0}
+OLD_HEADER = "file,RA,DEC,type,source_image,origin,filter,max_seeing,status\n"
+OLD_LINE = "star_0.fits,7.5000000,-2.5000000,PSF,ztf_1.fits,here,zi,1.8500000,saved\n"
 
 
 def make_row(file="star_0.fits", status="saved", ra=7.5, dec=-2.5):
     row = {"file": file, "RA": ra, "DEC": dec, "type": "PSF", "source_image": "ztf_1.fits"}
-    return row | {"status": status} | REQUEST
+    return row | {"status": status} | SETTINGS
 
 
 def test_line_is_on_the_disk_at_once(tmp_path):
@@ -80,6 +84,7 @@ statuses = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 
 
 @given(st.lists(statuses, min_size=1, max_size=4))
+@settings(max_examples=30)
 @example(["a,\"b\"\n'c'", "NA", "nan", "", " ", "1"])
 def test_any_status_is_read_as_it_was_written_but_for_white_space(texts):
     with tempfile.TemporaryDirectory() as folder:
@@ -95,6 +100,7 @@ def test_any_status_is_read_as_it_was_written_but_for_white_space(texts):
 
 
 @given(st.integers(0, 200))
+@settings(max_examples=25)
 def test_manifest_torn_anywhere_keeps_its_whole_lines(length):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "manifest.csv"
@@ -109,21 +115,58 @@ def test_manifest_torn_anywhere_keeps_its_whole_lines(length):
         assert len(read_manifest(folder)) == len(manifest.rows)
 
 
-@pytest.mark.parametrize(("key", "value"), [("origin", "there"), ("filter", "zr"), ("max_seeing", 1.8)])
-def test_other_request_is_refused(tmp_path, key, value):
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("origin", "there"), ("filter", "zr"), ("max_seeing", 1.8), ("max_infobits", 2**25 - 1)],
+)
+def test_other_settings_are_refused(tmp_path, key, value):
     manifest = Manifest(tmp_path)
     manifest.append(make_row())
     with pytest.raises(ManifestError, match=f"made with {key} .*name another folder"):
-        manifest.check({}, REQUEST | {key: value})
-    manifest.check({"star_0.fits": Place(7.5, -2.5, "PSF")}, REQUEST)
+        manifest.check({}, SETTINGS | {key: value})
+    manifest.check({"star_0.fits": Position(7.5, -2.5, "PSF")}, SETTINGS)
 
 
-@pytest.mark.parametrize("place", [Place(7.5001, -2.5, "PSF"), Place(7.5, -2.5001, "PSF")])
-def test_other_place_is_refused(tmp_path, place):
+@given(st.floats(0.1, 10))
+@settings(max_examples=20)
+@example(5 / 3)
+@example(np.pi)
+def test_limit_that_the_manifest_rounds_is_the_same_when_it_is_read(max_seeing):
+    kept = SETTINGS | {"max_seeing": max_seeing}
+    with tempfile.TemporaryDirectory() as folder:
+        Manifest(Path(folder)).append(make_row() | kept)
+        Manifest(Path(folder)).check({}, kept)
+        with pytest.raises(ManifestError):
+            Manifest(Path(folder)).check({}, kept | {"max_seeing": max_seeing + 1e-5})
+
+
+@pytest.mark.parametrize("position", [Position(7.5001, -2.5, "PSF"), Position(7.5, -2.5001, "PSF")])
+def test_other_position_is_refused(tmp_path, position):
     manifest = Manifest(tmp_path)
     manifest.append(make_row())
     with pytest.raises(ManifestError, match="star_0.fits was made for RA 7.5, DEC -2.5, but the list now"):
-        manifest.check({"star_0.fits": place}, REQUEST)
+        manifest.check({"star_0.fits": position}, SETTINGS)
+
+
+class TestManifestFromBeforeMaxInfobitsWasKept:
+    def test_is_read_as_made_with_the_default(self, tmp_path):
+        (tmp_path / "manifest.csv").write_text(OLD_HEADER + OLD_LINE)
+        assert read_manifest(tmp_path).to_dict("records") == [make_row()]
+        assert (tmp_path / "manifest.csv").read_text() == OLD_HEADER + OLD_LINE
+        with pytest.raises(ManifestError, match="made with max_infobits 0, not 33554431"):
+            Manifest(tmp_path).check({}, SETTINGS | {"max_infobits": 2**25 - 1})
+
+    @pytest.mark.parametrize("lines", ["", OLD_LINE])
+    def test_gets_the_column_when_it_is_opened(self, tmp_path, lines):
+        (tmp_path / "manifest.csv").write_text(OLD_HEADER + lines)
+        manifest = Manifest(tmp_path)
+        manifest.append(make_row("star_1.fits"))
+        expected = [make_row("star_0.fits")] * bool(lines) + [make_row("star_1.fits")]
+        assert read_manifest(tmp_path).to_dict("records") == expected
+
+    def test_bundled_manifest_is_none(self):
+        content = (ROOT / "cutouts_test" / "manifest.csv").read_text()
+        assert content.startswith(",".join(MANIFEST_COLUMNS))
 
 
 def test_outcomes_are_counted_by_class(tmp_path):
@@ -164,4 +207,12 @@ def test_damaged_line_is_named(tmp_path):
     with open(tmp_path / "manifest.csv", "a") as file:
         file.write("a,b,c,d,e,f,g,h,i,j,k,l\n")
     with pytest.raises(ManifestError, match="manifest.csv: damaged .*line 3"):
+        read_manifest(tmp_path)
+
+
+def test_line_without_numbers_is_damaged(tmp_path):
+    Manifest(tmp_path).append(make_row())
+    content = (tmp_path / "manifest.csv").read_text().replace("1.8500000", "sharp")
+    (tmp_path / "manifest.csv").write_text(content)
+    with pytest.raises(ManifestError, match="manifest.csv: damaged .*sharp"):
         read_manifest(tmp_path)

@@ -26,7 +26,7 @@ from ztf_sg.services.errors import (
     Unreachable,
     WrongPassword,
 )
-from ztf_sg.services.irsa import Irsa
+from ztf_sg.services.irsa import LOG_INS, Irsa
 from ztf_sg.services.retries import Retries
 
 
@@ -34,11 +34,11 @@ def make_irsa(auth=None, **options):
     return Irsa(auth, retries=Retries(tries=3, first_wait=0.001, longest_wait=0.01, patience=9), **options)
 
 
-def place(image):
+def position(image):
     return float(image["ra"]), float(image["dec"])
 
 
-def sign_ons(archive):
+def log_ins(archive):
     return [record for record in archive.log if record.path.endswith("login.do")]
 
 
@@ -59,12 +59,12 @@ def proprietary(archive):
 
 @pytest.fixture(params=["search", "cutout"])
 def ask(request, proprietary):
-    """Return a function that has a service search, or cut from a proprietary image."""
+    """Return a function that has a service search, or cut from a proprietary image, again after a fault."""
 
     def ask(service):
         if request.param == "search":
-            return service.search_images(*place(proprietary), 0.1, max_seeing=3)
-        return service.get_cutout(proprietary, *place(proprietary))
+            return service.retries.call(service.search_images, *position(proprietary), 0.1, max_seeing=3)
+        return service.retries.call(service.get_cutout, proprietary, *position(proprietary))
 
     return ask
 
@@ -96,7 +96,7 @@ class TestWrongPassword:
         for _ in range(3):
             with pytest.raises(WrongPassword, match="check user name and password"):
                 ask(service)
-        assert len(archive.log) == len(sign_ons(archive)) == 2
+        assert len(archive.log) == len(log_ins(archive)) == 2
 
     def test_of_the_environment(self, archive, proprietary, monkeypatch, owner):
         monkeypatch.setenv(USER_VARIABLE, owner[0])
@@ -104,21 +104,21 @@ class TestWrongPassword:
         service = make_irsa()
         for _ in range(2):
             with pytest.raises(WrongPassword):
-                service.get_cutout(proprietary, *place(proprietary))
-        assert len(sign_ons(archive)) == 2
+                service.get_cutout(proprietary, *position(proprietary))
+        assert len(log_ins(archive)) == 2
 
-    @pytest.mark.parametrize("kind", ["html200", "http503", "reset", "truncated"])
-    def test_is_not_what_a_faulty_sign_on_means(self, archive, ask, owner, kind):
+    @pytest.mark.parametrize("kind", ["html200", "http503", "truncated"])
+    def test_is_not_what_a_faulty_log_in_means(self, archive, ask, owner, kind):
         archive.inject(kind, where=lambda request: request.path.endswith("login.do"))
         assert len(ask(make_irsa(owner)))
-        assert len(sign_ons(archive)) == 2
+        assert len(log_ins(archive)) == 2
 
     @pytest.mark.parametrize("kind", ["http503", "reset"])
-    def test_is_not_what_a_sign_on_out_of_order_means(self, archive, ask, owner, kind):
+    def test_is_not_what_a_log_in_out_of_order_means(self, archive, ask, owner, kind):
         archive.faults.rate, archive.faults.kinds = 1.0, (kind,)
         archive.faults.where = lambda request: request.path.endswith("login.do")
         service = make_irsa(owner)
-        with pytest.raises(Unreachable, match="the sign-on"):
+        with pytest.raises(Unreachable, match="the log-in"):
             ask(service)
         archive.faults.rate = 0.0
         assert len(ask(service))
@@ -127,8 +127,8 @@ class TestWrongPassword:
 class TestMissingAccount:
     def test_proprietary_image_needs_one_and_nobody_is_prompted(self, archive, proprietary):
         with pytest.raises(MissingAccount, match=f"register.*{USER_VARIABLE}"):
-            make_irsa().get_cutout(proprietary, *place(proprietary))
-        assert not sign_ons(archive)
+            make_irsa().get_cutout(proprietary, *position(proprietary))
+        assert not log_ins(archive)
 
     def test_whole_proprietary_image_needs_one(self, archive, proprietary):
         with pytest.raises(MissingAccount, match="sciimg.fits: IRSA wants an account"):
@@ -139,7 +139,7 @@ class TestMissingAccount:
         store(*owner)
         monkeypatch.setenv(name, "some&secret")
         with pytest.raises(MissingAccount, match="only one is set") as caught:
-            make_irsa().get_cutout(proprietary, *place(proprietary))
+            make_irsa().get_cutout(proprietary, *position(proprietary))
         assert "some&secret" not in everything_said(caught.value)
 
     @pytest.mark.parametrize(
@@ -185,21 +185,27 @@ class TestProprietaryData:
             if whole:
                 service.get_image(proprietary)
             else:
-                service.get_cutout(proprietary, *place(proprietary))
+                service.get_cutout(proprietary, *position(proprietary))
 
     def test_is_not_what_two_ended_sessions_mean(self, archive, public, owner):
         archive.inject("expired_session", times=2)
-        assert make_irsa(owner).get_cutout(public, *place(public))
+        assert make_irsa(owner).get_cutout(public, *position(public))
+
+    def test_is_what_it_means_that_no_session_is_accepted(self, archive, public, owner):
+        archive.inject("expired_session", times=LOG_INS + 1)
+        with pytest.raises(ProprietaryData):
+            make_irsa(owner).get_cutout(public, *position(public))
+        assert len(log_ins(archive)) == LOG_INS + 1
 
 
 class TestOtherErrors:
     def test_nothing_found(self, archive, public):
         with pytest.raises(NothingFound, match="seeing<0.5.*an account may show more"):
-            make_irsa().search_images(*place(public), 0.1, max_seeing=0.5)
+            make_irsa().search_images(*position(public), 0.1, max_seeing=0.5)
 
     def test_nothing_found_with_account(self, archive, public, owner):
         with pytest.raises(NothingFound) as caught:
-            make_irsa(owner).search_images(*place(public), 0.1, max_seeing=0.5)
+            make_irsa(owner).search_images(*position(public), 0.1, max_seeing=0.5)
         assert "account" not in str(caught.value)
 
     def test_every_exception_is_of_its_own_kind(self):
@@ -211,18 +217,18 @@ class TestOtherErrors:
 class TestCredentials:
     def get(self, archive, image, auth=None):
         archive.log.clear()
-        return make_irsa(auth).get_cutout(image, *place(image))
+        return make_irsa(auth).get_cutout(image, *position(image))
 
     def test_of_the_environment(self, archive, proprietary, monkeypatch, owner):
         monkeypatch.setenv(USER_VARIABLE, owner[0])
         monkeypatch.setenv(PASSWORD_VARIABLE, owner[1])
         assert self.get(archive, proprietary)
-        assert len(sign_ons(archive)) == 1
+        assert len(log_ins(archive)) == 1
 
     def test_of_the_store_of_ztfquery(self, archive, proprietary, owner):
         store(*owner)
         assert self.get(archive, proprietary)
-        assert sign_ons(archive)[0].args["josso_username"] == owner[0]
+        assert log_ins(archive)[0].args["josso_username"] == owner[0]
 
     def test_given_come_before_environment_and_these_before_the_store(
         self, archive, monkeypatch, owner, guest
@@ -233,7 +239,7 @@ class TestCredentials:
         monkeypatch.setenv(PASSWORD_VARIABLE, guest[1])
         assert find_account() == guest
         assert self.get(archive, archive.sky.images.iloc[5], auth=owner)
-        assert {record.args["josso_username"] for record in sign_ons(archive)} == {owner[0]}
+        assert {record.args["josso_username"] for record in log_ins(archive)} == {owner[0]}
 
     def test_public_images_are_asked_anonymously_even_if_an_account_is_known(
         self, archive, public, monkeypatch, owner
@@ -241,9 +247,9 @@ class TestCredentials:
         monkeypatch.setenv(USER_VARIABLE, owner[0])
         monkeypatch.setenv(PASSWORD_VARIABLE, owner[1])
         service = make_irsa()
-        service.search_images(*place(public), 0.1)
-        service.get_cutout(public, *place(public))
-        assert not sign_ons(archive)
+        service.search_images(*position(public), 0.1)
+        service.get_cutout(public, *position(public))
+        assert not log_ins(archive)
         assert not any(record.signed_on for record in archive.log)
         assert repr(service) == "Irsa(anonymous)"
 
@@ -252,12 +258,12 @@ class TestCredentials:
         monkeypatch.setenv(PASSWORD_VARIABLE, owner[1])
         image = archive.sky.images.iloc[5]
         monkeypatch.setitem(archive.ibe._images, "proprietary", True)
-        images = make_irsa().search_images(*place(image), 0.1)
+        images = make_irsa().search_images(*position(image), 0.1)
         assert len(images)
-        assert len(sign_ons(archive)) == 1
+        assert len(log_ins(archive)) == 1
 
     def test_account_shows_more_images(self, archive, proprietary, owner):
-        centre = place(proprietary)
+        centre = position(proprietary)
         assert (
             len(make_irsa(owner).search_images(*centre, 0.1))
             == len(make_irsa().search_images(*centre, 0.1)) + 1
@@ -266,11 +272,11 @@ class TestCredentials:
     def test_kept_searches_with_and_without_a_session_are_not_confused(
         self, archive, proprietary, monkeypatch, owner, tmp_path
     ):
-        cache, centre = tmp_path / "cache", place(proprietary)
+        cache, centre = tmp_path / "cache", position(proprietary)
         monkeypatch.setenv(USER_VARIABLE, owner[0])
         monkeypatch.setenv(PASSWORD_VARIABLE, owner[1])
         service = make_irsa(cache=cache)
-        service.get_cutout(proprietary, *centre)  # signs on
+        service.get_cutout(proprietary, *centre)  # logs in
         with_account = service.search_images(*centre, 0.1)
         monkeypatch.delenv(USER_VARIABLE)
         monkeypatch.delenv(PASSWORD_VARIABLE)
@@ -280,30 +286,30 @@ class TestCredentials:
 class TestSession:
     def test_that_ended_is_opened_anew_once(self, archive, proprietary, owner):
         service = make_irsa(owner)
-        service.get_cutout(proprietary, *place(proprietary))
+        service.get_cutout(proprietary, *position(proprietary))
         archive.expire_sessions()
         archive.log.clear()
-        assert service.get_cutout(proprietary, *place(proprietary))
+        assert service.get_cutout(proprietary, *position(proprietary))
         assert [record.status for record in archive.log] == [401, 200, 200]
-        assert len(sign_ons(archive)) == 1
+        assert len(log_ins(archive)) == 1
 
     def test_serves_all_further_requests(self, archive, proprietary, public, owner):
         service = make_irsa(owner)
         for image in (proprietary, public, proprietary):
-            service.get_cutout(image, *place(image))
-        assert len(sign_ons(archive)) == 1
+            service.get_cutout(image, *position(image))
+        assert len(log_ins(archive)) == 1
         assert all(record.signed_on for record in archive.log[1:])
 
     def test_password_changed_meanwhile_is_not_sent_on_and_on(self, archive, proprietary, owner, monkeypatch):
         service = make_irsa(owner)
-        service.get_cutout(proprietary, *place(proprietary))
+        service.get_cutout(proprietary, *position(proprietary))
         monkeypatch.setitem(archive.ibe.accounts, owner[0], ("changed", True))
         archive.expire_sessions()
         archive.log.clear()
         for _ in range(3):
             with pytest.raises((WrongPassword, BadAnswer)):
-                service.get_cutout(proprietary, *place(proprietary))
-        assert len(sign_ons(archive)) <= LATER_REFUSALS
+                service.get_cutout(proprietary, *position(proprietary))
+        assert len(log_ins(archive)) <= LATER_REFUSALS
 
 
 class TestSecrets:
@@ -315,12 +321,14 @@ class TestSecrets:
         ]:
             archive.faults.rate, archive.faults.kinds = float(kind is not None), (kind or "reset",)
             service = make_irsa(auth)
-            yield auth[1], lambda service=service: service.get_cutout(proprietary, *place(proprietary))
+            yield auth[1], lambda service=service: service.get_cutout(proprietary, *position(proprietary))
             if auth != guest:
                 service = make_irsa(auth)
                 yield (
                     auth[1],
-                    lambda service=service: service.search_images(*place(proprietary), 0.1, max_seeing=0.1),
+                    lambda service=service: service.search_images(
+                        *position(proprietary), 0.1, max_seeing=0.1
+                    ),
                 )
 
     def test_password_is_in_no_exception_no_log_and_no_output(
@@ -341,7 +349,7 @@ class TestSecrets:
         assert found == []
         assert not re.search("JOSSO_SESSIONID=[0-9a-f]", said)
 
-    def test_no_password_in_a_redirect_of_the_sign_on(
+    def test_no_password_in_a_redirect_of_the_log_in(
         self, httpserver, no_account, owner, caplog, monkeypatch
     ):
         caplog.set_level(logging.DEBUG)
@@ -356,13 +364,13 @@ class TestSecrets:
 
 
 def test_answers_to_different_accounts_are_told_apart(no_account):
-    marks = {Account(auth, None).mark for auth in (None, ("one", "secret"), ("two", "secret"))}
-    assert len(marks) == 3
-    assert "" in marks
-    assert not any("one" in mark or "secret" in mark for mark in marks)
+    keys = {Account(auth, None).cache_key for auth in (None, ("one", "secret"), ("two", "secret"))}
+    assert len(keys) == 3
+    assert "" in keys
+    assert not any("one" in key or "secret" in key for key in keys)
 
 
-def test_password_is_in_no_log_of_a_sign_on_that_is_answered_with_malformed_headers(caplog, monkeypatch):
+def test_password_is_in_no_log_of_a_log_in_that_is_answered_with_malformed_headers(caplog, monkeypatch):
     caplog.set_level(logging.DEBUG)
     page = b"HTTP/1.1 200 OK\r\nno header at all\r\nContent-Length: 2\r\n\r\nhi"
     with socket.create_server(("127.0.0.1", 0)) as listening:

@@ -1,5 +1,7 @@
 import io
 import logging
+import posixpath
+import re
 import socket
 import traceback
 import warnings
@@ -11,8 +13,11 @@ import requests
 import ztfquery.io
 from astropy.io import fits
 from astropy.wcs import WCS
+from hypothesis import given
+from hypothesis import strategies as st
 from werkzeug import Response
 from ztfquery import buildurl, metasearch
+from ztfquery.query import metatable_to_url
 
 from ztf_sg.fetching import ImageChooser, cut_image, read_answer
 from ztf_sg.services import account, download
@@ -25,9 +30,9 @@ from ztf_sg.services.errors import (
     Unreachable,
     WrongPassword,
 )
-from ztf_sg.services.irsa import Irsa, cutout_url
+from ztf_sg.services.irsa import Irsa, cutout_url, image_url
 from ztf_sg.services.retries import Retries
-from ztf_sg.ztf import image_name
+from ztf_sg.ztf import FILTERCODES, NAME_COLUMNS, image_name
 
 pytestmark = pytest.mark.usefixtures("no_account")
 
@@ -172,8 +177,34 @@ def test_image_name_from_text_and_from_floats(image):
     assert image_name(metadata().astype({"field": float, "filefracday": float, "qid": float}).iloc[0]) == NAME
 
 
-def test_image_name_agrees_with_ztfquery(image):
-    assert buildurl.parse_filename(image_name(image))["field"] == 698
+@given(
+    st.integers(20180101000000, 20301231999999),
+    st.integers(1, 9999),
+    st.integers(1, 16),
+    st.integers(1, 4),
+    st.sampled_from(FILTERCODES),
+)
+def test_name_and_url_are_those_of_ztfquery(day, field, ccd, quadrant, band):
+    row = dict(zip(NAME_COLUMNS, (day, field, ccd, quadrant, band, "o"), strict=True))
+    (expected,) = metatable_to_url(pd.DataFrame([row]), datakind="sci", source=buildurl.DATA_BASEURL)
+    for image in (pd.Series(row), pd.DataFrame([row]).astype({"field": float, "qid": float}).iloc[0]):
+        assert image_url(image) == expected
+        assert image_name(image) == posixpath.basename(expected)
+
+
+@pytest.mark.parametrize("call", ["search_images", "get_cutout", "get_image"])
+def test_call_sends_one_request_and_is_repeated_by_retries(server, image, fits_bytes, call):
+    serve_search(server, metadata().to_csv(index=False))
+    serve_cutout(server, fits_bytes)
+    server.expect_oneshot_request(re.compile("/ibe/.*")).respond_with_data("busy", status=503)
+    service = make_irsa()
+    arguments = {"search_images": (7.5, -2.5, 0.5), "get_cutout": (image, 7.5, -2.5), "get_image": (image,)}
+    with pytest.raises(Unreachable, match="HTTP status 503"):
+        getattr(service, call)(*arguments[call])
+    assert len(server.log) == 1
+    server.expect_oneshot_request(re.compile("/ibe/.*")).respond_with_data("busy", status=503)
+    assert len(service.retries.call(getattr(service, call), *arguments[call]))
+    assert len(server.log) == 3
 
 
 def test_incomplete_metadata_row_is_refused(image):
@@ -292,7 +323,7 @@ def everything_said(error):
 @pytest.mark.parametrize("password", [PASSWORD, PLAIN_PASSWORD])
 def test_password_is_in_no_exception_and_no_log(unreachable, caplog, password):
     caplog.set_level(logging.DEBUG)
-    with pytest.raises(Unreachable, match="the sign-on") as caught:
+    with pytest.raises(Unreachable, match="the log-in") as caught:
         make_irsa(auth=("someone", password)).search_images(**PATCH)
     for secret in (password, requests.utils.quote(password, safe="")):
         assert secret not in everything_said(caught.value) + caplog.text
@@ -330,12 +361,10 @@ def test_live_cutout_has_the_pixels_of_the_whole_image():
     ra, dec = 7.5, -2.5
     service = make_irsa()
     image = ImageChooser(service).choose(ra, dec)
-    name = image_name(image)
-    cutout = service.get_cutout(image, ra, dec, read=lambda content: read_answer(content, name))
-    content = service.get_image(image)  # 38 MB
-    with fits.open(io.BytesIO(content)) as hdus:
+    cutout = read_answer(service.get_cutout(image, ra, dec), image_name(image))
+    with fits.open(io.BytesIO(service.get_image(image))) as hdus:  # 38 MB
         cut = cut_image(hdus[0], ra, dec)
     np.testing.assert_array_equal(cut.data, cutout.data)
-    places = np.array([[0, 0], [9.5, 9.5], [19, 0]])
-    sky = WCS(cutout.header).all_pix2world(places, 0)
-    np.testing.assert_allclose(WCS(cut.header).wcs_world2pix(sky, 0), places, rtol=0, atol=1e-6)
+    pixels = np.array([[0, 0], [9.5, 9.5], [19, 0]])
+    sky = WCS(cutout.header).all_pix2world(pixels, 0)
+    np.testing.assert_allclose(WCS(cut.header).wcs_world2pix(sky, 0), pixels, rtol=0, atol=1e-6)

@@ -12,9 +12,10 @@ from ztf_sg.services.errors import (
     ServiceDown,
     Stopped,
     Unreachable,
+    UnusableAnswer,
     WrongPassword,
 )
-from ztf_sg.services.retries import BREAKER_FAULTS, Retries
+from ztf_sg.services.retries import BREAKER_FAULTS, SAME_ANSWERS, Retries, retries_of
 
 
 def make_retries(**options):
@@ -37,7 +38,7 @@ class Service:
 
 
 class Clock:
-    """In place of the module `time`: a clock that goes on when told to."""
+    """In place of the module `time`: a clock that goes on when a test says so."""
 
     now = 0.0
 
@@ -60,6 +61,27 @@ def test_anything_else_is_final(kind):
         retries.call(service)
     assert len(service.moments) == 1
     assert not retries.faults
+
+
+def test_arguments_are_passed_on():
+    assert make_retries().call(divmod, 7, 2) == (3, 1)
+    assert make_retries().call(sorted, [1, 3, 2], reverse=True) == [3, 2, 1]
+
+
+def test_useless_answer_is_final_when_it_has_come_again_and_again():
+    service = Service(*[UnusableAnswer("19 x 20 px")] * 9)
+    with pytest.raises(UnusableAnswer):
+        make_retries(tries=9).call(service)
+    assert len(service.moments) == SAME_ANSWERS
+
+
+def test_service_without_retries_is_asked_once():
+    service = Service(Unreachable("no"))
+    with pytest.raises(Unreachable):
+        retries_of(service).call(service)
+    assert len(service.moments) == 1
+    service.retries = make_retries()
+    assert retries_of(service) is service.retries
 
 
 def test_last_error_is_raised_as_it_is():

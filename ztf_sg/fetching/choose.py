@@ -4,18 +4,20 @@ import numpy as np
 import pandas as pd
 
 from ztf_sg.services.errors import NothingFound
+from ztf_sg.services.retries import retries_of
 from ztf_sg.ztf import CUTOUT_BYTES, IMAGE_BYTES, QUADRANT, WCS_COLUMNS, image_name
 
 PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
+SEARCH_SIZE = 1.1 * PATCH_SIZE  # of the search: parallels are curved on the plane of a search [deg]
 EDGE_MARGIN = 15  # least distance of an object from the edge of its image [px]
 # What a request costs beside its answer, as the bytes that could come in meanwhile: some half a second of a
-# line of 30 Mbit/s. It makes a whole image the cheaper way from about 20 objects on it.
+# line of 30 Mbit/s. From about 20 objects on an image it is cheaper to fetch the whole.
 REQUEST_COST = 2_000_000
 ONE_BY_ONE, WHOLE = "cutouts from the archive", "whole image, cut here"
 
 
 class ImageChooser:
-    """Finds for each position the image on which it lies best centred, with one search a patch of sky.
+    """Finds for each position the image on which it lies best centred, with one search per patch of sky.
 
     Parameters
     ----------
@@ -29,11 +31,12 @@ class ImageChooser:
     Attributes
     ----------
     searches : int
-        Number of metadata queries so far.
+        Number of metadata queries so far. Each is repeated after a fault, as the service's `retries` say.
     """
 
     def __init__(self, service, filtercode="zi", max_seeing=1.85, max_infobits=0):
         self.service = service
+        self.retries = retries_of(service)
         self.filtercode = filtercode
         self.max_seeing = max_seeing
         self.max_infobits = max_infobits
@@ -50,15 +53,14 @@ class ImageChooser:
         """
         images = self._images_around(ra, dec)
         x, y = pixel_positions(images, ra, dec)
-        x0, y0 = ((side - 1) / 2 for side in QUADRANT)
-        inside = (np.minimum(x, QUADRANT[0] - 1 - x) >= EDGE_MARGIN) & (
-            np.minimum(y, QUADRANT[1] - 1 - y) >= EDGE_MARGIN
-        )
+        middle_x, middle_y = ((side - 1) / 2 for side in QUADRANT)
+        x, y = np.abs(x - middle_x), np.abs(y - middle_y)
+        inside = (x <= middle_x - EDGE_MARGIN) & (y <= middle_y - EDGE_MARGIN)
         if not inside.any():
             raise NothingFound(
                 f"no image holds RA {ra:.5f}, DEC {dec:.5f} at {EDGE_MARGIN} px from its edges"
             )
-        return images.iloc[np.argmin(np.where(inside, np.hypot(x - x0, y - y0), np.inf))]
+        return images.iloc[np.argmin(np.where(inside, np.hypot(x, y), np.inf))]
 
     def choose_each(self, positions):
         """Return the images of many positions, in their order; None where there is none.
@@ -83,41 +85,30 @@ class ImageChooser:
 
     def _images_around(self, ra, dec):
         row = min(int(dec // PATCH_SIZE), int(90 // PATCH_SIZE) - 1)
-        width = PATCH_SIZE / max(np.cos(np.radians((row + 0.5) * PATCH_SIZE)), 0.01)
+        # patches narrow towards the pole: the width in RA is that at the edge that is nearer to the equator
+        width = PATCH_SIZE / np.cos(np.radians(min(abs(row), abs(row + 1)) * PATCH_SIZE))
         column = int(ra // width)
         if (row, column) not in self._patches:
-            self.searches += 1
             centre = (column + 0.5) * width % 360, (row + 0.5) * PATCH_SIZE
-            try:
-                images = self.service.search_images(
-                    *centre, 1.1 * PATCH_SIZE, self.filtercode, self.max_seeing, self.max_infobits
-                )
-            except NothingFound:
-                images = pd.DataFrame(columns=WCS_COLUMNS, dtype=float)
-            self._patches[row, column] = images
+            self._patches[row, column] = self._search(*centre)
         return self._patches[row, column]
+
+    def _search(self, ra, dec):
+        self.searches += 1
+        criteria = self.filtercode, self.max_seeing, self.max_infobits
+        try:
+            return self.retries.call(self.service.search_images, ra, dec, SEARCH_SIZE, *criteria)
+        except NothingFound:
+            return pd.DataFrame(columns=WCS_COLUMNS, dtype=float)
 
 
 def pixel_positions(images, ra, dec):
-    """Return where a position lies on each of a table of images, by their tangent-plane WCS.
+    """Return where a position [deg, ICRS] lies on each of n images, by the tangent plane of their metadata.
 
-    Parameters
-    ----------
-    images : pandas.DataFrame
-        ZTF metadata with crpix, crval and cd columns; n rows.
-    ra, dec : float
-        [deg, ICRS].
-
-    Returns
-    -------
-    x, y : numpy.ndarray
-        Pixel coordinates counted from 0, shape (n,). Distortion is left out: good to a few px. NaN where
-        the position is not on the image's side of the sky.
-
-    Notes
-    -----
-    The gnomonic projection of Calabretta & Greisen 2002, A&A 395, 1077, section 5.1.3, written out because a
-    WCS object for each image and object would take hours for a survey's worth of them.
+    The pixel coordinates x and y, shape (n,), count from 0 and are good to a few px, as distortion is left
+    out; NaN where the position is not on the image's side of the sky. This is the gnomonic projection of
+    Calabretta & Greisen 2002, A&A 395, 1077, section 5.1.3, written out because a WCS object for each image
+    and object would take hours for a survey's worth of them.
     """
     crpix1, crpix2, ra0, dec0, cd11, cd12, cd21, cd22 = (images[name].to_numpy(float) for name in WCS_COLUMNS)
     east, north0, north = np.radians(ra - ra0), np.radians(dec0), np.radians(dec)
@@ -134,24 +125,13 @@ def pixel_positions(images, ra, dec):
 
 
 def costs_less_whole(cutouts, request_cost=REQUEST_COST):
-    """Tell whether an image costs less whole than so many cutouts of it, one by one.
-
-    Parameters
-    ----------
-    cutouts : int or array-like of int
-    request_cost : float
-        What a request costs beside its answer [bytes].
-
-    Returns
-    -------
-    bool or array of bool
-    """
+    """Tell whether it costs less to fetch a whole image than so many cutouts of it, a number or an array."""
     more_bytes = IMAGE_BYTES - cutouts * CUTOUT_BYTES
     return (cutouts > 1) & (more_bytes < np.maximum(cutouts - 1, 1) * request_cost)
 
 
 def plan_downloads(images, request_cost=REQUEST_COST):
-    """Tell for each image whether it will be fetched whole or its cutouts one by one, and the cost.
+    """Plan for each image whether to fetch it whole or its cutouts one by one, and estimate the cost.
 
     Parameters
     ----------
@@ -163,14 +143,14 @@ def plan_downloads(images, request_cost=REQUEST_COST):
     Returns
     -------
     pandas.DataFrame
-        One row an image: source_image, cutouts (their number), way (:data:`ONE_BY_ONE` or :data:`WHOLE`),
+        One row per image: source_image, cutouts (their number), method (:data:`ONE_BY_ONE` or :data:`WHOLE`),
         requests and bytes (estimated).
     """
     names = pd.Series([image_name(image) for image in images if image is not None], dtype=str)
     plan = names.value_counts(sort=False).rename_axis("source_image").reset_index(name="cutouts")
     whole = costs_less_whole(plan["cutouts"], request_cost)
     return plan.assign(
-        way=np.where(whole, WHOLE, ONE_BY_ONE),
+        method=np.where(whole, WHOLE, ONE_BY_ONE),
         requests=np.where(whole, 1, plan["cutouts"]),
         bytes=np.where(whole, IMAGE_BYTES, plan["cutouts"] * CUTOUT_BYTES),
     )
@@ -189,17 +169,13 @@ def compare_requests(plan, searches):
     Returns
     -------
     pandas.DataFrame
-        Two rows, "object by object" and "patch by patch"; columns searches, downloads, requests (their sum)
-        and megabytes (estimated, of the downloads).
+        Rows "object by object" and "patch by patch"; columns searches, downloads, requests (their sum) and
+        megabytes (estimated, of the downloads).
     """
     n = plan["cutouts"].sum()
-    table = pd.DataFrame(
-        {
-            "searches": [n, searches],
-            "downloads": [n, plan["requests"].sum()],
-            "megabytes": [n * CUTOUT_BYTES / 1e6, plan["bytes"].sum() / 1e6],
-        },
-        index=["object by object", "patch by patch"],
-    )
-    table.insert(2, "requests", table["searches"] + table["downloads"])
+    table = pd.DataFrame(index=["object by object", "patch by patch"])
+    table["searches"] = [n, searches]
+    table["downloads"] = [n, plan["requests"].sum()]
+    table["requests"] = table.sum(axis="columns")
+    table["megabytes"] = [n * CUTOUT_BYTES / 1e6, plan["bytes"].sum() / 1e6]
     return table

@@ -1,23 +1,19 @@
-"""One cutout: read and checked as it comes from a service, or cut out of a whole image, trimmed and saved."""
+"""What services send, read and checked: cutouts, and whole images that cutouts are cut from."""
 
-import logging
+import os
 import threading
 import warnings
+from contextlib import contextmanager
 from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.nddata import Cutout2D, NoOverlapError, PartialOverlapError
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS, WcsError
 
 from ztf_sg.cutouts import CutoutError, check_cutout, read_cutout
-from ztf_sg.files import atomic_write
 from ztf_sg.services.errors import UnusableAnswer
 from ztf_sg.ztf import CUTOUT_SHAPE, CUTOUT_SIZE, QUADRANT, first_pixel, image_name, image_wcs
-
-logger = logging.getLogger(__name__)
 
 MAX_DISTORTION = 30  # between the WCS of an image and its tangent plane in the metadata [px]
 CENTRING_TOLERANCE = 3  # how far an object may be from the middle of its cutout, in x and in y [px]
@@ -25,8 +21,15 @@ CENTRING_TOLERANCE = 3  # how far an object may be from the middle of its cutout
 # what astropy raises for headers with damaged cards
 DAMAGE = (ValueError, TypeError, KeyError, AttributeError, fits.VerifyError, WcsError)
 
-# reading FITS turns warnings into errors for a while, for all threads: one at a time
 _reading = threading.Lock()
+
+
+@contextmanager
+def _quiet_reading():
+    """Read FITS without warnings, one thread at a time: the filters of warnings are those of all threads."""
+    with _reading, warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        yield
 
 
 def read_answer(content, name):
@@ -52,10 +55,8 @@ def read_answer(content, name):
     file = BytesIO(content)
     file.name = name
     try:
-        with _reading, warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)  # what is wrong with it is told by the error
-            data, header = read_cutout(file)
-            hdu = trim_cutout(fits.PrimaryHDU(data, header))
+        with _quiet_reading():
+            hdu = trim_cutout(fits.PrimaryHDU(*read_cutout(file)))
             hdu.verify("exception")
         return hdu
     except CutoutError as error:
@@ -64,45 +65,67 @@ def read_answer(content, name):
         raise UnusableAnswer(f"{name}: its header is damaged ({error})") from error
 
 
-def check_place(hdu, position, origin):
-    """Raise UnusableAnswer unless a cutout shows a position, and comes from where it should.
+def check_answer(hdu, origin, position=None, image=None):
+    """Return a cutout as given, or raise UnusableAnswer if it is not what was asked for.
 
-    Parameters
-    ----------
-    hdu : astropy.io.fits.PrimaryHDU
-    position : named tuple
-        With RA and DEC [deg, ICRS].
-    origin : str
-        What its ORIGIN must be.
-
-    Returns
-    -------
-    astropy.io.fits.PrimaryHDU
-        The cutout, as given.
+    Its ORIGIN must be `origin`; `position`, a named tuple with RA and DEC [deg, ICRS], must lie in its
+    middle; and it must come from `image`, a metadata row.
     """
     if hdu.header.get("ORIGIN") != origin:
         raise UnusableAnswer(f"ORIGIN is {hdu.header.get('ORIGIN')!r}, expected {origin!r}")
-    height, width = hdu.shape
-    x, y = usable_wcs(hdu.header).world_to_pixel_values(position.RA, position.DEC)
-    offset = max(abs(x - (width - 1) / 2), abs(y - (height - 1) / 2))
-    if not offset <= CENTRING_TOLERANCE:
-        raise UnusableAnswer(
-            f"RA {position.RA:.5f}, DEC {position.DEC:.5f} is {offset:.0f} px off the middle of the cutout"
-        )
+    if image is not None:
+        _check_source(hdu.header, image)
+    if position is not None:
+        x, y = usable_wcs(hdu.header).world_to_pixel_values(position.RA, position.DEC)
+        height, width = hdu.shape
+        offset = max(abs(x - (width - 1) / 2), abs(y - (height - 1) / 2))
+        if not offset <= CENTRING_TOLERANCE:
+            name = f"RA {position.RA:.5f}, DEC {position.DEC:.5f}"
+            raise UnusableAnswer(f"{name} is {offset:.0f} px off the middle of the cutout")
     return hdu
 
 
+def is_cutout(path, origin, position=None, image=None):
+    """Tell whether a file is there, and a cutout that passes `check_answer`."""
+    try:
+        check_answer(read_answer(path.read_bytes(), path.name), origin, position, image)
+    except (FileNotFoundError, UnusableAnswer):
+        return False
+    return True
+
+
+def check_image(file, image):
+    """Raise UnusableAnswer unless a binary file object is the whole image of a metadata row."""
+    name, length = image_name(image), file.seek(0, os.SEEK_END)
+    file.seek(0)
+    try:
+        with _quiet_reading():
+            header = fits.getheader(file)
+            fits.PrimaryHDU(header=header).verify("exception")
+            header_length = len(header.tostring())
+    except (OSError, *DAMAGE) as error:
+        raise UnusableAnswer(f"{name}: no FITS header ({error})") from error
+    side = header.get("NAXIS1"), header.get("NAXIS2")
+    if side != QUADRANT or length < header_length + 4 * side[0] * side[1]:
+        raise UnusableAnswer(f"{name}: {side[0]} x {side[1]} px in {length} bytes are no whole image")
+    _check_source(header, image)
+    corner = usable_wcs(header).pixel_to_world_values(0, 0)
+    if not np.hypot(*image_wcs(image).wcs_world2pix(*corner, 0)) < MAX_DISTORTION:
+        raise UnusableAnswer(f"{name}: its WCS is not that of the archive's metadata")
+
+
+def is_whole_image(path, image):
+    """Tell whether a file is there, and the whole image of a metadata row."""
+    try:
+        with open(path, "rb") as file:
+            check_image(file, image)
+    except (FileNotFoundError, UnusableAnswer):
+        return False
+    return True
+
+
 def usable_wcs(header):
-    """Return the celestial WCS of a header, or raise UnusableAnswer if it has none.
-
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-
-    Returns
-    -------
-    astropy.wcs.WCS
-    """
+    """Return the celestial WCS of a header, an `astropy.wcs.WCS`; raise UnusableAnswer if it has none."""
     try:
         wcs = WCS(header)
         wcs.wcs.set()
@@ -113,17 +136,9 @@ def usable_wcs(header):
     return wcs
 
 
-def check_source(header, image):
+def _check_source(header, image):
     """Raise UnusableAnswer unless a header is that of an image, or of a cutout of it.
 
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-    image : pandas.Series
-        Metadata row of the image.
-
-    Notes
-    -----
     The FILENAME card of ZTF's images is the name of the exposure of the whole CCD; QID tells the quadrant.
     """
     exposure = str(header.get("FILENAME", "")).removesuffix(".fits")
@@ -135,69 +150,6 @@ def check_source(header, image):
         )
 
 
-def save_image(content, path, image):
-    """Save a whole image under its name, or not at all.
-
-    Parameters
-    ----------
-    content : bytes
-        A FITS file.
-    path : path-like
-    image : pandas.Series
-        Its metadata row.
-
-    Raises
-    ------
-    UnusableAnswer
-        If the file is not that image.
-    """
-    _check_image(BytesIO(content), len(content), image)
-    with atomic_write(path) as file:
-        file.write(content)
-    logger.info("%s: kept", Path(path).name)
-
-
-def is_whole_image(path, image):
-    """Tell whether a file is there, and a whole image.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    image : pandas.Series
-        Metadata row of the image.
-
-    Returns
-    -------
-    bool
-    """
-    try:
-        with open(path, "rb") as file:
-            _check_image(file, path.stat().st_size, image)
-    except (FileNotFoundError, UnusableAnswer):
-        return False
-    return True
-
-
-def _check_image(file, length, image):
-    """Raise UnusableAnswer unless a FITS file of so many bytes is a certain whole image."""
-    name = image_name(image)
-    try:
-        with _reading, warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            header = fits.getheader(file)
-            fits.PrimaryHDU(header=header).verify("exception")
-            header_length = len(header.tostring())
-    except (OSError, *DAMAGE) as error:
-        raise UnusableAnswer(f"{name}: no FITS header ({error})") from error
-    side = header.get("NAXIS1"), header.get("NAXIS2")
-    if side != QUADRANT or length < header_length + 4 * side[0] * side[1]:
-        raise UnusableAnswer(f"{name}: {side[0]} x {side[1]} px in {length} bytes are no whole image")
-    check_source(header, image)
-    corner = usable_wcs(header).pixel_to_world_values(0, 0)
-    if not np.hypot(*image_wcs(image).wcs_world2pix(*corner, 0)) < MAX_DISTORTION:
-        raise UnusableAnswer(f"{name}: its WCS is another one than the archive's metadata tell")
-
-
 def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
     """Cut a cutout out of a whole image, with the same pixels as the cutout service gives.
 
@@ -206,11 +158,11 @@ def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
     hdu : astropy.io.fits.PrimaryHDU
         The image.
     ra, dec : float
-        Where [deg, ICRS].
+        Position of the object [deg, ICRS].
     size : float
         Width of the cutout [arcsec].
     wcs : astropy.wcs.WCS, optional
-        The image's WCS, if it is there already.
+        The image's WCS, if it is at hand: to read it takes longer than to cut.
 
     Returns
     -------
@@ -222,24 +174,19 @@ def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
     UnusableAnswer
         If the cutout would not lie within the image, or is of no use.
     """
-    wcs = usable_wcs(hdu.header) if wcs is None else wcs
-    x, y = wcs.world_to_pixel_values(ra, dec)
+    name = f"RA {ra:.5f}, DEC {dec:.5f}"
+    x, y = (usable_wcs(hdu.header) if wcs is None else wcs).world_to_pixel_values(ra, dec)
     if not np.isfinite([x, y]).all():
-        raise UnusableAnswer(f"RA {ra:.5f}, DEC {dec:.5f} is not on the image's side of the sky")
+        raise UnusableAnswer(f"{name} is not on the image's side of the sky")
     (left, width), (bottom, height) = first_pixel(x, size), first_pixel(y, size)
-    middle = (left + (width - 1) / 2, bottom + (height - 1) / 2)
+    if min(left, bottom) < 0 or left + width > hdu.shape[1] or bottom + height > hdu.shape[0]:
+        raise UnusableAnswer(f"{name} is too near the edge of its image")
+    cutout = _part(hdu, slice(bottom, bottom + height), slice(left, left + width))
     try:
-        cutout = Cutout2D(hdu.data, middle, (height, width), wcs, mode="strict", copy=True)
-    except (NoOverlapError, PartialOverlapError) as error:
-        raise UnusableAnswer(f"RA {ra:.5f}, DEC {dec:.5f} is too near the edge of its image") from error
-    header = hdu.header.copy()
-    header["CRPIX1"], header["CRPIX2"] = cutout.wcs.wcs.crpix
-    pixels = cutout.data.astype(np.float32)
-    try:
-        check_cutout(f"RA {ra:.5f}, DEC {dec:.5f}", pixels, header)
+        check_cutout(name, cutout.data, cutout.header)
     except CutoutError as error:
         raise UnusableAnswer(str(error)) from error
-    return fits.PrimaryHDU(pixels, header)
+    return cutout
 
 
 def trim_cutout(hdu, shape=CUTOUT_SHAPE):
@@ -262,62 +209,17 @@ def trim_cutout(hdu, shape=CUTOUT_SHAPE):
     CutoutError
         If the cutout has any other size.
     """
-    height, width = hdu.data.shape
-    if height - shape[0] not in (0, 1) or width - shape[1] not in (0, 1):
+    bottom, left = (side - wanted for side, wanted in zip(hdu.data.shape, shape, strict=True))
+    if bottom not in (0, 1) or left not in (0, 1):
+        height, width = hdu.data.shape
         raise CutoutError(f"{height} x {width} px cannot be trimmed to {shape[0]} x {shape[1]}")
-    top, left = height - shape[0], width - shape[1]
-    trimmed = fits.PrimaryHDU(hdu.data[top:, left:], hdu.header)
-    for key, shift in (("CRPIX1", left), ("CRPIX2", top)):
-        if shift and key in trimmed.header:
-            trimmed.header[key] -= shift
-    return trimmed
+    return _part(hdu, slice(bottom, None), slice(left, None))
 
 
-def save_cutout(hdu, path):
-    """Save a cutout under its name, or not at all.
-
-    Parameters
-    ----------
-    hdu : astropy.io.fits.PrimaryHDU
-    path : path-like
-    """
-    with atomic_write(path) as file:
-        hdu.writeto(file, output_verify="ignore")  # it was verified when it was read
-
-
-def is_cutout_of(path, position, origin):
-    """Tell whether a file is a good cutout of a position.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    position, origin
-        As of :func:`check_place`.
-
-    Returns
-    -------
-    bool
-    """
-    try:
-        check_place(read_answer(path.read_bytes(), path.name), position, origin)
-    except UnusableAnswer:
-        return False
-    return True
-
-
-def has_origin(path, origin):
-    """Tell whether a file is a readable cutout with an ORIGIN.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-    origin : str
-
-    Returns
-    -------
-    bool
-    """
-    try:
-        return read_answer(path.read_bytes(), path.name).header.get("ORIGIN") == origin
-    except UnusableAnswer:
-        return False
+def _part(hdu, rows, columns):
+    """Return a part of an image, with the WCS moved along."""
+    part = fits.PrimaryHDU(hdu.data[rows, columns].astype(np.float32), hdu.header)
+    for key, first in (("CRPIX1", columns.start), ("CRPIX2", rows.start)):
+        if first:
+            part.header[key] = part.header.get(key, 0.0) - first
+    return part

@@ -1,4 +1,4 @@
-"""An account at IRSA: where its name and password come from, and signing on with it.
+"""An account at IRSA: where its name and password come from, and logging in with it.
 
 They are handed over, or read from the environment variables :data:`USER_VARIABLE` and
 :data:`PASSWORD_VARIABLE`, or from ztfquery's store (``ztfquery.io.set_account("irsa")``). Nothing is ever
@@ -10,7 +10,6 @@ import hashlib
 import logging
 import os
 import threading
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from ztfquery import io
@@ -19,7 +18,7 @@ from .errors import BadAnswer, MissingAccount, WrongPassword
 
 USER_VARIABLE, PASSWORD_VARIABLE = "IRSA_USERNAME", "IRSA_PASSWORD"
 COOKIE_DOMAIN = ".ipac.caltech.edu"
-# Sign-ons in a row that open no session, after which the password is taken to be wrong: at first, and when it
+# Log-ins in a row that open no session, after which the password is taken to be wrong: at first, and when it
 # had been right before. Two, because a page of maintenance looks the same.
 REFUSALS, LATER_REFUSALS = 2, 4
 REMEDY = (
@@ -31,17 +30,8 @@ REMEDY = (
 class Account:
     """An account, which opens a session when it is needed.
 
-    Parameters
-    ----------
-    auth : (str, str), optional
-        User name and password; looked for in the environment and in ztfquery's store if left out.
-    downloader : Downloader
-        Signs on, and keeps the cookies of the session.
-
-    Attributes
-    ----------
-    sessions : int
-        Number of sessions opened so far; 0 while everything is asked anonymously.
+    `auth`, user name and password, is looked for in the environment and in ztfquery's store if it is None.
+    `downloader` sends the log-in and keeps the cookies. `sessions` is the number of sessions opened so far.
     """
 
     def __init__(self, auth, downloader):
@@ -54,67 +44,69 @@ class Account:
         self._downloader = downloader
         self._lock = threading.Lock()
         self._refusals = 0
-        self._refusal = None
+        self._is_refused = False
+        for name in ("connectionpool", "connection", "util.retry"):
+            logging.getLogger(f"urllib3.{name}").addFilter(_holds_no_password)
 
     @property
-    def mark(self):
-        """What tells the answers to this account from others': nothing while it is not in use."""
-        if not (self.given or self.sessions):
+    def is_in_use(self):
+        """Whether requests are sent with this account, or will be."""
+        return self.given or self.sessions > 0
+
+    @property
+    def cache_key(self):
+        """Text by which kept answers to this account differ from others; empty while it is not in use."""
+        if not self.is_in_use:
             return ""
         user, _ = self._auth
         return f" with account {hashlib.sha256(user.encode()).hexdigest()[:8]}"
 
     def is_known(self):
-        """Tell whether there is an account to sign on with."""
+        """Tell whether there is an account to log in with."""
         return (self._auth or find_account()) is not None
 
-    def sign_on(self, name, after=0):
-        """Open a session, unless one was opened since number `after`.
-
-        Parameters
-        ----------
-        name : str
-            What it is needed for, for messages.
-        after : int
+    def log_in(self, name, after=0):
+        """Open a session, unless one was opened since number `after`; `name` says for what, in messages.
 
         Raises
         ------
         MissingAccount
             No account is at hand.
         WrongPassword
-            IRSA opens no session for it. After a few sign-ons it is not asked again: that might lock it.
+            IRSA opens no session for it. From then on it is not asked again: that might lock the account.
         Unreachable, BadAnswer
-            The sign-on service does not work.
+            The log-in does not work.
         """
         with self._lock:
-            if self._refusal:
-                raise WrongPassword(self._refusal)
-            if self.sessions <= after:
+            if not self._is_refused and self.sessions <= after:
                 self._open(name)
-                self.sessions += 1
+            if self._is_refused:
+                raise WrongPassword(
+                    "IRSA opens no session for this account; check user name and password, and whether its "
+                    "page for logging in works"
+                )
 
     def _open(self, name):
         self._auth = self._auth or find_account()
         if self._auth is None:
             raise MissingAccount(f"{name}: IRSA wants an account, and none is at hand; {REMEDY}")
-        self._downloader.cookies.clear()
-        parameters = dict(zip(("josso_username", "josso_password"), self._auth, strict=True))
-        with _password_kept_out_of_logs():
-            self._downloader.get(io.LOGIN_URL, "the sign-on", {"josso_cmd": "login", **parameters})
-        if not _has_session(self._downloader.cookies):
-            self._judge_refusal()
+        while not self._is_session_opened():
+            self._refusals += 1
+            self._is_refused = self._refusals >= (LATER_REFUSALS if self.sessions else REFUSALS)
+            if self._is_refused:
+                return
+            if self._refusals == REFUSALS:
+                raise BadAnswer("IRSA answered the log-in with no session")
         self._refusals = 0
+        self.sessions += 1
 
-    def _judge_refusal(self):
-        """Tell a wrong password from a sign-on that does not work: both are pages without a session."""
-        self._refusals += 1
-        if self._refusals < (LATER_REFUSALS if self.sessions else REFUSALS):
-            raise BadAnswer("IRSA answered the sign-on with no session")
-        self._refusal = (
-            "IRSA opens no session for this account; check user name and password, and whether its page for "
-            "signing on works"
-        )
-        raise WrongPassword(self._refusal)
+    def _is_session_opened(self):
+        """Send user name and password once; tell whether IRSA opened a session for them."""
+        cookies = self._downloader.cookies
+        cookies.clear()
+        parameters = dict(zip(("josso_username", "josso_password"), self._auth, strict=True))
+        self._downloader.get(io.LOGIN_URL, "the log-in", {"josso_cmd": "login", **parameters})
+        return _has_session(cookies)
 
 
 def find_account():
@@ -144,11 +136,8 @@ def find_account():
 
 
 def _is_account(auth):
-    return (
-        isinstance(auth, (tuple, list))
-        and len(auth) == 2
-        and all(isinstance(part, str) and part for part in auth)
-    )
+    is_pair = isinstance(auth, (tuple, list)) and len(auth) == 2
+    return is_pair and all(isinstance(part, str) and part for part in auth)
 
 
 def _has_session(cookies):
@@ -157,20 +146,6 @@ def _has_session(cookies):
     return any(cookie.domain == COOKIE_DOMAIN or not at_irsa for cookie in cookies)
 
 
-@contextmanager
-def _password_kept_out_of_logs():
-    """Drop log records with the URL of the sign-on: it holds the password, and urllib3 logs URLs."""
-    loggers = [
-        logging.getLogger(f"urllib3.{name}") for name in ("connectionpool", "connection", "util.retry")
-    ]
-
-    def harmless(record):
-        return "josso_password" not in f"{record.getMessage()} {record.exc_info}"
-
-    for logger in loggers:
-        logger.addFilter(harmless)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeFilter(harmless)
+def _holds_no_password(record):
+    """Tell whether a log record may be kept: urllib3 logs URLs, and that of the log-in holds the password."""
+    return "josso_password" not in f"{record.getMessage()} {record.exc_info}"

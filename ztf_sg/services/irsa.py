@@ -6,13 +6,11 @@ https://irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html. Its base URLs
 ``metasearch.SEARCH_BASEURL``, ``buildurl.DATA_BASEURL`` and ``io.LOGIN_URL``.
 """
 
-from functools import lru_cache, partial
 from io import StringIO
 
 import numpy as np
 import pandas as pd
 from ztfquery import buildurl, metasearch
-from ztfquery.query import metatable_to_url
 
 from ztf_sg.ztf import FILTERCODES, FITS_BLOCK, NAME_COLUMNS, WCS_COLUMNS, image_name
 
@@ -23,7 +21,7 @@ from .query_cache import QueryCache
 from .retries import Retries
 
 ORIGIN = "Zwicky Transient Facility"
-ENDED_SESSIONS = 3  # for one request, after which it is not the session that is at fault
+LOG_INS = 3  # for one request, after which it is not the session that is at fault
 
 
 def image_url(image):
@@ -44,19 +42,7 @@ def image_url(image):
     ValueError
         The row lacks one of these values.
     """
-    image_name(image)  # raises an error if the row lacks a value
-    # ztfquery cuts numbers up as text: as floats, which a row of mixed types may hold, they would be misread
-    numbers, codes = (
-        (int(image[name]) for name in NAME_COLUMNS[:4]),
-        (str(image[name]) for name in NAME_COLUMNS[4:]),
-    )
-    return _product_url(buildurl.DATA_BASEURL, *numbers, *codes)
-
-
-@lru_cache(maxsize=2**16)
-def _product_url(source, *values):
-    row = dict(zip(NAME_COLUMNS, values, strict=True))
-    return metatable_to_url(pd.DataFrame([row]), datakind="sci", source=source)[0]
+    return buildurl.filename_to_scienceurl(image_name(image), source=buildurl.DATA_BASEURL)
 
 
 def cutout_url(image, ra, dec, size=20):
@@ -83,8 +69,13 @@ def cutout_url(image, ra, dec, size=20):
 class Irsa:
     """The image service of IRSA.
 
+    Each method asks once, and raises an error if that does not work. :func:`ztf_sg.fetch_cutouts` and
+    :class:`~ztf_sg.fetching.ImageChooser` ask again after a fault, as `retries` says. By hand, do the same by
+    ``service.retries.call(service.search_images, ra, dec, size)``.
+
     The public data are asked anonymously. Where IRSA wants an account for an image, or shows no image without
-    one, the account is looked for as :mod:`ztf_sg.services.account` tells; nothing is ever prompted for.
+    one, it is logged in to the account that :mod:`ztf_sg.services.account` finds, and asked anew; nothing is
+    ever prompted for.
 
     Parameters
     ----------
@@ -115,11 +106,12 @@ class Irsa:
         self._account = Account(auth, self.downloader)
 
     def __repr__(self):
-        anonymous = not (self._account.given or self._account.sessions)
-        return f"{type(self).__name__}({'anonymous' if anonymous else 'with account'})"
+        return f"{type(self).__name__}({'with account' if self._account.is_in_use else 'anonymous'})"
 
     def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85, max_infobits=0):
         """Find the science images that overlap a patch of sky, by one search of the metadata.
+
+        The search is not repeated after a fault; see the class on how to have it repeated.
 
         Parameters
         ----------
@@ -130,7 +122,7 @@ class Irsa:
         filtercode : {"zi", "zr", "zg"}
             Filter.
         max_seeing : float
-            Images have a FWHM below this; see Notes.
+            Images have a FWHM below this [arcsec]. (The header card SEEING of the images is in pixels.)
         max_infobits : int
             Largest value of the quality flags: 0 is none raised, 2**25 - 1 leaves out only what the pipeline
             declared bad.
@@ -138,8 +130,9 @@ class Irsa:
         Returns
         -------
         pandas.DataFrame
-            One row per image: the columns of ``ztfquery.metasearch.QUERIABLE_FIELD["sci"]``. Its
-            ``attrs["queries"]`` tells whether the answer was kept, see `query_cache.describe_queries`.
+            One row per image: the columns of ``ztfquery.metasearch.QUERIABLE_FIELD["sci"]``. An image need
+            not contain the patch's centre. ``attrs["queries"]`` tells whether the answer was kept, see
+            `query_cache.describe_queries`.
 
         Raises
         ------
@@ -147,37 +140,27 @@ class Irsa:
             No image matches.
         WrongPassword, MissingAccount
             The account was refused, or is set up by half.
-        RefusedRequest, BadAnswer, Unreachable, ServiceDown
-            IRSA finds fault with the search; answers no table of images; does not answer, now or for long.
-
-        Notes
-        -----
-        The metadata column ``seeing`` is in arcsec according to IRSA's documentation; the header card SEEING
-        of the images is in pixels of 1.012 arcsec. An overlapping image need not contain the patch's centre.
+        RefusedRequest, BadAnswer, Unreachable
+            IRSA finds fault with the search; answers no table of images; does not answer now.
         """
         if filtercode not in FILTERCODES:
             raise ValueError(f"unknown filter code {filtercode!r}; known: {', '.join(FILTERCODES)}")
         condition = (
             f"filtercode='{filtercode}' and seeing<{float(max_seeing)} and infobits<={int(max_infobits)}"
         )
-        mark = self._account.mark
         query = metasearch.MetaQuery()
         query.build_query(kind="sci", radec=[float(ra), float(dec)], size=float(size), sql_query=condition)
         name = f"the images of RA {ra:g}, DEC {dec:g} deg, {size:g} deg wide"
         try:
-            images = self.cache.get(
-                "IRSA", query.query_url + mark, lambda: self._search(query.query_url, name, condition)
-            )
-            images.attrs["queries"] = [images.attrs["query"]]
-            return images
+            return self._search(query.query_url, name, condition)
         except NothingFound:
-            if mark or not self._account.is_known():
+            if self._account.is_in_use or not self._account.is_known():
                 raise
         # what the public may not see, the account may
-        self.retries.call(lambda: self._account.sign_on(name))
-        return self.search_images(ra, dec, size, filtercode, max_seeing, max_infobits)
+        self._account.log_in(name)
+        return self._search(query.query_url, name, condition)
 
-    def get_cutout(self, image, ra, dec, size=20, read=bytes):
+    def get_cutout(self, image, ra, dec, size=20):
         """Download a cutout of a science image.
 
         Parameters
@@ -188,13 +171,11 @@ class Irsa:
             Centre [deg, ICRS].
         size : float
             Width and height [arcsec]; the cutout of 20 arcsec has 20 x 20 pixels, at times one more or less.
-        read : callable
-            Makes something of the bytes; by a BadAnswer that it raises it has IRSA asked again.
 
         Returns
         -------
         bytes
-            A FITS file; or what `read` makes of it.
+            A FITS file.
 
         Raises
         ------
@@ -202,77 +183,55 @@ class Irsa:
             IRSA has no such image.
         MissingAccount, WrongPassword, ProprietaryData
             The image needs an account and none is at hand; it was refused; it has no right to the image.
-        RefusedRequest, BadAnswer, Unreachable, ServiceDown
-            IRSA finds fault with the request; answers no FITS file; does not answer, now or for long.
+        RefusedRequest, BadAnswer, Unreachable
+            IRSA finds fault with the request; answers no FITS file; does not answer now.
         """
         name = f"the cutout of {image_name(image)} at RA {ra:.6f}, DEC {dec:.6f} deg"
-        return self._download(cutout_url(image, ra, dec, size), name, read)
+        return self._download(cutout_url(image, ra, dec, size), name)
 
-    def get_image(self, image, read=bytes):
+    def get_image(self, image):
         """Download a whole science image; parameters, result and errors as of `get_cutout`."""
-        return self._download(image_url(image), image_name(image), read)
+        return self._download(image_url(image), image_name(image))
 
-    def _download(self, url, name, read):
-        def read_fits(content):
-            if not content.startswith(b"SIMPLE  ="):
-                if self._account.sessions:  # maybe the page for signing on, because the session has ended
-                    self._account.sign_on(name, after=self._account.sessions)
-                raise BadAnswer(f"IRSA answered {name} with what is no FITS file: {_excerpt(content)}")
-            if len(content) % FITS_BLOCK:
-                raise BadAnswer(f"IRSA cut {name} short at {len(content)} bytes")
-            return read(content)
-
-        return self._retrieve(url, name, read_fits)
+    def _download(self, url, name):
+        session = self._account.sessions
+        content = self._get(url, name)
+        if not content.startswith(b"SIMPLE  ="):
+            if session:  # maybe the page for logging in, because the session has ended
+                self._account.log_in(name, after=session)
+            raise BadAnswer(f"IRSA answered {name} with what is no FITS file: {_excerpt(content)}")
+        if len(content) % FITS_BLOCK:
+            raise BadAnswer(f"IRSA cut {name} short at {len(content)} bytes")
+        return content
 
     def _search(self, url, name, condition):
-        images = self._retrieve(url, name, partial(_table, name=name))
-        if images.empty:
-            account = "" if self._account.sessions else " in the public data; an account may show more"
-            raise NothingFound(f"IRSA holds none of {name} with {condition}{account}")
+        """Return the table of images that IRSA answers, or has answered."""
+
+        def ask():
+            images = _table(self._get(url, name), name)
+            if images.empty:
+                account = "" if self._account.sessions else " in the public data; an account may show more"
+                raise NothingFound(f"IRSA holds none of {name} with {condition}{account}")
+            return images
+
+        images = self.cache.get("IRSA", url + self._account.cache_key, ask)
+        images.attrs["queries"] = [images.attrs["query"]]
         return images
 
-    def _retrieve(self, url, name, read):
-        """Return what `read` makes of an answer, asked for until there is one."""
-        ended = 0
-
-        def attempt():
-            nonlocal ended
-            try:
-                content = self._get(url, name)
-            except _SessionEnded as error:
-                ended += 1
-                if ended == ENDED_SESSIONS:
-                    raise _no_right_to(name) from error
-                raise
-            return read(content)
-
-        return self.retries.call(attempt)
-
     def _get(self, url, name):
-        """Send one request; sign on where IRSA does not answer it otherwise."""
+        """Return an answer; log in where IRSA does not answer otherwise, but not forever."""
         if self._account.given:
-            self._account.sign_on(name)
-        session = self._account.sessions
-        try:
-            return self.downloader.get(url, name)
-        except NotAllowed as error:
-            if error.status == 403 and session:
-                raise _no_right_to(name) from error
-            self._account.sign_on(name, after=session)
-        try:
-            return self.downloader.get(url, name)
-        except NotAllowed as error:
-            if error.status == 401:
-                raise _SessionEnded(f"IRSA ended the session before it delivered {name}") from error
-            raise _no_right_to(name) from error
-
-
-class _SessionEnded(BadAnswer):
-    """A session that was just opened is not accepted."""
-
-
-def _no_right_to(name):
-    return ProprietaryData(f"IRSA refuses {name} to this account; ask ZTF for access, or leave the image out")
+            self._account.log_in(name)
+        for log_ins in range(LOG_INS + 1):
+            session = self._account.sessions
+            try:
+                return self.downloader.get(url, name)
+            except NotAllowed as error:
+                if session and (error.status == 403 or log_ins == LOG_INS):
+                    raise ProprietaryData(
+                        f"IRSA refuses {name} to this account; ask ZTF for access, or leave the image out"
+                    ) from error
+            self._account.log_in(name, after=session)
 
 
 def _table(content, name):
@@ -289,7 +248,7 @@ def _table(content, name):
     return images
 
 
-def _excerpt(content, length=80):
+def _excerpt(content):
     """Return the beginning of an unexpected answer, on one line."""
     text = " ".join(content[:400].decode("utf-8", "replace").split())
-    return repr(text[:length])
+    return repr(text[:80])

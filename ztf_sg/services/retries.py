@@ -1,4 +1,9 @@
-"""Asking a service again after a fault: with back-off, a circuit breaker, and a way to stop."""
+"""Asking a service again after a fault: with back-off, a circuit breaker, and a way to stop.
+
+A service sends each request once. Whoever needs the answer calls the service through its `Retries`::
+
+    retries_of(service).call(service.search_images, ra, dec, size)
+"""
 
 import logging
 import threading
@@ -30,7 +35,12 @@ logger = logging.getLogger(__name__)
 BREAKER_FAULTS = 8  # faults in a row after which everyone waits
 SAME_ANSWERS = 3  # after so many equal answers that are of no use, there is no better one
 TRIES_ONE_BY_ONE = 20  # of a service asked one request at a time, no burden: let its patience end first
-LONG_WAIT = 10.0  # a wait that users are told of [s]
+LONG_WAIT = 10.0  # a wait that users are warned of [s]
+
+
+def retries_of(service):
+    """Return the `retries` of a service; one that has none, such as a simulated one, gets a single try."""
+    return getattr(service, "retries", None) or Retries(tries=1, first_wait=0.0, longest_wait=0.0)
 
 
 class Retries:
@@ -68,18 +78,20 @@ class Retries:
         self._faults_in_a_row = 0
         self._failing_since = None
         self._pause_until = 0.0
-        self._told_until = 0.0
+        self._warned_until = 0.0
 
-    def call(self, attempt):
+    def call(self, attempt, *args, **kwargs):
         """Return what a function returns, called until it succeeds.
 
-        An answer that is of no use, :class:`~ztf_sg.services.errors.UnusableAnswer`, is asked for again as
-        well, but is no sign of trouble of the service; a third one that is the same is final.
+        After an answer that is of no use, :class:`~ztf_sg.services.errors.UnusableAnswer`, it is called again
+        too, but such an answer is no sign of trouble; the third one that is the same is final.
 
         Parameters
         ----------
         attempt : callable
-            Sends one request; without arguments.
+            Sends one request, and may check the answer.
+        *args, **kwargs
+            Its arguments.
 
         Raises
         ------
@@ -102,10 +114,10 @@ class Retries:
             retry=retry_if_exception_type((Unreachable, BadAnswer)),
             wait=wait_exponential(self.first_wait, self.longest_wait) + wait_random(0, self.first_wait),
             sleep=self._sleep,
-            before_sleep=self._tell_of_wait,
+            before_sleep=self._warn_of_wait,
             reraise=True,
         )
-        return retrying(self._attempt, attempt)
+        return retrying(self._attempt, attempt, *args, **kwargs)
 
     def stop(self):
         """End all waits, and let every further attempt raise `Stopped`; may be called from any thread."""
@@ -121,21 +133,20 @@ class Retries:
         self._stop.clear()
         self._note_success()
 
-    def _attempt(self, attempt):
+    def _attempt(self, attempt, *args, **kwargs):
         # others may prolong the pause while it lasts
         while (left := self._pause_until - time.monotonic()) > 0 and not self._stop.is_set():
             self._sleep(left)
         if self._stop.is_set():
             raise Stopped("stopped before the answer came; run it again to go on")
         try:
-            answer = attempt()
-        except UnusableAnswer as error:
-            self._count(error)
-            self._note_success()
-            raise
+            answer = attempt(*args, **kwargs)
         except (Unreachable, BadAnswer) as error:
             self._count(error)
-            self._note_fault(error)
+            if isinstance(error, UnusableAnswer):
+                self._note_success()
+            else:
+                self._note_fault(error)
             raise
         except (NothingFound, AuthenticationError, RefusedRequest):  # a no is an answer, too
             self._note_success()
@@ -151,16 +162,15 @@ class Retries:
     def _sleep(self, seconds):
         self._stop.wait(max(seconds, 0.0))
 
-    def _tell_of_wait(self, state):
+    def _warn_of_wait(self, state):
         """Log why and how long a request waits, if it is long; once for all requests that wait."""
         now = time.monotonic()
         wait = max(state.upcoming_sleep, self._pause_until - now)
         with self._lock:
-            if wait < LONG_WAIT or now < self._told_until or self._stop.is_set():
+            if wait < LONG_WAIT or now < self._warned_until or self._stop.is_set():
                 return
-            self._told_until = now + wait
-        fault, *_ = str(state.outcome.exception()).split("; ")
-        logger.warning("%s; trying again in %.0f s", fault, wait)
+            self._warned_until = now + wait
+        logger.warning("%s; trying again in %.0f s", _without_remedy(state.outcome.exception()), wait)
 
     def _note_success(self):
         with self._lock:
@@ -174,16 +184,20 @@ class Retries:
             self._failing_since = self._failing_since or now
             failing_for = now - self._failing_since
             pause = getattr(error, "retry_after", 0.0)
+            given_up = pause > self.patience
             if self._faults_in_a_row >= BREAKER_FAULTS:
                 pause = max(pause, self.longest_wait)
                 given_up = failing_for + pause > self.patience
-            else:
-                given_up = pause > self.patience
             if not given_up:
                 self._pause_until = max(self._pause_until, now + pause)
         if given_up:
             trouble = f"no answer for {failing_for:.0f} s"
             if failing_for < pause:
                 trouble = f"the service wants to be left alone for {pause:.0f} s"
-            fault, *_ = str(error).split("; ")
-            raise ServiceDown(f"{trouble}; the last fault: {fault}; try again in some hours") from error
+            message = f"{trouble}; the last fault: {_without_remedy(error)}; try again in some hours"
+            raise ServiceDown(message) from error
+
+
+def _without_remedy(error):
+    """Return the message of an error up to the remedies, which follow a semicolon."""
+    return str(error).split("; ")[0]

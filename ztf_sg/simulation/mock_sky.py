@@ -195,7 +195,7 @@ class MockSky:
             )
         return images.loc[keep, METADATA_COLUMNS].reset_index(drop=True)
 
-    def get_cutout(self, image, ra, dec, size=20, read=bytes):
+    def get_cutout(self, image, ra, dec, size=20):
         """Return a simulated cutout as the bytes of a FITS file.
 
         Parameters
@@ -206,13 +206,10 @@ class MockSky:
             Where to cut [deg, ICRS].
         size : float
             Width of the cutout [arcsec].
-        read : callable
-            Makes something of the bytes.
 
         Returns
         -------
         bytes
-            Or what `read` makes of them.
 
         Raises
         ------
@@ -235,7 +232,7 @@ class MockSky:
         key = image_name(exposure), shape
         if key not in self._headers:
             self._headers[key] = fits.PrimaryHDU(pixels, _image_header(exposure)).header
-        return read(_fits_bytes(pixels, self._headers[key], (x0, y0)))
+        return _fits_bytes(pixels, self._headers[key], (x0, y0))
 
     def scene(self, name, ra, dec, size=20):
         """Return what a cutout was made from.

@@ -1,0 +1,82 @@
+"""Which cutouts a run of `fetch_cutouts` wants, and which of them are saved, skipped, failed or missing."""
+
+from collections import Counter
+
+import numpy as np
+
+from ztf_sg.cutouts import CLASS_NAMES
+from ztf_sg.fetching.manifest import FAILED, SAVED, SKIPPED
+from ztf_sg.positions import labels_of_types
+
+
+class Selection:
+    """So many cutouts of each class, from the top of its list; later positions make up for those skipped.
+
+    `classes` are the positions by class and file, see `positions_by_class`, and `n_cutouts` the number wanted
+    of each, or all. `outcomes` holds by file whether it is "saved", "skipped" or "failed"; a file that is not
+    in it is still to be fetched. `targets` are all positions by file, `wanted` the numbers wanted by class.
+    """
+
+    def __init__(self, classes, n_cutouts=None):
+        if n_cutouts is not None and n_cutouts < 0:
+            raise ValueError(f"n_cutouts={n_cutouts}: expected 0 or more, or None for all")
+        self.targets = {name: position for targets in classes.values() for name, position in targets.items()}
+        self.wanted = {kind: len(targets) for kind, targets in classes.items()}
+        if n_cutouts is not None:
+            self.wanted = {kind: min(n_cutouts, number) for kind, number in self.wanted.items()}
+        self.outcomes = {}
+        self._classes = classes
+
+    def names(self):
+        """Return the names of the wanted cutouts, and of those skipped on the way to them."""
+        names = []
+        for kind, targets in self._classes.items():
+            left = self.wanted[kind]
+            for name in targets:
+                if not left:
+                    break
+                names.append(name)
+                left -= self.outcomes.get(name) != SKIPPED
+        return names
+
+    def missing(self):
+        """Return the names of the wanted cutouts that have no outcome."""
+        return [name for name in self.names() if name not in self.outcomes]
+
+    def forget_failed(self):
+        """Make the wanted cutouts that failed missing again, for another try."""
+        for name in self.names():
+            if self.outcomes.get(name) == FAILED:
+                del self.outcomes[name]
+
+    def counts(self):
+        """Return the number of wanted cutouts by outcome, a `collections.Counter`."""
+        return Counter(self.outcomes[name] for name in self.names() if name in self.outcomes)
+
+    def summary(self):
+        """Say in a line how far the run has come."""
+        counts = self.counts()
+        counts = [f"{counts[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
+        return ", ".join([*counts, f"{len(self.missing())} to go"])
+
+
+def positions_by_class(tables):
+    """Return by class the positions of tables, named tuples, by their files, ``CLASS_ROW.fits``.
+
+    The tables have the columns RA, DEC [deg] and type (a Tractor type), and each is of a class of its own.
+    """
+    classes = {}
+    for table in tables:
+        labels = np.unique(labels_of_types(table["type"]))
+        if len(labels) != 1 or labels[0] < 0:
+            types = ", ".join(sorted(set(table["type"])))
+            raise ValueError(
+                "a table of positions must be all stars or all galaxies; its types are: "
+                f"{types or 'none, it is empty'}"
+            )
+        kind = CLASS_NAMES[labels[0]]
+        if kind in classes:
+            raise ValueError(f"two tables of {kind} positions: put them into one")
+        rows = enumerate(table.itertuples(index=False))
+        classes[kind] = {f"{kind}_{number}.fits": position for number, position in rows}
+    return classes
