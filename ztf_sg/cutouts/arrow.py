@@ -214,6 +214,8 @@ def _pixels(column):
         return [
             _pixels_of_row(row) for row in (column if isinstance(column, pd.Series) else column.to_pylist())
         ]
+    if len(set(lengths.tolist())) == 1:
+        return values.reshape(len(lists), -1)
     return np.split(values, np.cumsum(lengths)[:-1]) if len(lists) else []
 
 
@@ -246,8 +248,10 @@ def _common_shape(pixels, source):
 
 def _stack(pixels, shape, names):
     """Return the pixels as one array (n, height, width), and faults by row."""
-    images, faults = np.zeros((len(pixels), *shape), dtype=np.float32), {}
     height, width = shape
+    if isinstance(pixels, np.ndarray) and pixels.shape[1] == height * width:
+        return np.array(pixels).reshape(-1, height, width), {}
+    images, faults = np.zeros((len(pixels), height, width), dtype=np.float32), {}
     for row, found in enumerate(pixels):
         if found.shape in (shape, (height * width,)):
             images[row] = found.reshape(shape)
@@ -265,7 +269,7 @@ def _metadata(frame, source):
             columns[name] = None if name in TEXT_COLUMNS else np.nan
         elif name in TEXT_COLUMNS:
             columns[name] = _converted(frame[name], pa.string(), source).to_pandas()
-        else:
+        elif frame[name].dtype != np.float64:
             columns[name] = _converted(frame[name], pa.float64(), source).to_numpy(zero_copy_only=False)
     return pd.DataFrame(columns, index=frame.index)
 
