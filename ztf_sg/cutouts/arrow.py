@@ -6,7 +6,7 @@ row by row, as a list of fixed length of float32; the metadata of that column st
 
 from collections import Counter
 from contextlib import contextmanager
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby, islice
 from math import isqrt
 from operator import itemgetter
 from pathlib import Path
@@ -92,18 +92,19 @@ def read_row_groups(path, row_groups, rows, on_error):
     if rows < 1:
         raise ValueError(f"rows: expected at least 1, got {rows}")
     found, shape = _find_row_groups(path), None
-    numbers = range(len(found)) if row_groups is None else row_groups
-    for number in numbers:
+    wanted = range(len(found)) if row_groups is None else row_groups
+    for number in wanted:
         if not 0 <= number < len(found):
             raise IndexError(f"{path}: row group {number} asked for, there are {len(found)}, from 0")
-    for file_path, groups in groupby([found[number] for number in numbers], key=itemgetter(0)):
+    for file_path, groups in groupby([found[number] for number in wanted], key=itemgetter(0)):
+        _, in_file, row_ranges = zip(*groups, strict=True)
+        row_numbers = chain.from_iterable(row_ranges)
         with _opened(file_path) as file:
-            for _, number, first_row, _ in groups:
-                for batch in file.iter_batches(rows, [number]):
-                    parts = parts_of_table(batch, file_path, on_error, shape, first_row)
-                    shape = parts.images.shape[1:] if len(parts.images) else shape
-                    first_row += len(batch)
-                    yield parts
+            for batch in file.iter_batches(rows, in_file):
+                numbers = list(islice(row_numbers, len(batch)))
+                parts = parts_of_table(batch, file_path, on_error, shape, numbers)
+                shape = parts.images.shape[1:] if len(parts.images) else shape
+                yield parts
 
 
 def row_group_sizes(path):
@@ -114,7 +115,7 @@ def row_group_sizes(path):
     path : path-like
         A file or a folder, see :func:`ztf_sg.cutouts.iter_row_groups`.
     """
-    return [size for *_, size in _find_row_groups(path)]
+    return [len(rows) for *_, rows in _find_row_groups(path)]
 
 
 def list_files(path):
@@ -130,11 +131,11 @@ def list_files(path):
     return paths
 
 
-def parts_of_table(table, source, on_error, shape=None, first_row=0):
+def parts_of_table(table, source, on_error, shape=None, row_numbers=None):
     """Return the CutoutParts of the usable rows of a table; see :meth:`CutoutSet.from_table`.
 
-    Messages name the source, and number rows from first_row on. Cutouts must have the shape given, else that
-    which the table states, else that of most.
+    Messages name the source, and rows by their numbers in it, from 0 unless given. Cutouts must have the
+    shape given, else that which the table states, else that of most.
     """
     check_on_error(on_error)
     pixels, stated_shape, frame = _unpacked(table, source)
@@ -144,7 +145,8 @@ def parts_of_table(table, source, on_error, shape=None, first_row=0):
     faults |= _faults_by_row(images, metadata, faults)
     rows = sorted(faults)
     if faults and on_error == "raise":
-        numbers = ", ".join(str(first_row + row) for row in rows[:10]) + ", ..." * (len(rows) > 10)
+        row_numbers = row_numbers or range(len(images))
+        numbers = ", ".join(str(row_numbers[row]) for row in rows[:10]) + ", ..." * (len(rows) > 10)
         raise CutoutError(
             f"{source}: {len(rows)} of {len(images)} rows cannot be used, counted from 0: {numbers}; "
             f"the first: {faults[rows[0]].removesuffix(f'; {REMEDY}')}; {REMEDY}"
@@ -169,13 +171,13 @@ def _opened(path):
 
 
 def _find_row_groups(path):
-    """Return file, number within the file, number of the first row, and size of each row group."""
+    """Return file, number within the file, and range of row numbers in the file of each row group."""
     found = []
     for file_path in list_files(path):
         with _opened(file_path) as file:
             sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-        first_rows = accumulate(sizes, initial=0)
-        found += [(file_path, number, next(first_rows), size) for number, size in enumerate(sizes)]
+        ends = accumulate(sizes)
+        found += [(file_path, number, range(end - sizes[number], end)) for number, end in enumerate(ends)]
     return found
 
 

@@ -189,7 +189,7 @@ def iter_row_groups(path, row_groups=None, rows=arrow.ROW_GROUP, on_error="raise
     row_groups : sequence of int, optional
         Numbers of the row groups, from 0 through all files, see :func:`row_group_sizes`; by default all.
     rows : int
-        Largest number of cutouts of a set; each is of one row group.
+        Largest number of cutouts of a set.
     on_error : {"raise", "skip"}
         See :meth:`CutoutSet.from_table`.
 

@@ -34,12 +34,12 @@ READERS, READ_CHUNK = 8, 64  # threads, and files that each reads at a time
 
 
 class _File(NamedTuple):
-    """A cutout as read from its file."""
+    """A cutout as read from its file; header and projection as read_plain_image returns them."""
 
     path: Path
     image: np.ndarray
-    header: dict  # values of the keywords in use
-    projection: bytes  # see projection_cards
+    header: dict
+    projection: bytes
 
 
 def list_cutouts(folder):
@@ -164,13 +164,13 @@ def _what_is_wrong(path):
 def _of_one_shape(files, on_error, skipped):
     """Return the cutouts of the most common shape; raise for the others, or add them to the skipped ones."""
     shapes = Counter(file.image.shape for file in files).most_common(1)
-    for file in files:
-        (height, width), found = shapes[0][0], file.image.shape
-        if found != (height, width):
-            reason = f"{file.path.name}: expected {height} x {width} px, got {found[0]} x {found[1]}"
-            if on_error == "raise":
-                raise CutoutError(f"{reason}; {REMEDY}")
-            skipped.append((file.path.name, reason))
+    others = [file for file in files if file.image.shape != shapes[0][0]]
+    for file in others:
+        expected, found = (f"{height} x {width}" for height, width in (shapes[0][0], file.image.shape))
+        reason = f"{file.path.name}: expected {expected} px, got {found}"
+        if on_error == "raise":
+            raise CutoutError(f"{reason}; {REMEDY}")
+        skipped.append((file.path.name, reason))
     return [file for file in files if file.image.shape == shapes[0][0]]
 
 

@@ -32,18 +32,8 @@ SCALING_KEYS = ("BSCALE", "BZERO", "BLANK")
 def read_plain_image(path):
     """Return image, header values in use and projection of a plain FITS file; None for any other file.
 
-    Parameters
-    ----------
-    path : path-like
-
-    Returns
-    -------
-    image : numpy.ndarray
-        float32, shape (height, width).
-    header : dict
-        Values of those `NUMBER_KEYS` and `TEXT_KEYS` that it has, by keyword.
-    projection : bytes
-        See :func:`projection_cards`.
+    The image is float32, shape (height, width); the header values are a dict of those `NUMBER_KEYS` and
+    `TEXT_KEYS` that the header has; for the projection see :func:`projection_cards`.
     """
     try:
         with open(path, "rb", buffering=0) as file:
@@ -73,27 +63,11 @@ def projection_cards(header):
 
 
 def sky_positions(projection, offsets):
-    """Return the sky positions of pixels given by their distance from the reference pixel.
+    """Return RA and DEC [deg] of pixels, shape (n, 2); WcsError or ValueError if the projection is not known.
 
+    The projection is that of :func:`projection_cards`, offsets are x - CRPIX1 and y - CRPIX2 [px], (n, 2).
     wcslib alone converts ZTF's projection (TPV), fifty times as fast as ``astropy.wcs.WCS``, which is needed
     only for SIP polynomials and for the PV cards of old SCAMP versions.
-
-    Parameters
-    ----------
-    projection : bytes
-        See :func:`projection_cards`.
-    offsets : numpy.ndarray
-        x - CRPIX1 and y - CRPIX2 [px], with x and y counted from 1 as FITS does; shape (n, 2).
-
-    Returns
-    -------
-    numpy.ndarray
-        RA and DEC [deg], shape (n, 2).
-
-    Raises
-    ------
-    astropy.wcs.WcsError, ValueError
-        If astropy does not know the projection.
     """
     has_polynomials = b"PV1_" in projection and b"---TPV'" not in projection
     if has_polynomials or b"-SIP" in projection or b"A_ORDER" in projection:

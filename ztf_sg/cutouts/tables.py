@@ -37,10 +37,6 @@ def write_image_csv(path, images, labels):
 def read_image_csv(path):
     """Read what :func:`write_image_csv` wrote.
 
-    Parameters
-    ----------
-    path : path-like
-
     Returns
     -------
     pixels : numpy.ndarray

@@ -14,17 +14,9 @@ PSF_BETA, PSF_FWHM_OVER_SEEING = 2.38, 0.878  # Moffat profile that reproduces A
 
 
 def curve_of_growth(table):
-    """Return the aperture corrections of each cutout's image.
+    """Return the aperture corrections APCOR1..4 of each cutout's image [mag], shape (n, 4).
 
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        n rows, as of a CutoutSet.
-
-    Returns
-    -------
-    numpy.ndarray
-        APCOR1..4 [mag], shape (n, 4); those that are missing follow from the mean relation with SEEING.
+    The table is that of a CutoutSet; missing corrections follow from the mean relation with SEEING.
     """
     given = table[APCOR_COLUMNS].to_numpy(dtype=float)
     mean = MEAN_APCOR + APCOR_SLOPE * (table["seeing"].to_numpy(dtype=float)[:, None] - 1.6)
@@ -32,21 +24,9 @@ def curve_of_growth(table):
 
 
 def moffat(shape, x, y, fwhm, oversampling=3):
-    """Return pixel-averaged Moffat profiles of unit sum.
+    """Return pixel-averaged Moffat profiles of unit sum, of a shape (n, height, width).
 
-    Parameters
-    ----------
-    shape : tuple of int
-        (n, height, width).
-    x, y, fwhm : numpy.ndarray
-        Centres and widths [px], shape (n,).
-    oversampling : int
-        Each pixel is averaged over this many points per side.
-
-    Returns
-    -------
-    numpy.ndarray
-        Of the shape asked for.
+    Centres x, y and widths fwhm [px] have shape (n,); pixels are averaged over oversampling**2 points.
     """
     alpha = fwhm / 2 / np.sqrt(2 ** (1 / PSF_BETA) - 1)
     steps = (np.arange(oversampling) + 0.5) / oversampling - 0.5

@@ -46,14 +46,10 @@ def spread_model(signal, x, y, seeing, noise, gain):
 
 
 def moments(signal, x, y):
-    """Return radius and ellipticity of the light from second moments under a Gaussian weight.
+    """Return radius and ellipticity, shape (n,) each, from second moments Q under a Gaussian weight.
 
-    Returns
-    -------
-    radius : numpy.ndarray
-        Square root of the trace of the second moments [px], shape (n,).
-    ellipticity : numpy.ndarray
-        Modulus of ((Qxx - Qyy), 2 Qxy) / (Qxx + Qyy), at most 1, shape (n,).
+    The radius is the square root of Qxx + Qyy [px]; the ellipticity is the modulus of ((Qxx - Qyy), 2 Qxy) /
+    (Qxx + Qyy), at most 1.
     """
     weight = gaussian_weight(signal.shape, x, y, MOMENTS_FWHM) * signal
     dx, dy = offsets(signal.shape, x, y)
