@@ -395,7 +395,7 @@ class TestTables:
         assert len(found) == 0 and len(found.skipped) == 5
         assert found.images.shape == (0, *SHAPE)
 
-    def test_unknown_way_with_errors_is_refused(self):
+    def test_another_on_error_is_refused(self):
         with pytest.raises(ValueError, match="'ignore'"):
             CutoutSet.from_table(changed(make_cutouts()), on_error="ignore")
 

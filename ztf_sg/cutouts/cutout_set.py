@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ztf_sg.cutouts import arrow
+from ztf_sg.cutouts.arrow import (
+    ROW_GROUP,
+    parts_of_table,
+    read_parquet,
+    read_row_groups,
+    to_table,
+    write_parquet,
+)
 from ztf_sg.cutouts.folder import list_cutouts, read_files
 from ztf_sg.cutouts.schema import SKIPPED_COLUMNS, UNKNOWN, CutoutError, check_labels
 
@@ -85,7 +92,7 @@ class CutoutSet:
         Pixels [DN] are lists of float32 of fixed length, row by row; the metadata of their field state height
         and width [px]. A ValueError is raised if ``table`` has a column ``label`` or ``image`` already.
         """
-        return arrow.to_table(self.images, self.labels, self.table)
+        return to_table(self.images, self.labels, self.table)
 
     @classmethod
     def from_table(cls, table, on_error="raise"):
@@ -107,16 +114,16 @@ class CutoutSet:
         CutoutError
             If columns are missing or of another type, or rows cannot be used (with ``on_error="raise"``).
         """
-        return cls(*arrow.parts_of_table(table, "table", on_error))
+        return cls(*parts_of_table(table, "table", on_error))
 
     def to_parquet(self, path):
         """Write what :meth:`to_table` returns as a Parquet file, which is complete or not there."""
-        arrow.write_parquet(self.to_table(), path)
+        write_parquet(self.to_table(), path)
 
     @classmethod
     def read_parquet(cls, path, row_groups=None, on_error="raise"):
         """Read Parquet files at once; arguments and errors are those of :func:`iter_row_groups`."""
-        return cls(*arrow.read_parquet(path, row_groups, on_error))
+        return cls(*read_parquet(path, row_groups, on_error))
 
 
 def load_cutouts(folder, on_error="raise"):
@@ -173,12 +180,12 @@ def load_files(paths, on_error="raise"):
     return CutoutSet(*read_files(paths, on_error))
 
 
-def iter_parquet(path, rows=arrow.ROW_GROUP, on_error="raise"):
+def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
     """Yield the cutouts of Parquet files a few at a time: :func:`iter_row_groups` with all row groups."""
     return iter_row_groups(path, None, rows, on_error)
 
 
-def iter_row_groups(path, row_groups=None, rows=arrow.ROW_GROUP, on_error="raise"):
+def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
     """Yield the cutouts of some row groups of Parquet files, of which no more than `rows` are in memory.
 
     Parameters
@@ -207,5 +214,5 @@ def iter_row_groups(path, row_groups=None, rows=arrow.ROW_GROUP, on_error="raise
     IndexError
         If there is no row group of a number.
     """
-    for parts in arrow.read_row_groups(path, row_groups, rows, on_error):
+    for parts in read_row_groups(path, row_groups, rows, on_error):
         yield CutoutSet(*parts)
