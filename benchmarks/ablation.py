@@ -82,15 +82,14 @@ def variants(cutouts):
     default = list(CLASSIFIER_FEATURES)
     brightness, rest = default[:2], [name for name in FEATURES if name not in default]
     subsets = {
-        "default: brightness, spread": default,
+        "default: brightness, spread_model": default,
         "brightness, concentrations": brightness + [n for n in rest if n.startswith("conc")],
-        "brightness, adaptive moments": brightness + [n for n in rest if n.startswith("adaptive")],
-        "brightness, sharpness, residual": [*brightness, "sharpness", "residual"],
+        "brightness, size, ellipticity": [*brightness, "size", "ellipticity"],
         **{f"default and {name}": [*default, name] for name in rest},
         f"all {len(FEATURES)} features": list(FEATURES),
     }
     found = {name: (features[names].to_numpy()[:, None], {}) for name, names in subsets.items()}
-    usual = found["default: brightness, spread"][0]
+    usual = found["default: brightness, spread_model"][0]
     for smoothness in (0.5, 2.5, np.inf):
         found[f"Matern smoothness {smoothness} for 1.5"] = usual, {"smoothness": smoothness}
     for count in (10, 30, 100):

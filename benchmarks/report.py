@@ -30,8 +30,7 @@ SECTIONS = {
     "Cost of a prediction against their number": f"prediction_scaling --plot {PLOT}",
     "Training and prediction against the size of the training set": f"training_scaling --plot {PLOT}",
     "Classification of pixels beside scikit-learn": "classification_speed",
-    "Reading cutouts": "reading_speed",
-    "Reading and normalizing: the job of notebook 3": "normalization_job",
+    "Reading cutouts, and the job of notebook 3": "reading_speed",
     "A survey of a million objects": "survey",
     "Simulating cutouts": "simulate {scratch}/cutouts",
     "Fetching cutouts: requests": "fetch_requests",
@@ -40,8 +39,7 @@ SECTIONS = {
     "Ablation on the bundled cutouts": "ablation",
 }
 SECTIONS_OF_REAL = {
-    "Reading real cutouts": f"reading_speed ${REAL}",
-    "The job of notebook 3 on real cutouts": f"normalization_job ${REAL} --repeats 5 --no-row-by-row",
+    "Reading real cutouts, and the job of notebook 3": f"reading_speed ${REAL}",
     "Realism of the bundled cutouts": f"realism --repeats 3 cutouts_test ${REAL}",
     "Accuracy on real cutouts": f"accuracy ${REAL}",
     "Ablation on real cutouts": f"ablation ${REAL}",

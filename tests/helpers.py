@@ -14,6 +14,8 @@ from MuyGPyS.neighbors import NN_Wrapper
 from photutils.aperture import CircularAperture
 from sklearn.utils import check_random_state
 
+from ztf_sg.features.photometry import APERTURES
+from ztf_sg.features.psf import moffat
 from ztf_sg.fetching import ImageChooser
 from ztf_sg.services.errors import NothingFound
 from ztf_sg.services.legacy_survey import COLUMNS
@@ -131,3 +133,28 @@ def i_magnitude(table):
 def arcseconds(table):
     """Return places [arcsec] on a plane that is good enough to tell neighbours."""
     return np.stack([table["RA"] * np.cos(np.radians(table["DEC"])), table["DEC"]], axis=1) * 3600
+
+
+SHAPE = (20, 20)  # of the cutouts that are made up
+MIDDLE = 9.5  # of such a cutout [px]
+
+
+def near_middle(n, radius=1.0, random_state=0):
+    """Return sub-pixel positions around the middle of a cutout, x and y."""
+    return MIDDLE + np.random.default_rng(random_state).uniform(-radius, radius, size=(2, n))
+
+
+def fine_profiles(x, y, fwhm):
+    """Return finely sampled Moffat profiles."""
+    return moffat((len(x), *SHAPE), x, y, np.broadcast_to(fwhm, len(x)), oversampling=15)
+
+
+def exact_fluxes(images, x, y, diameters=APERTURES):
+    """Return aperture fluxes by photutils, with the exact overlap of circle and pixels."""
+    apertures = [[CircularAperture(place, d / 2) for d in diameters] for place in zip(x, y, strict=True)]
+    return np.array(
+        [
+            [aperture.do_photometry(image, method="exact")[0][0] for aperture in row]
+            for image, row in zip(images, apertures, strict=True)
+        ]
+    )

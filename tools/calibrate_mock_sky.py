@@ -79,7 +79,7 @@ def bright_stars(cutouts):
     """Return the rows of bright, unsaturated, undisturbed stars."""
     features = measure_features(cutouts)
     peak = cutouts.images.max(axis=(1, 2))
-    good = (features["log_snr"] > 2.0) & (features["spread_2.0"].abs() < 0.2)
+    good = (features["log_snr"] > 2.0) & (features["spread_model_2.0"].abs() < 0.2)
     return np.flatnonzero((cutouts.labels == 0) & (peak < 30000) & good)
 
 

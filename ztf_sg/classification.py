@@ -13,7 +13,7 @@ from ztf_sg.features import measure_features
 from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
 from ztf_sg.muygps import STATE_VALUES, MuyGPSClassifier
 
-CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_1.3", "spread_2.0", "spread_3.5")
+CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")
 PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
 BATCH_COUNT = 250  # cutouts that train the hyperparameters
 OUTLIER = 3.0  # scaled features are clipped here, so that rare ones have neighbours

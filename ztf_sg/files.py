@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and folders in which one process works at a time."""
+"""Files that are complete or not there, and folders in which one process works at a time."""
 
 import os
 from contextlib import contextmanager
@@ -11,16 +11,16 @@ LOCK = ".lock"
 
 @contextmanager
 def atomic_write(path, unfinished=None):
-    """Open a file for writing that gets its name only when everything is on the disk.
+    """Open a file for writing that gets its name only when all of it is on the disk.
 
-    Until then it has the name with ``.part`` behind it; if anything goes wrong, or the process is killed, the
-    file that had the name before is left as it was. The folder is made if need be.
+    Until then ``.part`` is added to its name. If anything goes wrong, or the process is killed, a file that
+    had the name before stays as it was. The folder is made if need be.
 
     Parameters
     ----------
     path : path-like
     unfinished : path-like, optional
-        Another name for it until then, on the same disk: for files that several processes may write.
+        Another name until then, on the same disk: for files that several processes may write at once.
 
     Yields
     ------
@@ -42,9 +42,7 @@ def atomic_write(path, unfinished=None):
 
 @contextmanager
 def lock_folder(folder, error):
-    """Keep other processes that want the same lock out of a folder.
-
-    The lock is a file in the folder, so that it holds for all users who may write there.
+    """Keep other processes out that lock the same folder; the lock is a file in it, and holds for all users.
 
     Parameters
     ----------

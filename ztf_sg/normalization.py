@@ -1,11 +1,9 @@
 """Pixel normalizations of cutouts, by name.
 
-Each normalization takes a stack of cutouts and gives a stack of the same shape. Those that use
-statistics of the whole set ("global" ones) learn them on a training set and keep them: see
-:class:`Normalizer`.
+Each one takes pixels of shape (n, height, width) and returns as many. Global ones use the extremes of a whole
+set; :class:`Normalizer` learns them on a training set and keeps them.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +16,7 @@ from ztf_sg.parallel import map_chunks
 
 @dataclass(frozen=True)
 class GlobalStatistics:
-    """Extremes of all pixels of a training set [DN].
-
-    Parameters
-    ----------
-    minimum, maximum : float
-        Smallest and largest pixel of the set.
-    """
+    """Smallest and largest pixel of a training set [DN]."""
 
     minimum: float
     maximum: float
@@ -41,24 +33,24 @@ def raw(images, statistics=None):
 
 
 def log_minus_min(images, statistics=None):
-    """Return log10 x - min(log10 x), the extreme taken per cutout."""
+    """Return log10 x - min(log10 x), with the minimum of each cutout."""
     logs = _log10(images, "log_minus_min")
     return logs - _low(logs)
 
 
 def minmax(images, statistics=None):
-    """Return (x - min) / (max - min), the extremes taken per cutout; 0 for a constant cutout."""
+    """Return (x - min) / (max - min), with the extremes of each cutout; 0 for a constant cutout."""
     low = _low(images)
-    return _ratio(images - low, _high(images) - low)
+    return _ratio(images - low, images.max(axis=(1, 2), keepdims=True) - low)
 
 
 def global_minmax(images, statistics):
-    """Return (x - min_all) / (max_all - min_all), the extremes taken over the training set."""
+    """Return (x - min_all) / (max_all - min_all), with the extremes of the training set."""
     return _ratio(images - statistics.minimum, statistics.maximum - statistics.minimum)
 
 
 def min_over_global_max(images, statistics):
-    """Return (x - min) / max_all: the cutout's own minimum, the training set's maximum."""
+    """Return (x - min) / max_all, with the minimum of each cutout and the maximum of the training set."""
     return _ratio(images - _low(images), _positive(statistics.maximum, "min_over_global_max"))
 
 
@@ -70,49 +62,30 @@ def log_min_over_global_max(images, statistics):
 
 
 def root_minmax(images, statistics=None, r=2):
-    """Return minmax to the power 1/r, which lifts faint wings and keeps the range 0..1.
-
-    Parameters
-    ----------
-    images : numpy.ndarray
-        Pixels, shape (n, height, width).
-    statistics : ignored
-    r : float
-        Order of the root; 2 and 3 are usual.
-    """
+    """Return minmax to the power 1/r, which lifts faint wings and keeps the range 0..1."""
     return minmax(images) ** (1 / r)
 
 
 def asinh_minmax(images, statistics=None, softening=0.3):
-    """Return asinh(y / a) / asinh(1 / a) of y = minmax, linear near the sky and logarithmic at the peak.
+    """Return asinh(y / a) / asinh(1 / a) of y = minmax, linear below the softening a and logarithmic above.
 
     The stretch of Lupton, Gunn & Szalay 1999, AJ 118, 1406, as astropy has it.
-
-    Parameters
-    ----------
-    images : numpy.ndarray
-        Pixels, shape (n, height, width); zero and negative values are welcome.
-    statistics : ignored
-    softening : float
-        Where linear turns into logarithmic, a, as a share of the cutout's range.
     """
     return AsinhStretch(softening)(minmax(images))
 
 
-NORMALIZATIONS: dict[str, Callable] = {
-    function.__name__: function
-    for function in (
-        raw,
-        log_minus_min,
-        minmax,
-        global_minmax,
-        min_over_global_max,
-        log_min_over_global_max,
-        root_minmax,
-        asinh_minmax,
-    )
-}
-"""Normalization functions by name; the place in this order is the technique number, 0 for raw."""
+_IN_ORDER = (
+    raw,
+    log_minus_min,
+    minmax,
+    global_minmax,
+    min_over_global_max,
+    log_min_over_global_max,
+    root_minmax,
+    asinh_minmax,
+)
+NORMALIZATIONS = {function.__name__: function for function in _IN_ORDER}
+"""Normalization functions by name; their order is that of the technique numbers, from 0 for raw."""
 
 
 def normalize(images, technique, statistics=None, **parameters):
@@ -125,8 +98,7 @@ def normalize(images, technique, statistics=None, **parameters):
     technique : str
         A name in :data:`NORMALIZATIONS`.
     statistics : GlobalStatistics, optional
-        Extremes of the training set, for the techniques that use them; learned on ``images``
-        itself when absent.
+        Extremes of the training set, for the techniques that use them; by default those of ``images``.
     **parameters
         Further parameters of the technique, such as ``r`` of root_minmax.
 
@@ -141,8 +113,7 @@ def normalize(images, technique, statistics=None, **parameters):
         If the technique is unknown, the shape is not that of a stack, a pixel is not finite, or
         a logarithm of a pixel <= 0 is asked for (the message names the first such cutout).
     """
-    if technique not in NORMALIZATIONS:
-        raise ValueError(f"unknown normalization {technique!r}; choose one of {', '.join(NORMALIZATIONS)}")
+    _check_technique(technique)
     images = np.asarray(images)
     if images.dtype != np.float32:
         images = images.astype(float, copy=False)
@@ -164,7 +135,7 @@ def normalize(images, technique, statistics=None, **parameters):
 
     try:
         map_chunks(fill, len(images))
-    except ValueError:  # its message is to count in the whole set, not in a chunk
+    except ValueError:  # counts cutouts within a chunk; this one counts them in the whole set
         NORMALIZATIONS[technique](images.astype(float), statistics, **parameters)
         raise
     return result
@@ -173,7 +144,7 @@ def normalize(images, technique, statistics=None, **parameters):
 class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """A normalization as a scikit-learn transformer of flattened cutouts.
 
-    The extremes over the whole set are learned in ``fit``, on the training set only, and kept.
+    The extremes of the training set are learned in ``fit`` and kept.
 
     Parameters
     ----------
@@ -199,9 +170,7 @@ class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         y : ignored
         """
         X = validate_data(self, X, dtype=float)
-        if self.technique not in NORMALIZATIONS:
-            known = ", ".join(NORMALIZATIONS)
-            raise ValueError(f"unknown normalization {self.technique!r}; choose one of {known}")
+        _check_technique(self.technique)
         self.statistics_ = GlobalStatistics.of(X)
         return self
 
@@ -209,24 +178,20 @@ class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """Return normalized flattened cutouts, float64, of the shape of X."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=float, reset=False)
-        return normalize(self._as_stack(X), self.technique, self.statistics_).reshape(X.shape)
+        return normalize(X[:, None, :], self.technique, self.statistics_).reshape(X.shape)
 
-    @staticmethod
-    def _as_stack(X):
-        side = int(round(X.shape[1] ** 0.5))
-        return X.reshape(len(X), side, side) if side * side == X.shape[1] else X[:, None, :]
+
+def _check_technique(technique):
+    if technique not in NORMALIZATIONS:
+        raise ValueError(f"unknown normalization {technique!r}; choose one of {', '.join(NORMALIZATIONS)}")
 
 
 def _low(images):
     return images.min(axis=(1, 2), keepdims=True)
 
 
-def _high(images):
-    return images.max(axis=(1, 2), keepdims=True)
-
-
 def _ratio(numerator, denominator):
-    """Divide, giving 0 where the denominator is 0 (a constant cutout has no contrast)."""
+    """Return the ratio, 0 where the denominator is 0: a constant cutout has no contrast."""
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=np.asarray(denominator) != 0)
 
 

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from importlib import import_module
 from threading import Lock
 
 from joblib import effective_n_jobs
@@ -12,13 +11,13 @@ CHUNK = 250  # cutouts, whose intermediate results (0.8 MB each) stay in the pro
 
 
 def slices(n, step):
-    """Return slices of at most `step` (at least one) of n rows."""
+    """Return slices that divide n rows into parts of `step` rows (at least one), the last one shorter."""
     step = max(1, step)
     return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def threaded(work, items, n_threads):
-    """Call `work` with each item, in threads of which none starts threads for linear algebra.
+    """Call a function with each item, in several threads; linear algebra within each uses that thread only.
 
     Parameters
     ----------
@@ -26,12 +25,12 @@ def threaded(work, items, n_threads):
         Takes an item.
     items : list
     n_threads : int
-        Most threads at a time.
+        Largest number of threads.
 
     Returns
     -------
     list
-        What the calls returned, in the order of the items.
+        One result per item, in their order.
     """
     n_threads = min(n_threads, len(items))
     with _one_blas_thread:
@@ -42,7 +41,7 @@ def threaded(work, items, n_threads):
 
 
 def map_chunks(function, n):
-    """Return what a function gives for each chunk of n cutouts, on all processors, in order.
+    """Call a function with each chunk of n cutouts, on all processors.
 
     Parameters
     ----------
@@ -54,13 +53,13 @@ def map_chunks(function, n):
     Returns
     -------
     list
-        One result a chunk of at most :data:`CHUNK` rows.
+        One result per chunk of at most :data:`CHUNK` rows, in their order.
     """
     return threaded(function, slices(n, CHUNK), effective_n_jobs(-1))
 
 
 class _OneBlasThread:
-    """Keeps linear algebra to one thread while anyone is inside: its limit is that of the whole process."""
+    """Keeps linear algebra to one thread while any caller is inside, as the limit is that of the process."""
 
     def __init__(self):
         self._lock, self._inside = Lock(), 0
@@ -80,8 +79,9 @@ class _OneBlasThread:
 
 @cache
 def _controller():
-    """Return the control of the linear algebra libraries, which takes 20 ms to find those that are loaded."""
-    import_module("scipy.linalg")  # loads scipy's, and numpy's
+    """Return the controller of the linear algebra libraries, which takes 20 ms to find those loaded."""
+    import scipy.linalg  # noqa: F401 - loads scipy's library, and numpy's
+
     return ThreadpoolController()
 
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ztf_sg import CutoutSet, iter_parquet, load_cutouts
-from ztf_sg.cutouts.arrow import COLUMNS, OPTIONAL_COLUMNS, row_group_sizes
-from ztf_sg.cutouts.dataset import HEADER_KEYS, CutoutError, check_cutout
+from ztf_sg.cutouts import HEADER_KEYS, CutoutError, check_cutout, iter_row_groups, row_group_sizes
+from ztf_sg.cutouts.arrow import OPTIONAL_COLUMNS
+from ztf_sg.cutouts.schema import COLUMNS
 
 SHAPE = (4, 4)
 
@@ -252,6 +253,18 @@ class TestFiles:
         ):
             assert found["name"].tolist() == ["star_6", "star_7"]
 
+    @pytest.mark.parametrize("rows", [1, 3, 100])
+    @pytest.mark.parametrize("row_groups", [[0, 2], [2, 0], [2]], ids=str)
+    def test_bad_rows_are_counted_in_the_file_whatever_row_groups_are_read(
+        self, tmp_path, monkeypatch, row_groups, rows
+    ):
+        monkeypatch.setattr("ztf_sg.cutouts.arrow.ROW_GROUP", 4)
+        cutouts = make_cutouts(12)
+        cutouts.images[9, 0, 0] = np.nan
+        cutouts.to_parquet(tmp_path / "a.parquet")
+        with pytest.raises(CutoutError, match="rows cannot be used, counted from 0: 9; the first: star_9"):
+            list(iter_row_groups(tmp_path / "a.parquet", row_groups, rows))
+
     def test_parquet_written_by_pandas_reads(self, tmp_path):
         cutouts = make_cutouts()
         frame = changed(cutouts, origin=None, apcor3=None, label=None).set_index("ra")
@@ -304,7 +317,7 @@ class TestTables:
             -1,
             0,
         ]
-        with pytest.raises(CutoutError, match="label holds values other than 0"):
+        with pytest.raises(CutoutError, match="table: label: expected 0 .star., .* got 2"):
             CutoutSet.from_table(changed(make_cutouts(), label=[0, 1, 2, 0, 0]))
 
     def test_names_may_be_numbers(self):
@@ -382,7 +395,7 @@ class TestTables:
         assert len(found) == 0 and len(found.skipped) == 5
         assert found.images.shape == (0, *SHAPE)
 
-    def test_unknown_way_with_errors_is_refused(self):
+    def test_another_on_error_is_refused(self):
         with pytest.raises(ValueError, match="'ignore'"):
             CutoutSet.from_table(changed(make_cutouts()), on_error="ignore")
 

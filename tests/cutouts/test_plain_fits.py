@@ -6,8 +6,9 @@ from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztf_sg.cutouts.dataset import NUMBER_KEYS, TEXT_KEYS, load_cutouts
+from ztf_sg.cutouts import load_cutouts
 from ztf_sg.cutouts.plain_fits import projection_cards, read_plain_image, sky_positions
+from ztf_sg.cutouts.schema import NUMBER_KEYS, TEXT_KEYS
 
 BUNDLE = ROOT / "cutouts_test"
 PIXELS = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -22,13 +23,9 @@ def write_cards(path, *cards, pixels=PIXELS):
     return path
 
 
-def read(path, numbers=NUMBER_KEYS, texts=TEXT_KEYS):
-    return read_plain_image(path, numbers, texts)
-
-
 def assert_as_astropy(paths):
     for path in paths:
-        image, values, projection = read(path)
+        image, values, projection = read_plain_image(path)
         pixels, header = fits.getdata(path, header=True)
         np.testing.assert_array_equal(image, pixels)
         assert image.dtype == np.float32 and image.dtype.isnative
@@ -55,7 +52,7 @@ def test_real_cutouts_are_plain_and_read_as_astropy_reads_them(real_cutouts):
 def test_plain_cards_have_the_values_that_astropy_gives(tmp_path, card):
     path = write_cards(tmp_path / "a.fits", card)
     key = card.split()[0]
-    _, values, _ = read(path)
+    _, values, _ = read_plain_image(path)
     assert values == {key: fits.getheader(path)[key]}
     assert type(values[key]) is type(fits.getheader(path)[key])
 
@@ -70,7 +67,7 @@ def test_plain_cards_have_the_values_that_astropy_gives(tmp_path, card):
 def test_any_card_that_astropy_writes_is_read_as_by_astropy_or_left_to_it(tmp_path_factory, value):
     key = "ORIGIN" if isinstance(value, str) else "MAGZP"
     path = write_cards(tmp_path_factory.getbasetemp() / "card.fits", str(fits.Card(key, value))[:80])
-    found = read(path)
+    found = read_plain_image(path)
     assert found is None or found[1] == {key: fits.getheader(path)[key]}
 
 
@@ -85,13 +82,13 @@ def test_any_card_that_astropy_writes_is_read_as_by_astropy_or_left_to_it(tmp_pa
     ],
 )  # fmt: skip
 def test_unusual_cards_are_left_to_astropy(tmp_path, cards):
-    assert read(write_cards(tmp_path / "a.fits", *cards)) is None
+    assert read_plain_image(write_cards(tmp_path / "a.fits", *cards)) is None
 
 
 @pytest.mark.parametrize("pixels", [PIXELS.astype(np.int16), PIXELS[None], PIXELS.astype(float)], ids=str)
 def test_other_images_are_left_to_astropy(tmp_path, pixels):
     fits.PrimaryHDU(pixels).writeto(tmp_path / "a.fits")
-    assert read(tmp_path / "a.fits") is None
+    assert read_plain_image(tmp_path / "a.fits") is None
 
 
 @given(st.data())
@@ -99,12 +96,12 @@ def test_files_cut_short_are_left_to_astropy(tmp_path_factory, data):
     path = write_cards(tmp_path_factory.getbasetemp() / "short.fits", "GAIN    = 6.2")
     content = path.read_bytes()
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    assert read(path) is None
+    assert read_plain_image(path) is None
 
 
 def test_the_first_card_of_a_keyword_counts(tmp_path):
     path = write_cards(tmp_path / "a.fits", "GAIN    = 1.5", "GAIN    = 2.5")
-    assert read(path)[1] == {"GAIN": 1.5} == {"GAIN": fits.getheader(path)["GAIN"]}
+    assert read_plain_image(path)[1] == {"GAIN": 1.5} == {"GAIN": fits.getheader(path)["GAIN"]}
 
 
 PROJECTIONS = {
@@ -135,11 +132,11 @@ def test_cutouts_of_one_image_share_their_projection_cards(tmp_path):
     for number, place in enumerate((10.5, -300.0)):
         header = fits.Header({"CTYPE1": "RA---TAN", "CRVAL1": 7.0, "CRPIX1": place})
         fits.PrimaryHDU(PIXELS, header).writeto(folder / f"star_{number}.fits")
-    first, second = (read(path)[2] for path in sorted(folder.iterdir()))
+    first, second = (read_plain_image(path)[2] for path in sorted(folder.iterdir()))
     assert first == second
     assert b"CRPIX" not in first
 
 
 def test_the_bundled_cutouts_need_no_astropy(monkeypatch):
-    monkeypatch.setattr("ztf_sg.cutouts.dataset.read_cutout", None)
+    monkeypatch.setattr("ztf_sg.cutouts.folder.read_cutout", None)
     assert len(load_cutouts(BUNDLE)) == 1500

@@ -1,12 +1,14 @@
-"""Cutout sets as Parquet files and as tables, for sets too large for a folder of files or for the memory.
+"""Cutouts as Parquet files and as tables, for sets too large for a folder of files or for the memory.
 
 One row is one cutout: the columns of :attr:`CutoutSet.table`, its ``label``, and in ``image`` the pixels [DN]
-row by row, as a list of fixed length of float32; height and width stand in the metadata of that column.
+row by row, as a list of fixed length of float32; the metadata of that column state height and width.
 """
 
 from collections import Counter
 from contextlib import contextmanager
+from itertools import accumulate, chain, groupby, islice
 from math import isqrt
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ztf_sg.cutouts.dataset import (
+from ztf_sg.cutouts.schema import (
     APERTURE_KEYS,
-    CLASS_NAMES,
+    COLUMNS,
     HEADER_KEYS,
     POSITIVE_KEYS,
     REMEDY,
@@ -25,8 +27,10 @@ from ztf_sg.cutouts.dataset import (
     TEXT_KEYS,
     UNKNOWN,
     CutoutError,
-    CutoutSet,
+    CutoutParts,
     check_cutout,
+    check_labels,
+    check_on_error,
     label_of,
     natural_key,
 )
@@ -36,34 +40,25 @@ from ztf_sg.ztf import CUTOUT_SHAPE
 ROW_GROUP = 4096  # rows that are written, and read, at a time: 6.5 MB of pixels at 20 x 20 px
 LABEL, IMAGE = "label", "image"
 TEXT_COLUMNS = ("name", *(key.lower() for key in TEXT_KEYS))
-COLUMNS = ("name", "ra", "dec", *(key.lower() for key in HEADER_KEYS))
 OPTIONAL_COLUMNS = ("origin", *(key.lower() for key in APERTURE_KEYS))
 NEEDED_VALUES = [key.lower() for key in REQUIRED_KEYS if key != "ORIGIN"]
 REWRITE = "write it again with CutoutSet.to_parquet"
 
 
-def to_table(cutouts):
-    """Return a CutoutSet as an Arrow table; see :meth:`CutoutSet.to_table`."""
-    taken = {LABEL, IMAGE} & set(cutouts.table.columns)
+def to_table(images, labels, table):
+    """Return the Arrow table of cutouts; see :meth:`CutoutSet.to_table`."""
+    taken = {LABEL, IMAGE} & set(table.columns)
     if taken:
         raise ValueError(f"the table has a column {taken.pop()!r} already; rename it")
-    height, width = cutouts.images.shape[1:]
-    pixels = pa.array(np.ascontiguousarray(cutouts.images, dtype=np.float32).ravel())
-    images = pa.FixedSizeListArray.from_arrays(pixels, height * width)
-    field = pa.field(IMAGE, images.type, metadata={"height": str(height), "width": str(width)})
-    table = pa.Table.from_pandas(cutouts.table, preserve_index=False)
-    table = table.append_column(LABEL, pa.array(np.asarray(cutouts.labels, dtype=np.int8)))
-    return table.append_column(field, images)
+    height, width = images.shape[1:]
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(images).ravel()), height * width)
+    field = pa.field(IMAGE, lists.type, metadata={"height": str(height), "width": str(width)})
+    columns = pa.Table.from_pandas(table, preserve_index=False)
+    return columns.append_column(LABEL, pa.array(labels)).append_column(field, lists)
 
 
-def from_table(table, on_error="raise"):
-    """Return the CutoutSet of an Arrow table or DataFrame; see :meth:`CutoutSet.from_table`."""
-    return _cutouts_of(table, "table", on_error)
-
-
-def write_parquet(cutouts, path):
-    """Write a CutoutSet as a Parquet file; see :meth:`CutoutSet.to_parquet`."""
-    table = to_table(cutouts)
+def write_parquet(table, path):
+    """Write what :func:`to_table` returned as a Parquet file."""
     with atomic_write(path) as file:
         pq.write_table(
             table,
@@ -76,15 +71,15 @@ def write_parquet(cutouts, path):
         )
 
 
-def read_parquet(path, row_groups=None, on_error="raise"):
-    """Return the CutoutSet of Parquet files; see :meth:`CutoutSet.read_parquet`."""
-    paths = list_files(path)
-    parts = list(_read_groups(paths, row_groups, on_error))
+def read_parquet(path, row_groups, on_error):
+    """Return the CutoutParts of Parquet files; see :meth:`CutoutSet.read_parquet`."""
+    parts = list(read_row_groups(path, row_groups, ROW_GROUP, on_error))
     if not parts:
-        with _opened(paths[0]) as file:
-            return _cutouts_of(file.schema_arrow.empty_table(), paths[0], on_error)
-    filled = [part for part in parts if len(part)] or parts[:1]
-    return CutoutSet(
+        first = list_files(path)[0]
+        with _opened(first) as file:
+            return parts_of_table(file.schema_arrow.empty_table(), first, on_error)
+    filled = [part for part in parts if len(part.images)] or parts[:1]
+    return CutoutParts(
         np.concatenate([part.images for part in filled]),
         np.concatenate([part.labels for part in filled]),
         pd.concat([part.table for part in filled], ignore_index=True),
@@ -92,81 +87,35 @@ def read_parquet(path, row_groups=None, on_error="raise"):
     )
 
 
-def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
-    """Read Parquet files a few rows at a time, so that the memory holds no more.
-
-    Parameters
-    ----------
-    path : path-like
-        A Parquet file, or a folder of ``*.parquet`` files, which are read in natural order.
-    rows : int
-        Cutouts at a time, at most.
-    on_error : {"raise", "skip"}
-        What to do about rows that cannot be used; see :meth:`CutoutSet.from_table`.
-
-    Yields
-    ------
-    CutoutSet
-
-    Raises
-    ------
-    FileNotFoundError, CutoutError
-        As :meth:`CutoutSet.read_parquet` does.
-    """
+def read_row_groups(path, row_groups, rows, on_error):
+    """Yield CutoutParts of Parquet files; see :func:`ztf_sg.cutouts.iter_row_groups`."""
     if rows < 1:
         raise ValueError(f"rows: expected at least 1, got {rows}")
-    shape = None
-    for file_path in list_files(path):
-        for cutouts in iter_row_groups(file_path, None, rows, on_error, shape):
-            shape = cutouts.images.shape[1:] if len(cutouts) else shape
-            yield cutouts
-
-
-def iter_row_groups(path, row_groups, rows=ROW_GROUP, on_error="raise", shape=None):
-    """Read some row groups of one Parquet file, a few rows at a time.
-
-    Parameters
-    ----------
-    path : path-like
-    row_groups : sequence of int or None
-        Their numbers; None is all.
-    rows, on_error
-        See :func:`iter_parquet`.
-    shape : tuple of int, optional
-        Height and width [px] that cutouts must have, that of most of the first ones if left out.
-
-    Yields
-    ------
-    CutoutSet
-    """
-    with _opened(path) as file:
-        sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-        first_row = sum(sizes[: row_groups[0]]) if row_groups else 0
-        for batch in file.iter_batches(rows, row_groups):
-            cutouts = _cutouts_of(batch, path, on_error, shape, first_row)
-            shape = cutouts.images.shape[1:] if len(cutouts) else shape
-            first_row += len(batch)
-            yield cutouts
+    found, shape = _find_row_groups(path), None
+    wanted = range(len(found)) if row_groups is None else row_groups
+    for number in wanted:
+        if not 0 <= number < len(found):
+            raise IndexError(f"{path}: row group {number} asked for, there are {len(found)}, from 0")
+    for file_path, groups in groupby([found[number] for number in wanted], key=itemgetter(0)):
+        _, in_file, row_ranges = zip(*groups, strict=True)
+        row_numbers = chain.from_iterable(row_ranges)
+        with _opened(file_path) as file:
+            for batch in file.iter_batches(rows, in_file):
+                numbers = list(islice(row_numbers, len(batch)))
+                parts = parts_of_table(batch, file_path, on_error, shape, numbers)
+                shape = parts.images.shape[1:] if len(parts.images) else shape
+                yield parts
 
 
 def row_group_sizes(path):
-    """Return how many cutouts each row group holds.
+    """Return how many cutouts each row group of Parquet files holds, as a list of int.
 
     Parameters
     ----------
     path : path-like
-        A Parquet file, or a folder of ``*.parquet`` files, whose row groups are counted on in natural order.
-
-    Returns
-    -------
-    list of int
-        The places in it are the numbers that :meth:`CutoutSet.read_parquet` takes as `row_groups`.
+        A file or a folder, see :func:`ztf_sg.cutouts.iter_row_groups`.
     """
-    sizes = []
-    for file_path in list_files(path):
-        with _opened(file_path) as file:
-            sizes += [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
-    return sizes
+    return [len(rows) for *_, rows in _find_row_groups(path)]
 
 
 def list_files(path):
@@ -182,9 +131,37 @@ def list_files(path):
     return paths
 
 
+def parts_of_table(table, source, on_error, shape=None, row_numbers=None):
+    """Return the CutoutParts of the usable rows of a table; see :meth:`CutoutSet.from_table`.
+
+    Messages name the source, and rows by their numbers in it, from 0 unless given. Cutouts must have the
+    shape given, else that which the table states, else that of most.
+    """
+    check_on_error(on_error)
+    pixels, stated_shape, frame = _unpacked(table, source)
+    shape = shape or stated_shape or _common_shape(pixels, source)
+    metadata, labels = _metadata(frame, source), _labels(frame, source)
+    images, faults = _stack(pixels, shape, metadata["name"])
+    faults |= _faults_by_row(images, metadata, faults)
+    rows = sorted(faults)
+    if faults and on_error == "raise":
+        row_numbers = row_numbers or range(len(images))
+        numbers = ", ".join(str(row_numbers[row]) for row in rows[:10]) + ", ..." * (len(rows) > 10)
+        raise CutoutError(
+            f"{source}: {len(rows)} of {len(images)} rows cannot be used, counted from 0: {numbers}; "
+            f"the first: {faults[rows[0]].removesuffix(f'; {REMEDY}')}; {REMEDY}"
+        )
+    names = metadata["name"].iloc[rows].to_list()
+    skipped = pd.DataFrame({"name": names, "reason": [faults[row] for row in rows]}, dtype=object)
+    if faults:
+        good = np.setdiff1d(np.arange(len(images)), rows)
+        images, labels, metadata = images[good], labels[good], metadata.iloc[good].reset_index(drop=True)
+    return CutoutParts(images, labels, metadata, skipped)
+
+
 @contextmanager
 def _opened(path):
-    """Open a Parquet file, of which no more is held than is asked for; have errors name it and the remedy."""
+    """Open a Parquet file without reading ahead; errors name the file and the remedy."""
     try:
         with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
             yield file
@@ -193,88 +170,54 @@ def _opened(path):
         raise CutoutError(f"{path}: is no whole Parquet file ({reason}); {REWRITE}") from error
 
 
-def _read_groups(paths, row_groups, on_error):
-    """Yield the CutoutSet of each row group asked for, all of the shape of the first."""
-    shape = None
-    for path, number, first_row in _places(paths, row_groups):
-        with _opened(path) as file:
-            table = file.read_row_group(number)
-        cutouts = _cutouts_of(table, path, on_error, shape, first_row)
-        shape = cutouts.images.shape[1:] if len(cutouts) else shape
-        yield cutouts
+def _find_row_groups(path):
+    """Return file, number within the file, and range of row numbers in the file of each row group."""
+    found = []
+    for file_path in list_files(path):
+        with _opened(file_path) as file:
+            sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
+        ends = accumulate(sizes)
+        found += [(file_path, number, range(end - sizes[number], end)) for number, end in enumerate(ends)]
+    return found
 
 
-def _places(paths, row_groups):
-    """Return file, number within the file and number of the first row of the row groups asked for."""
-    places = []
-    for path in paths:
-        first_row = 0
-        for number, size in enumerate(row_group_sizes(path)):
-            places.append((path, number, first_row))
-            first_row += size
-    if row_groups is None:
-        return places
-    beyond = [number for number in row_groups if not 0 <= number < len(places)]
-    if beyond:
-        raise IndexError(f"{paths[0]}: row group {beyond[0]} asked for, there are {len(places)}, from 0")
-    return [places[number] for number in row_groups]
-
-
-def _cutouts_of(table, source, on_error, shape=None, first_row=0):
-    """Return the usable rows of a table as a CutoutSet of a shape, by default that of most of them."""
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error: expected 'raise' or 'skip', got {on_error!r}")
-    _check_columns(table, source)
-    stamps = _stamps(table)
-    shape = shape or _stated_shape(table) or _common_shape(stamps, source)
-    metadata = _metadata(table, source)
-    images, faults = _stack(stamps, shape, metadata["name"])
-    labels = _labels(table, metadata["name"], source)
-    faults |= _other_faults(images, metadata, faults)
-    if faults and on_error == "raise":
-        raise CutoutError(_message(faults, len(images), source, first_row))
-    rows = sorted(faults)
-    skipped = pd.DataFrame(
-        {"name": metadata["name"].iloc[rows].to_list(), "reason": [faults[row] for row in rows]}, dtype=object
-    )
-    if faults:
-        good = np.setdiff1d(np.arange(len(images)), rows)
-        images, labels, metadata = images[good], labels[good], metadata.iloc[good].reset_index(drop=True)
-    return CutoutSet(images, labels, metadata, skipped)
-
-
-def _message(faults, total, source, first_row):
-    """Return an error message that tells the rows that cannot be used, and why the first of them."""
-    rows = sorted(faults)
-    numbers = ", ".join(str(first_row + row) for row in rows[:10]) + ", ..." * (len(rows) > 10)
-    reason = faults[rows[0]].removesuffix(f"; {REMEDY}")
-    return (
-        f"{source}: {len(rows)} of {total} rows cannot be used, counted from 0: {numbers}; "
-        f"the first: {reason}; {REMEDY}"
-    )
-
-
-def _check_columns(table, source):
-    names = _names(table)
+def _unpacked(table, source):
+    """Return the pixels of each row, the shape that the table states or None, and a DataFrame of the rest."""
+    in_memory = isinstance(table, pd.DataFrame)
+    names = list(table.columns) if in_memory else table.schema.names
     missing = [name for name in (*COLUMNS, IMAGE) if name not in (*names, *OPTIONAL_COLUMNS)]
     if missing:
         raise CutoutError(
             f"{source}: lacks the columns {', '.join(missing)}; it has {', '.join(map(str, names[:30]))}; "
             "rename or add columns (image: a list of pixels)"
         )
+    if in_memory:
+        return _pixels(table[IMAGE]), None, table.drop(columns=IMAGE).reset_index(drop=True)
+    if isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
+    frame = table.drop_columns(IMAGE).to_pandas()
+    frame = frame.reset_index(drop=frame.index.names == [None])
+    for metadata in (table.schema.field(IMAGE).metadata, table.schema.metadata):
+        if metadata and b"height" in metadata and b"width" in metadata:
+            return _pixels(table[IMAGE]), (int(metadata[b"height"]), int(metadata[b"width"])), frame
+    return _pixels(table[IMAGE]), None, frame
 
 
-def _stamps(table):
+def _pixels(column):
     """Return the pixels of each row as a float32 array, with one axis or two; empty where there are none."""
     try:
-        lists = _column(table, IMAGE)
+        lists = pa.array(column, from_pandas=True) if isinstance(column, pd.Series) else column
+        lists = lists.combine_chunks() if isinstance(lists, pa.ChunkedArray) else lists
         lists = _only_field(lists)  # as nested-pandas writes them
         lengths = pc.list_value_length(lists).fill_null(0).to_numpy()
-        pixels = _only_field(lists.flatten())  # as nested-pandas hands them over
-        values = pixels.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
+        values = _only_field(lists.flatten())  # as nested-pandas hands them over
+        values = values.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
     except (pa.ArrowException, TypeError):  # lists of lists, or arrays with two axes
-        rows = table[IMAGE].to_pylist() if hasattr(table[IMAGE], "to_pylist") else table[IMAGE]
-        return [_stamp(row) for row in rows]
+        return [
+            _pixels_of_row(row) for row in (column if isinstance(column, pd.Series) else column.to_pylist())
+        ]
+    if len(set(lengths.tolist())) == 1:
+        return values.reshape(len(lists), -1)
     return np.split(values, np.cumsum(lengths)[:-1]) if len(lists) else []
 
 
@@ -283,25 +226,16 @@ def _only_field(array):
     return array.flatten()[0] if pa.types.is_struct(array.type) and array.type.num_fields == 1 else array
 
 
-def _stamp(row):
+def _pixels_of_row(row):
     try:
         return np.asarray([] if row is None else np.stack(row), dtype=np.float32)
     except (ValueError, TypeError):
         return np.empty(0, dtype=np.float32)
 
 
-def _stated_shape(table):
-    """Return height and width from the metadata of the column or of the table; None if there are none."""
-    if isinstance(table, pd.DataFrame):
-        return None
-    for metadata in (table.schema.field(IMAGE).metadata, table.schema.metadata):
-        if metadata and b"height" in metadata and b"width" in metadata:
-            return int(metadata[b"height"]), int(metadata[b"width"])
-    return None
-
-
-def _common_shape(stamps, source):
-    shapes = Counter(stamp.shape for stamp in stamps if stamp.size)
+def _common_shape(pixels, source):
+    """Return height and width of most cutouts; lists of pixels are taken for square ones."""
+    shapes = Counter(row.shape for row in pixels if row.size)
     shape = shapes.most_common(1)[0][0] if shapes else CUTOUT_SHAPE
     if len(shape) == 2:
         return shape
@@ -314,70 +248,52 @@ def _common_shape(stamps, source):
     return side, side
 
 
-def _stack(stamps, shape, names):
-    """Return the pixels as a stack, and why rows are unfit for it, by row."""
-    images, faults = np.zeros((len(stamps), *shape), dtype=np.float32), {}
+def _stack(pixels, shape, names):
+    """Return the pixels as one array (n, height, width), and faults by row."""
     height, width = shape
-    for row, stamp in enumerate(stamps):
-        if stamp.shape in (shape, (height * width,)):
-            images[row] = stamp.reshape(shape)
+    if isinstance(pixels, np.ndarray) and pixels.shape[1] == height * width:
+        return np.array(pixels).reshape(-1, height, width), {}
+    images, faults = np.zeros((len(pixels), height, width), dtype=np.float32), {}
+    for row, found in enumerate(pixels):
+        if found.shape in (shape, (height * width,)):
+            images[row] = found.reshape(shape)
         else:
-            found = " x ".join(map(str, stamp.shape))
-            faults[row] = f"{names.iloc[row]}: expected {height} x {width} px, got {found}"
+            size = " x ".join(map(str, found.shape))
+            faults[row] = f"{names.iloc[row]}: expected {height} x {width} px, got {size}"
     return images, faults
 
 
-def _metadata(table, source):
-    """Return the columns other than label and image, in their order, with the types of CutoutSet.table."""
-    names, columns = _names(table), {}
-    for name in (*names, *(name for name in OPTIONAL_COLUMNS if name not in names)):
-        if name in (LABEL, IMAGE):
-            continue
-        if name not in names:
+def _metadata(frame, source):
+    """Return the columns other than the label, in their order, with the types of CutoutSet.table."""
+    columns = {name: column for name, column in frame.items() if name != LABEL}
+    for name in COLUMNS:
+        if name not in columns:
             columns[name] = None if name in TEXT_COLUMNS else np.nan
         elif name in TEXT_COLUMNS:
-            columns[name] = _converted(table, name, pa.string(), source).to_pandas()
-        elif name in COLUMNS:
-            columns[name] = _converted(table, name, pa.float64(), source).to_numpy(zero_copy_only=False)
-        elif isinstance(table, pd.DataFrame):
-            columns[name] = table[name].reset_index(drop=True)
-        else:
-            frame = table.select([name]).to_pandas()
-            columns[name] = pd.Series(frame.get(name, frame.index)).reset_index(drop=True)
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(table)))
+            columns[name] = _converted(frame[name], pa.string(), source).to_pandas()
+        elif frame[name].dtype != np.float64:
+            columns[name] = _converted(frame[name], pa.float64(), source).to_numpy(zero_copy_only=False)
+    return pd.DataFrame(columns, index=frame.index)
 
 
-def _labels(table, names, source):
-    if LABEL not in _names(table):
-        return np.array([label_of(str(name)) for name in names], dtype=np.int8)
-    labels = _converted(table, LABEL, pa.float64(), source).fill_null(UNKNOWN).to_numpy(zero_copy_only=False)
-    if not np.isin(labels, (*range(len(CLASS_NAMES)), UNKNOWN)).all():
-        raise CutoutError(f"{source}: label holds values other than 0 (star), 1 (galaxy) and -1 (unknown)")
-    return labels.astype(np.int8)
+def _labels(frame, source):
+    if LABEL not in frame:
+        return np.array([label_of(str(name)) for name in frame["name"]], dtype=np.int8)
+    labels = _converted(frame[LABEL], pa.float64(), source).fill_null(UNKNOWN)
+    return check_labels(labels.to_numpy(zero_copy_only=False), f"{source}: label")
 
 
-def _names(table):
-    return list(table.columns if isinstance(table, pd.DataFrame) else table.schema.names)
-
-
-def _column(table, name):
-    """Return a column of an Arrow table or of a DataFrame as one Arrow array."""
-    column = table[name]
-    if isinstance(table, pd.DataFrame):
-        column = pa.array(column, from_pandas=True)
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _converted(table, name, kind, source):
+def _converted(column, kind, source):
+    """Return a column as an Arrow array of a type; gaps are nulls."""
     try:
-        column = _column(table, name)
-        return column if pa.types.is_null(column.type) and kind == pa.string() else column.cast(kind)
+        array = pa.array(column, from_pandas=True)
+        return array if pa.types.is_null(array.type) and kind == pa.string() else array.cast(kind)
     except pa.ArrowException as error:
-        raise CutoutError(f"{source}: column {name}: expected {kind} values ({error})") from error
+        raise CutoutError(f"{source}: column {column.name}: expected {kind} values ({error})") from error
 
 
-def _other_faults(images, metadata, known):
-    """Return why rows fail :func:`ztf_sg.cutouts.dataset.check_cutout`, by row."""
+def _faults_by_row(images, metadata, known):
+    """Return what check_cutout says of rows, other than those with known faults."""
     suspect = ~np.isfinite(images).all(axis=(1, 2)) | metadata[NEEDED_VALUES].isna().any(axis=1).to_numpy()
     suspect |= (metadata[[key.lower() for key in POSITIVE_KEYS]] <= 0).any(axis=1).to_numpy()
     faults = {}

@@ -1,18 +1,17 @@
-"""Plain FITS images read fast: a float32 image whose cards are written as the standard's plainest ones are.
+"""Fast reading of plain FITS images: float32 pixels, and cards written in the standard's simplest form.
 
-A ZTF header has 266 cards, of which some 50 are of use here, and astropy spends most of its time on checks of
-each. Here the cards in use are picked by their places, which all files of a kind share. Whatever is not plain
-is left to astropy: None is returned, never a guess.
+A ZTF header has 266 cards, and astropy checks each of them. Here only the cards in use are read, at positions
+that all files of a kind share. Files that are not plain are left to astropy.
 """
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, Wcsprm
 
+from ztf_sg.cutouts.schema import NUMBER_KEYS, TEXT_KEYS
 from ztf_sg.ztf import FITS_BLOCK
 
 CARD = 80  # [bytes]
@@ -20,7 +19,7 @@ END_CARD = b"END".ljust(CARD)
 SIMPLE_CARD = re.compile(rb"SIMPLE  = {20}T ")
 INTEGER = re.compile(rb"= +(-?\d+) *(?:/[ -~]*)?")
 NUMBER = re.compile(rb"= +([+-]?\d+(?:\.\d*)?(?:E[+-]?\d+)?) *(?:/[ -~]*)?")
-TEXT = re.compile(rb"= +'([ -%(-9;-~]*)' *(?:/[ -~]*)?")  # neither quotes, nor : and & which may mean more
+TEXT = re.compile(rb"= +'([ -%(-9;-~]*)' *(?:/[ -~]*)?")  # : and & may mean more than text
 KEYWORD = re.compile(r"(?!HIERARCH|CONTINUE)[A-Z0-9_-]* *")
 SKY_KEYWORD = re.compile(
     r"WCSAXES|CTYPE\d|CUNIT\d|CRVAL\d|CDELT\d|CROTA\d|(CD|PC)\d_\d|LONPOLE|LATPOLE|RADESYS|EQUINOX"
@@ -30,93 +29,45 @@ IMAGE_KEYS = ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2")
 SCALING_KEYS = ("BSCALE", "BZERO", "BLANK")
 
 
-class Layout(NamedTuple):
-    """Where the cards in use start in a header [bytes]."""
+def read_plain_image(path):
+    """Return image, header values in use and projection of a plain FITS file; None for any other file.
 
-    plain: bool
-    start: dict  # of the first card with each keyword
-    sky: list  # of the cards that state the projection, CRPIX apart
-
-
-def read_plain_image(path, number_keys, text_keys):
-    """Return the image of a plain FITS file, its header's values in use and its projection.
-
-    Parameters
-    ----------
-    path : path-like
-    number_keys, text_keys : tuple of str
-        Keywords wanted whose values are numbers and texts.
-
-    Returns
-    -------
-    image : numpy.ndarray
-        float32, shape (height, width).
-    header : dict
-        Value by keyword, those that the header lacks left out.
-    projection : bytes
-        As :func:`projection_cards` gives it.
-
-    Notes
-    -----
-    None is returned of a file that is not plain, be it damaged or only unusual: let astropy tell.
+    The image is float32, shape (height, width); the header values are a dict of those `NUMBER_KEYS` and
+    `TEXT_KEYS` that the header has; for the projection see :func:`projection_cards`.
     """
-    with open(path, "rb", buffering=0) as file:
-        content = file.read()
+    try:
+        with open(path, "rb", buffering=0) as file:
+            content = file.read()
+    except OSError:
+        return None
     end = content.find(END_CARD)
     if end % CARD or not SIMPLE_CARD.match(content):
         return None
-    layout = _layout_of(content[:end])
-    size = _values(content, layout.start, IMAGE_KEYS, INTEGER, int)
-    header = _values(content, layout.start, number_keys, NUMBER, _number)
-    texts = _values(content, layout.start, text_keys, TEXT, _text)
+    plain, start, sky = _layout_of(content[:end])
+    size = _values(content, start, IMAGE_KEYS, INTEGER, int)
+    numbers = _values(content, start, NUMBER_KEYS, NUMBER, _number)
+    texts = _values(content, start, TEXT_KEYS, TEXT, _text)
     image = _image(content, FITS_BLOCK * (end // FITS_BLOCK + 1), size or {})
-    if not layout.plain or header is None or texts is None or image is None:
+    if not plain or numbers is None or texts is None or image is None:
         return None
-    projection = b"".join([content[place : place + CARD] for place in layout.sky])
-    return image, header | texts, projection
+    return image, numbers | texts, b"".join([content[card : card + CARD] for card in sky])
 
 
 def projection_cards(header):
-    """Return the cards of a header that say how its sky is projected, CRPIX apart.
+    """Return the cards of an astropy header that state the projection, but for CRPIX, as bytes.
 
-    All cutouts of one science image have the same; they differ in CRPIX alone.
-
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-
-    Returns
-    -------
-    bytes
+    All cutouts of one science image share them; they differ only in CRPIX.
     """
     cards = header.tostring(endcard=False, padding=False).encode()
-    return b"".join(cards[place : place + CARD] for place in _layout_of(cards).sky)
+    return b"".join(cards[card : card + CARD] for card in _layout_of(cards)[2])
 
 
 def sky_positions(projection, offsets):
-    """Return the sky positions of places given by their distance from the reference pixel.
+    """Return RA and DEC [deg] of pixels, shape (n, 2); WcsError or ValueError if the projection is not known.
 
-    Parameters
-    ----------
-    projection : bytes
-        As :func:`projection_cards` gives it.
-    offsets : numpy.ndarray
-        x - CRPIX1 and y - CRPIX2 [px], with x and y counted from 1 as FITS does; shape (n, 2).
-
-    Returns
-    -------
-    numpy.ndarray
-        RA and DEC [deg], shape (n, 2).
-
-    Raises
-    ------
-    astropy.wcs.WcsError, ValueError
-        If the cards state no projection that astropy knows.
-
-    Notes
-    -----
-    wcslib does all of ZTF's projection (TPV) by itself. ``astropy.wcs.WCS`` gives the same after fifty times
-    as long; it is needed for SIP polynomials and for the PV cards of old SCAMP versions alone.
+    The projection is that of :func:`projection_cards`, offsets are x - CRPIX1 and y - CRPIX2 [px], (n, 2).
+    wcslib alone converts ZTF's projection (TPV), fifty times as fast as ``astropy.wcs.WCS``, which is needed
+    only for SIP polynomials and for the PV cards of old SCAMP versions.
     """
     has_polynomials = b"PV1_" in projection and b"---TPV'" not in projection
     if has_polynomials or b"-SIP" in projection or b"A_ORDER" in projection:
@@ -129,39 +80,39 @@ def sky_positions(projection, offsets):
 
 
 def _layout_of(cards):
-    keywords = np.frombuffer(cards, np.uint8).reshape(-1, CARD)[:, :8].tobytes()
-    return _layout(keywords)
+    return _layout(np.frombuffer(cards, np.uint8).reshape(-1, CARD)[:, :8].tobytes())
 
 
 @lru_cache(maxsize=256)
 def _layout(keywords):
-    """Return the Layout of a header from the first 8 bytes of each of its cards."""
+    """Return whether cards are plain, where the first of each keyword starts, and where the projection's do.
+
+    The keywords are the first 8 bytes of each card.
+    """
     text = keywords.decode("latin-1")
-    names = [text[place : place + 8] for place in range(0, len(text), 8)]
+    names = [text[start : start + 8] for start in range(0, len(text), 8)]
     start = {}
     for number, name in enumerate(names):
         start.setdefault(name.rstrip(), CARD * number)
     plain = all(map(KEYWORD.fullmatch, names)) and not any(key in start for key in SCALING_KEYS)
     sky = [CARD * number for number, name in enumerate(names) if SKY_KEYWORD.fullmatch(name.rstrip())]
-    return Layout(plain, start, sky)
+    return plain, start, sky
 
 
 def _values(content, start, keys, pattern, convert):
-    """Return the values of those keys that are there; None if one is not written as the pattern has it."""
+    """Return the values of those keys that the header has; None if a card does not match the pattern."""
     values = {}
     for key in keys:
-        place = start.get(key)
-        if place is None:
-            continue
-        match = pattern.fullmatch(content, place + 8, place + CARD)
-        if match is None:
-            return None
-        values[key] = convert(match[1])
+        if key in start:
+            match = pattern.fullmatch(content, start[key] + 8, start[key] + CARD)
+            if match is None:
+                return None
+            values[key] = convert(match[1])
     return values
 
 
 def _image(content, start, size):
-    """Return the image that begins at a byte of a file; None if it is no whole float32 image."""
+    """Return the image that begins at a byte of a file; None if it is not a complete float32 image."""
     depth, axes, width, height = (size.get(key, 0) for key in IMAGE_KEYS)
     length = FITS_BLOCK * -(-4 * width * height // FITS_BLOCK)
     if (depth, axes) != (-32, 2) or min(width, height) < 1 or len(content) < start + length:

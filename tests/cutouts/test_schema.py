@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ztf_sg.cutouts.schema import COLUMNS, CutoutError, check_cutout, check_labels, label_of, natural_key
+
+HEADER = {
+    "SEEING": 1.7, "MAGZP": 25.6, "FILTER": "ZTF_i", "OBSMJD": 58738.4, "EXPTIME": 30, "GAIN": 6.2,
+    "SATURATE": 49100.0, "ORIGIN": "Zwicky Transient Facility",
+}  # fmt: skip
+PIXELS = np.full((20, 20), 250.0)
+
+
+@given(st.lists(st.integers(0, 10**6), unique=True))
+def test_natural_order_is_that_of_the_numbers(numbers):
+    names = [f"star_{number}.fits" for number in numbers]
+    assert sorted(names, key=natural_key) == [f"star_{number}.fits" for number in sorted(numbers)]
+
+
+@pytest.mark.parametrize(
+    "name, label",
+    [
+        ("star_1", 0),
+        ("folder/galaxy_2.fits", 1),
+        ("star_galaxy_3", 0),
+        ("starfish_4", -1),
+        ("star", 0),
+        ("", -1),
+    ],
+)
+def test_labels_are_stated_by_prefixes(name, label):
+    assert label_of(name) == label
+
+
+def test_labels_are_int8_and_others_are_refused():
+    assert check_labels([1, 0, -1]).dtype == np.int8
+    assert check_labels([]).shape == (0,)
+    with pytest.raises(CutoutError, match=r"a table: label: expected 0 \(star\), .*, got 2, 3$"):
+        check_labels([0, 3, 2, 3], "a table: label")
+
+
+def test_columns_are_those_of_the_contract():
+    assert COLUMNS[:4] == ("name", "ra", "dec", "seeing")
+    assert COLUMNS[-7:] == ("apcor1", "apcor2", "apcor3", "apcor4", "apcor5", "apcor6", "origin")
+
+
+def test_a_usable_cutout_passes_with_or_without_aperture_corrections():
+    check_cutout("star_1", PIXELS, HEADER)
+    check_cutout("star_1", PIXELS, HEADER | {"APCOR1": -0.7, "APCOR2": None})
+
+
+@pytest.mark.parametrize(
+    "pixels, changes, reason",
+    [
+        (PIXELS[None], {}, r"expected an image with two axes, got shape \(1, 20, 20\)"),
+        (np.where(PIXELS, np.nan, 0), {}, "400 of 400 pixels are NaN or infinite"),
+        (PIXELS, {"GAIN": None, "FILTER": None}, "its header lacks FILTER, GAIN"),
+        (PIXELS, {"APCOR2": "none"}, "its header has APCOR2 = 'none', expected a number"),
+        (PIXELS, {"SEEING": 0.0}, "its header has SEEING = 0.0, expected more than 0"),
+        (PIXELS, {"GAIN": np.nan}, "its header has GAIN = nan, expected more than 0"),
+    ],
+)
+def test_what_makes_a_cutout_useless_is_named(pixels, changes, reason):
+    with pytest.raises(CutoutError, match=f"star_1: {reason}"):
+        check_cutout("star_1", pixels, HEADER | changes)

@@ -1,0 +1,218 @@
+"""Sets of cutouts: pixels, labels and metadata, from folders of FITS files, Parquet files and tables."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ztf_sg.cutouts.arrow import (
+    ROW_GROUP,
+    parts_of_table,
+    read_parquet,
+    read_row_groups,
+    to_table,
+    write_parquet,
+)
+from ztf_sg.cutouts.folder import list_cutouts, read_files
+from ztf_sg.cutouts.schema import SKIPPED_COLUMNS, UNKNOWN, CutoutError, check_labels
+
+
+@dataclass(frozen=True, eq=False)
+class CutoutSet:
+    """Cutouts of one size with their labels and metadata, row by row.
+
+    Sets are equal only to themselves. scikit-learn takes them as it takes arrays of n samples.
+
+    Parameters
+    ----------
+    images : array-like
+        Pixels in detector counts [DN], kept as float32, shape (n, height, width).
+    labels : array-like
+        0 star, 1 galaxy, -1 unknown; kept as int8, shape (n,).
+    table : pandas.DataFrame
+        n rows with columns name, ra, dec [deg, ICRS; the centre of the cutout], seeing [px, FWHM],
+        magzp [mag], filter, obsmjd [d], exptime [s], gain [e-/DN], saturate [DN],
+        apcor1..apcor6 [mag] and origin. Aperture corrections that are not known are NaN.
+    skipped : pandas.DataFrame, optional
+        Cutouts left out by ``load_cutouts(..., on_error="skip")``: columns name and reason.
+
+    Raises
+    ------
+    ValueError
+        If the three do not have the same number of rows, images is not a stack, or a label is not 0, 1 or -1.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    table: pd.DataFrame
+    skipped: pd.DataFrame = None
+
+    def __post_init__(self):
+        images, labels = np.asarray(self.images, dtype=np.float32), check_labels(self.labels)
+        if images.ndim != 3:
+            raise ValueError(f"images: expected shape (n, height, width), got {images.shape}")
+        if labels.ndim != 1:
+            raise ValueError(f"labels: expected shape (n,), got {labels.shape}")
+        lengths = {"images": len(images), "labels": len(labels), "table": len(self.table)}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"images, labels and table must have as many rows as each other, got {lengths}")
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
+        if self.skipped is None:
+            object.__setattr__(self, "skipped", pd.DataFrame(columns=SKIPPED_COLUMNS))
+
+    @property
+    def shape(self):
+        """Shape as scikit-learn looks for it: (n,)."""
+        return (len(self),)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        """Return the CutoutSet of the rows that a mask, slice, integer or index array picks."""
+        rows = np.atleast_1d(np.arange(len(self))[index])
+        table = self.table.iloc[rows].reset_index(drop=True)
+        return CutoutSet(self.images[rows], self.labels[rows], table)
+
+    def __array__(self, dtype=None, copy=None):
+        """Refuse to become an array: it would not be clear of what."""
+        raise TypeError("a CutoutSet is no array; pass its .images, .labels or .table")
+
+    def __repr__(self):
+        stars, galaxies = (int(np.sum(self.labels == label)) for label in (0, 1))
+        unknown = len(self) - stars - galaxies
+        height, width = self.images.shape[1:]
+        return f"CutoutSet({stars} stars, {galaxies} galaxies, {unknown} unknown; {height} x {width} px)"
+
+    def to_table(self):
+        """Return a pyarrow.Table of the columns of ``table``, ``label`` (int8) and ``image``.
+
+        Pixels [DN] are lists of float32 of fixed length, row by row; the metadata of their field state height
+        and width [px]. A ValueError is raised if ``table`` has a column ``label`` or ``image`` already.
+        """
+        return to_table(self.images, self.labels, self.table)
+
+    @classmethod
+    def from_table(cls, table, on_error="raise"):
+        """Return the CutoutSet of a table with one row per cutout, such as one partition of a survey.
+
+        Parameters
+        ----------
+        table : pyarrow.Table, pyarrow.RecordBatch or pandas.DataFrame
+            Needs the columns of ``CutoutSet.table`` and ``image``: lists or arrays of pixels [DN], row by row
+            or with two axes. Lists are of square cutouts unless the metadata of the field, or of the table,
+            state height and width. Without ``apcor1`` ... ``apcor6`` and ``origin`` they are NaN and None,
+            without ``label`` it is that of the name. Other columns are kept; the index of a DataFrame is not.
+        on_error : {"raise", "skip"}
+            What to do about rows of another shape than most, or that :func:`check_cutout` refuses: raise, or
+            leave them out and list them in the ``skipped`` table of the result.
+
+        Raises
+        ------
+        CutoutError
+            If columns are missing or of another type, or rows cannot be used (with ``on_error="raise"``).
+        """
+        return cls(*parts_of_table(table, "table", on_error))
+
+    def to_parquet(self, path):
+        """Write what :meth:`to_table` returns as a Parquet file, which is complete or not there."""
+        write_parquet(self.to_table(), path)
+
+    @classmethod
+    def read_parquet(cls, path, row_groups=None, on_error="raise"):
+        """Read Parquet files at once; arguments and errors are those of :func:`iter_row_groups`."""
+        return cls(*read_parquet(path, row_groups, on_error))
+
+
+def load_cutouts(folder, on_error="raise"):
+    """Read a folder of FITS cutouts.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder with ``*.fits`` files. Files named ``star_*`` and ``galaxy_*`` get labels 0 and 1,
+        all others -1.
+    on_error : {"raise", "skip"}
+        What to do about a file that cannot be used: raise, or leave it out and list it in the
+        ``skipped`` table of the result.
+
+    Returns
+    -------
+    CutoutSet
+        Files in natural order of their names (star_2 before star_10).
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist or holds no FITS file.
+    CutoutError
+        If a file is empty, truncated, not FITS, of another shape than most, has non-finite
+        pixels or lacks a needed header keyword (with ``on_error="raise"``), or if none is usable.
+
+    Warns
+    -----
+    UserWarning
+        If labels are missing from some names, or the folder mixes cutouts of several origins.
+    """
+    cutouts = load_files(list_cutouts(folder), on_error)
+    if not len(cutouts):
+        names, reasons = cutouts.skipped["name"], cutouts.skipped["reason"]
+        raise CutoutError(f"{folder}: none of its {len(names)} FITS files can be used; {reasons[0]}")
+    unknown = int(np.sum(cutouts.labels == UNKNOWN))
+    if unknown:
+        warnings.warn(
+            f"{folder}: {unknown} of {len(cutouts)} names start with neither star_ nor galaxy_; labelled -1",
+            stacklevel=2,
+        )
+    origins = sorted(cutouts.table["origin"].astype(str).unique())
+    if len(origins) > 1:
+        warnings.warn(f"{folder}: mixes cutouts of several origins: {', '.join(origins)}", stacklevel=2)
+    return cutouts
+
+
+def load_files(paths, on_error="raise"):
+    """Return the CutoutSet of some FITS files, in their order, as :func:`load_cutouts` does for a folder.
+
+    There are no warnings, and the set is empty if no file is usable (with ``on_error="skip"``).
+    """
+    return CutoutSet(*read_files(paths, on_error))
+
+
+def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
+    """Yield the cutouts of Parquet files a few at a time: :func:`iter_row_groups` with all row groups."""
+    return iter_row_groups(path, None, rows, on_error)
+
+
+def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
+    """Yield the cutouts of some row groups of Parquet files, of which no more than `rows` are in memory.
+
+    Parameters
+    ----------
+    path : path-like
+        A Parquet file with columns as for :meth:`CutoutSet.from_table`, or a folder of ``*.parquet`` files,
+        which are read in natural order.
+    row_groups : sequence of int, optional
+        Numbers of the row groups, from 0 through all files, see :func:`row_group_sizes`; by default all.
+    rows : int
+        Largest number of cutouts of a set.
+    on_error : {"raise", "skip"}
+        See :meth:`CutoutSet.from_table`.
+
+    Yields
+    ------
+    CutoutSet
+        All of one height and width.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file, or no ``*.parquet`` file in the folder.
+    CutoutError
+        If a file is damaged or not Parquet, or for what :meth:`CutoutSet.from_table` raises.
+    IndexError
+        If there is no row group of a number.
+    """
+    for parts in read_row_groups(path, row_groups, rows, on_error):
+        yield CutoutSet(*parts)

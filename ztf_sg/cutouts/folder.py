@@ -1,0 +1,204 @@
+"""Folders of FITS cutouts: which files there are, and what is in them."""
+
+import os
+import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from astropy.io import fits
+from astropy.wcs import FITSFixedWarning, WcsError
+
+from ztf_sg.cutouts.plain_fits import projection_cards, read_plain_image, sky_positions
+from ztf_sg.cutouts.schema import (
+    HEADER_KEYS,
+    NUMBER_KEYS,
+    REMEDY,
+    SKIPPED_COLUMNS,
+    TEXT_KEYS,
+    CutoutError,
+    CutoutParts,
+    check_cutout,
+    check_on_error,
+    label_of,
+    natural_key,
+)
+from ztf_sg.parallel import slices
+from ztf_sg.ztf import CUTOUT_SHAPE
+
+READERS, READ_CHUNK = 8, 64  # threads, and files that each reads at a time
+
+
+class _File(NamedTuple):
+    """A cutout as read from its file; header and projection as read_plain_image returns them."""
+
+    path: Path
+    image: np.ndarray
+    header: dict
+    projection: bytes
+
+
+def list_cutouts(folder):
+    """Return the FITS files of a folder in natural order of their names, as a list of paths.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist or holds no FITS file.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        raise FileNotFoundError(f"{folder}: is a file; name the folder that holds it")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; make cutouts with notebook 2 or name another")
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.lower().endswith((".fits", ".fit"))]
+    if not names:
+        raise FileNotFoundError(
+            f"{folder}: holds no FITS files; make cutouts with notebook 2 or name another"
+        )
+    return [folder / name for name in sorted(names, key=natural_key)]
+
+
+def read_files(paths, on_error):
+    """Return the CutoutParts of some FITS files; see :func:`ztf_sg.cutouts.load_files`."""
+    check_on_error(on_error)
+    files, skipped = [], []
+    with closing(_read_ahead(paths)) as plain_images:
+        for path, plain in zip(paths, plain_images, strict=True):
+            try:
+                files.append(_checked(path, plain))
+            except CutoutError as error:
+                if on_error == "raise":
+                    raise
+                skipped.append((path.name, str(error)))
+    files = _of_one_shape(files, on_error, skipped)
+    shape = files[0].image.shape if files else CUTOUT_SHAPE
+    return CutoutParts(
+        np.array([file.image for file in files], dtype=np.float32).reshape(-1, *shape),
+        np.array([label_of(file.path.stem) for file in files], dtype=np.int8),
+        _metadata_table(files, shape),
+        pd.DataFrame(sorted(skipped, key=lambda row: natural_key(row[0])), columns=SKIPPED_COLUMNS),
+    )
+
+
+def read_cutout(path):
+    """Read and check one FITS cutout.
+
+    Parameters
+    ----------
+    path : path-like or binary file object
+        The FITS file; its first image with data counts.
+
+    Returns
+    -------
+    image : numpy.ndarray
+        Pixels [DN], float32, shape (height, width).
+    header : astropy.io.fits.Header
+
+    Raises
+    ------
+    CutoutError
+        If the file cannot be used as a cutout.
+    """
+    name = path.name if hasattr(path, "read") else str(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", fits.verify.VerifyWarning)
+            warnings.filterwarnings("error", message="File may have been truncated")
+            with fits.open(path, memmap=False) as hdus:
+                hdu = next((hdu for hdu in hdus if hdu.is_image and hdu.header["NAXIS"]), None)
+                data, header = (hdu.data, hdu.header) if hdu else (None, None)
+    except (OSError, ValueError, TypeError, KeyError, Warning) as error:
+        raise CutoutError(f"{name}: {_what_is_wrong(path)}; {REMEDY}") from error
+    if data is None:
+        raise CutoutError(f"{name}: holds no image; {REMEDY}")
+    check_cutout(name, data, header)
+    return data.astype(np.float32), header
+
+
+def _read_ahead(paths):
+    """Yield what read_plain_image returns for each path, in order.
+
+    Threads hide the wait for a disk or a network, and cost nothing when the files are in memory. Processes
+    would have to send the pixels back, which takes longer than reading them.
+    """
+
+    def read(chunk):
+        return [read_plain_image(path) for path in chunk]
+
+    with ThreadPoolExecutor(READERS) as readers:
+        for images in readers.map(read, [paths[rows] for rows in slices(len(paths), READ_CHUNK)]):
+            yield from images
+
+
+def _checked(path, plain):
+    """Return a cutout that can be used, read by astropy if its file is not plain."""
+    if plain:
+        check_cutout(str(path), plain[0], plain[1])
+        return _File(path, *plain)
+    image, header = read_cutout(path)
+    values = {key: header[key] for key in (*NUMBER_KEYS, *TEXT_KEYS) if key in header}
+    return _File(path, image, values, projection_cards(header))
+
+
+def _what_is_wrong(path):
+    """Return why a file, or a file object in memory, is not a complete FITS file."""
+    if hasattr(path, "read"):
+        path.seek(0)
+        start = path.read(6)
+    else:
+        try:
+            start = Path(path).read_bytes()[:6]
+        except OSError as error:
+            return f"cannot be read ({error.strerror})"
+    if not start:
+        return "is empty"
+    return "is cut short" if start == b"SIMPLE" else "is not a FITS file"
+
+
+def _of_one_shape(files, on_error, skipped):
+    """Return the cutouts of the most common shape; raise for the others, or add them to the skipped ones."""
+    shapes = Counter(file.image.shape for file in files).most_common(1)
+    others = [file for file in files if file.image.shape != shapes[0][0]]
+    for file in others:
+        expected, found = (f"{height} x {width}" for height, width in (shapes[0][0], file.image.shape))
+        reason = f"{file.path.name}: expected {expected} px, got {found}"
+        if on_error == "raise":
+            raise CutoutError(f"{reason}; {REMEDY}")
+        skipped.append((file.path.name, reason))
+    return [file for file in files if file.image.shape == shapes[0][0]]
+
+
+def _metadata_table(files, shape):
+    """Return the columns of CutoutSet.table for some cutouts of one shape."""
+    ra, dec = _centres(files, shape).T
+    table = pd.DataFrame({"name": [file.path.stem for file in files], "ra": ra, "dec": dec})
+    for key in HEADER_KEYS:
+        values = [file.header.get(key) for file in files]
+        table[key.lower()] = values if key in TEXT_KEYS else np.array(values, dtype=float)
+    return table
+
+
+def _centres(files, shape):
+    """Return RA and DEC [deg] of the centres of cutouts, shape (n, 2); NaN without a usable WCS."""
+    reference = [[file.header.get(key, np.nan) for key in ("CRPIX1", "CRPIX2")] for file in files]
+    offsets = (np.array(shape[::-1]) + 1) / 2 - np.array(reference, dtype=float).reshape(-1, 2)
+    rows_of = {}  # cutouts of one image share their projection, and are converted together
+    for row, file in enumerate(files):
+        if "CRVAL1" in file.header and "CRPIX1" in file.header:
+            rows_of.setdefault(file.projection, []).append(row)
+    sky = np.full((len(files), 2), np.nan)
+    for projection, rows in rows_of.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FITSFixedWarning)
+                sky[rows] = sky_positions(projection, offsets[rows])
+        except (WcsError, ValueError) as error:
+            names = ", ".join(files[row].path.name for row in rows[:3])
+            warnings.warn(f"{names}: the WCS cannot be used, ra and dec are NaN ({error})", stacklevel=6)
+    return sky

@@ -1,0 +1,69 @@
+"""Pixels and labels in CSV files: one row per cutout, the label first, then the pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from ztf_sg.cutouts.schema import LABELS
+from ztf_sg.files import atomic_write
+
+
+def csv_name(number):
+    """Return the name of the CSV file of a normalization by its technique number; 0 is raw."""
+    return f"norm_{number}_image_data.csv" if number else "raw_image_data.csv"
+
+
+def write_image_csv(path, images, labels):
+    """Write flattened cutouts as CSV: the label, then the pixels row by row; no header.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; whatever goes wrong, it is complete or not there.
+    images : numpy.ndarray
+        Raw or normalized pixels, shape (n, height, width) or (n, pixels); written with float32 precision.
+    labels : array-like of int
+        0 star, 1 galaxy, -1 unknown; shape (n,).
+    """
+    pixels = np.asarray(images, dtype=np.float32).reshape(len(images), -1)
+    columns = [pa.array(np.asarray(labels, dtype=np.int8)), *map(pa.array, np.ascontiguousarray(pixels.T))]
+    table = pa.table(columns, names=[str(number) for number in range(len(columns))])
+    with atomic_write(path) as file:
+        csv.write_csv(table, file, csv.WriteOptions(include_header=False))
+
+
+def read_image_csv(path):
+    """Read what :func:`write_image_csv` wrote.
+
+    Returns
+    -------
+    pixels : numpy.ndarray
+        float64, shape (n, pixels).
+    labels : numpy.ndarray
+        int8, shape (n,).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If rows differ in length, a pixel is not a finite number, or a label is not 0, 1 or -1; the message
+        names the file and the row.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; run notebook 3 (data normalization) first")
+    try:
+        options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
+        table = csv.read_csv(path, options)
+        values = np.column_stack([column.cast(pa.float64()).to_numpy() for column in table.columns])
+    except pa.ArrowException as error:
+        raise ValueError(f"{path}: not a table of numbers with rows of equal length ({error})") from error
+    bad = ~np.isfinite(values).all(axis=1) | ~np.isin(values[:, 0], LABELS)
+    if bad.any():
+        raise ValueError(
+            f"{path}: row {np.argmax(bad) + 1} holds a non-finite number or a label other than 0, 1, -1"
+        )
+    return values[:, 1:], values[:, 0].astype(np.int8)
