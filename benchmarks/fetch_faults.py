@@ -34,7 +34,7 @@ from ztf_sg.fetching import (
     read_manifest,
 )
 from ztf_sg.positions import cut_types, labels_of_types, position_table
-from ztf_sg.services import download
+from ztf_sg.services import http
 from ztf_sg.services.account import find_account
 from ztf_sg.services.errors import UnusableAnswer
 from ztf_sg.services.irsa import Irsa
@@ -98,7 +98,7 @@ def fetch(arguments):
         level=logging.DEBUG, filename=Path(folder) / "log.txt", format="%(created)f %(message)s"
     )
     point_clients_to(url)
-    download.READ_TIMEOUT = download.GRACE = TIME_LIMIT
+    http.READ_TIMEOUT = TIME_LIMIT
     retries = Retries(first_wait=0.02, longest_wait=0.5, patience=60)
     auth = find_account() if arguments.signed_on else None
     service = Irsa(auth=auth, cache=Path(folder) / "cache", retries=retries)

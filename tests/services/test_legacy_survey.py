@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 import numpy as np
 import pandas as pd
 import pytest
+from archives.tap import job_document
 from helpers import sweep_table
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from werkzeug import Response
 from ztf_sg.positions import cut_region, cut_report, standard_columns
 from ztf_sg.services import legacy_survey
 from ztf_sg.services import tap as tap_module
+from ztf_sg.services.cuts import Cuts
 from ztf_sg.services.errors import BadAnswer, NothingFound, RefusedRequest, ServiceDown, Unreachable
 from ztf_sg.services.legacy_survey import COLUMNS, LegacySurvey, Strip, region_strips
 from ztf_sg.services.query_cache import describe_queries
@@ -25,7 +27,7 @@ from ztf_sg.services.sweeps import LegacySurveySweeps, read_sweep
 
 REGION = {"ra": (5, 6), "dec": (-5, -4)}
 QUICK = partial(Retries, tries=3, first_wait=0.01, longest_wait=0.02, patience=1)
-JOB_PATH = re.compile(r"/tap/async/j\d+/phase")
+JOB_PATH = re.compile(r"/tap/async/j\d+$")
 
 
 def survey(**options):
@@ -39,24 +41,22 @@ class Tap:
         self.sky = sweep_table()
         self.primary = 1
         self.created = []  # what is answered to new jobs before they are accepted
-        self.phases = []  # what is answered about jobs before they are completed
+        self.phases = []  # what is answered about jobs that were started before they are completed
         self.results = []  # what is answered instead of results
         self.error = ""
         self.rows = 10**9  # what an answer holds at most
         self.slow = 360.0  # strips of this width and more [deg] are aborted
         self.queries = []
         self.requests = []
+        self.started = set()
         self.aborted = []
         self.url = server.url_for("/tap")
         server.expect_request("/tap/async", method="POST").respond_with_handler(self.create)
-        server.expect_request(re.compile("/tap/async/.*/phase"), method="GET").respond_with_handler(
-            self.phase
+        server.expect_request(JOB_PATH, method="GET").respond_with_handler(self.job)
+        server.expect_request(re.compile("/tap/async/.*/phase"), method="POST").respond_with_handler(
+            self.change_phase
         )
-        server.expect_request(JOB_PATH, method="POST").respond_with_handler(self.abort)
         server.expect_request(re.compile("/tap/async/.*/result")).respond_with_handler(self.result)
-        server.expect_request(re.compile("/tap/async/.*/error")).respond_with_handler(
-            lambda _: self.error if isinstance(self.error, Response) else Response(self.error)
-        )
 
     def create(self, request):
         if self.created:
@@ -65,15 +65,23 @@ class Tap:
         self.queries.append(self.requests[-1]["QUERY"][0])
         return Response(status=303, headers={"Location": f"{self.url}/async/j{len(self.queries) - 1}"})
 
-    def phase(self, request):
-        answer = self.phases.pop(0) if self.phases else "COMPLETED"
-        west, east, _ = self.strip(request)
-        if east - west >= self.slow:
-            answer = "ABORTED"
-        return answer if isinstance(answer, Response) else Response(answer)
+    def job(self, request):
+        phase = "PENDING"
+        if request.base_url in self.started:
+            phase = self.phases.pop(0) if self.phases else "COMPLETED"
+            west, east, _ = self.strip(request)
+            if east - west >= self.slow:
+                phase = "ABORTED"
+        return (
+            phase if isinstance(phase, Response) else Response(job_document(request.url, phase, self.error))
+        )
 
-    def abort(self, request):
-        self.aborted.append(request.get_data(as_text=True))
+    def change_phase(self, request):
+        order = request.get_data(as_text=True)
+        if order == "PHASE=RUN":
+            self.started.add(request.url.removesuffix("/phase"))
+        else:
+            self.aborted.append(order)
         return Response("")
 
     def strip(self, request):
@@ -123,17 +131,38 @@ angles = st.floats(0, 360, exclude_max=True)
     places=st.lists(angles, max_size=20),
 )
 @example(west=355.0, east=5.0, south=-1.0, height=2.0, places=[0.0, 359.99999999, 355.0, 5.0, 180.0])
-@example(west=355.0, east=0.0, south=-1.0, height=2.0, places=[0.0])
+@example(west=355.0, east=0.0, south=-1.0, height=2.0, places=[0.0, 359.99999999])
 @example(west=0.0, east=1e-300, south=0.0, height=1.0, places=[0.0, 1e-300])
 def test_every_right_ascension_is_in_exactly_one_strip(west, east, south, height, places):
     if west == east:
         return
-    strips = region_strips((west, east), (south, south + height))
-    edges = [edge for strip in strips for edge in (strip.west, strip.east)]
-    for ra in [*places, west, east, *edges]:
-        inside = west <= ra <= east if west < east else ra >= west or ra <= east
-        holding = [s for s in strips if s.west <= ra and (ra <= s.east if s.closed else ra < s.east)]
-        assert len(holding) == (inside and ra < 360 or ra == 360 and bool(holding))
+    cuts = Cuts((west, east), (south, south + height))
+    strips = region_strips(cuts)
+    edges = [edge % 360 for strip in strips for edge in (strip.west, strip.east)]
+    ra = np.array([*places, west, east, *edges])
+    last = east or 360
+    inside = (west <= ra) & (ra <= last) if west < last else (ra >= west) | (ra <= last)
+    holding = [(s.west <= ra) & ((ra <= s.east) if s.closed else (ra < s.east)) for s in strips]
+    np.testing.assert_array_equal(np.sum(holding, axis=0), inside)
+    np.testing.assert_array_equal(cuts.passes(pd.DataFrame({"RA": ra, "DEC": south})), inside)
+
+
+@pytest.mark.parametrize(
+    ("ra", "ranges"),
+    [
+        ((350, 0), [(350, 360)]),
+        ((350, 360), [(350, 360)]),
+        ((0, 360), [(0, 360)]),
+        ((360, 10), [(0, 10)]),
+        ((350, 10), [(350, 360), (0, 10)]),
+    ],
+)
+def test_right_ascension_360_is_0(ra, ranges):
+    cuts = Cuts(ra, (-1, 1))
+    assert cuts.ra_ranges == ranges
+    strips = region_strips(cuts)
+    assert all(strip.west < strip.east for strip in strips)
+    assert [strip.east for strip in strips if strip.closed] == [east for _, east in ranges]
 
 
 @given(west=angles, width=st.floats(0.01, 20), depth=st.integers(1, 3))
@@ -148,10 +177,10 @@ def test_halves_of_a_strip_hold_what_it_held(west, width, depth):
 
 
 def test_strips_are_small():
-    strips = region_strips((5, 10), (-5, 0))
+    strips = region_strips(Cuts((5, 10), (-5, 0)))
     assert len(strips) == 25
     assert all((strip.east - strip.west) * 5 < 1.01 * legacy_survey.STRIP_AREA for strip in strips)
-    assert len(region_strips((5, 10), (80, 85))) < 5
+    assert len(region_strips(Cuts((5, 10), (80, 85)))) < 5
 
 
 def test_region_gives_the_table_of_a_sweep_file(tap, tmp_path):
@@ -241,13 +270,14 @@ def test_unknown_release_lists_the_known_ones():
     ("arguments", "message"),
     [
         ({"ra": (5, 400)}, "ra=.*within 0..360 deg"),
+        ({"ra": (360, 0)}, "ra=.*two different bounds"),
         ({"dec": (0, -5)}, "dec=.*the lower, then the upper"),
         ({"dec": (float("nan"), 0)}, "dec="),
         ({"limits": {"i": 20}}, "unknown bands i; known: g, r, z"),
     ],
 )
-def test_senseless_request_is_refused(arguments, message):
-    for service in (LegacySurvey(), LegacySurveySweeps([])):
+def test_senseless_request_is_refused(arguments, message, mock_sky):
+    for service in (LegacySurvey(), LegacySurveySweeps([]), mock_sky):
         with pytest.raises(ValueError, match=message):
             service.query_region(**{**REGION, **arguments})
 
@@ -351,7 +381,7 @@ class TestFaults:
 
     def test_service_that_stays_busy(self, tap):
         tap.created = [Response("busy", status=503)] * 3
-        with pytest.raises(Unreachable, match="HTTP status 503 SERVICE UNAVAILABLE; try again later"):
+        with pytest.raises(Unreachable, match="HTTP status 503 for the data: it is busy .*; try again later"):
             survey().query_region(**REGION)
 
     def test_wait_that_the_service_asks_for_is_respected(self, tap):
@@ -373,8 +403,8 @@ class TestFaults:
         assert len(tap.queries) == 1
 
     def test_failed_job_without_reason(self, tap):
-        tap.phases, tap.error = ["ERROR"], Response("nothing here", status=404)
-        with pytest.raises(RefusedRequest, match="failed the query .*: it gave no reason"):
+        tap.phases = ["ERROR"]
+        with pytest.raises(RefusedRequest, match="failed the query .*: <No useful error from server>"):
             survey().query_region(**REGION)
 
     def test_broken_line_does_not_cost_the_job(self, tap):
@@ -400,7 +430,7 @@ class TestFaults:
         assert tap.aborted == ["PHASE=ABORT"]
 
     def test_phase_that_is_none_is_asked_again(self, tap):
-        tap.phases = ["<html>Sign in</html>"]
+        tap.phases = [Response("<html>Sign in</html>"), Response("<html>Sign in<br></html>")]
         assert len(survey().query_region(**REGION)) == 4
 
     def test_login_page_instead_of_a_job_is_asked_again(self, tap):
@@ -421,7 +451,10 @@ class TestFaults:
     def test_compressed_and_redirected_results_are_read(self, tap, httpserver):
         elsewhere = httpserver.url_for("/elsewhere")
         tap.results = [Response(status=303, headers={"Location": elsewhere})]
-        httpserver.expect_request("/elsewhere").respond_with_data(gzip.compress(votable(sweep_table())))
+        packed = gzip.compress(votable(sweep_table()))
+        httpserver.expect_request("/elsewhere").respond_with_data(
+            packed, headers={"Content-Encoding": "gzip"}
+        )
         assert len(survey().query_region(**REGION)) == 4
 
     def test_answer_in_text_is_read_like_one_in_binary(self, tap):
@@ -444,7 +477,7 @@ class TestFaults:
 
     def test_service_that_is_not_there(self, monkeypatch, closed_port):
         monkeypatch.setattr(legacy_survey, "TAP_URL", f"http://localhost:{closed_port}/tap")
-        with pytest.raises(Unreachable, match="/tap: .*try again later"):
+        with pytest.raises(Unreachable, match="/tap did not deliver .*try again later"):
             survey().query_region(**REGION)
 
     def test_silent_service_is_given_up(self, monkeypatch):

@@ -35,7 +35,7 @@ class Account:
     ----------
     auth : (str, str), optional
         User name and password; looked for in the environment and in ztfquery's store if left out.
-    downloader : Downloader
+    downloader : HttpSession
         Signs on, and keeps the cookies of the session.
 
     Attributes
@@ -100,7 +100,7 @@ class Account:
         self._downloader.cookies.clear()
         parameters = dict(zip(("josso_username", "josso_password"), self._auth, strict=True))
         with _password_kept_out_of_logs():
-            self._downloader.get(io.LOGIN_URL, "the sign-on", {"josso_cmd": "login", **parameters})
+            self._downloader.download(io.LOGIN_URL, "the sign-on", {"josso_cmd": "login", **parameters})
         if not _has_session(self._downloader.cookies):
             self._judge_refusal()
         self._refusals = 0

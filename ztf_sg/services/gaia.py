@@ -10,11 +10,10 @@ from io import StringIO
 import astropy.units as u
 import numpy as np
 import pandas as pd
-import requests
 from astropy.table import Table
 
-from .download import REMEDY, check_in_order, plain_text
-from .errors import BadAnswer, RefusedRequest, Unreachable
+from .errors import BadAnswer, RefusedRequest
+from .http import REFUSALS, REMEDY, HttpSession, NotAllowed
 from .query_cache import QueryCache
 from .retries import TRIES_ONE_BY_ONE, Retries
 
@@ -22,6 +21,7 @@ with redirect_stdout(StringIO()):  # it prints that an optional package is missi
     from astroquery.xmatch import XMatchClass
 
 CATALOGUE = "vizier:I/355/gaiadr3"
+TIMEOUT = 300.0  # between two parts of an answer [s]: the service matches before it answers
 CHUNK_SIZE = 20_000  # positions matched at once: an upload of 1 MB, far below the 100 MB the service allows
 # our name: the names the service may use (Gaia archive, VizieR), all in lower case
 COLUMNS = {
@@ -39,28 +39,18 @@ DTYPES = {name: "Int64" if name == "gaia_source_id" else "float64" for name in C
 
 
 class _XMatch(XMatchClass):
-    """astroquery's client, with an exception of ours for every answer that says no.
+    """astroquery's client, with our session.
 
-    It leaves out the look-up of the names of all tables, which has no time limit, and whose answer is kept on
-    disk even when it is an error page.
+    It leaves out the look-up of the names of all tables, whose answer is kept on disk even when it is an
+    error page.
     """
+
+    def __init__(self):
+        super().__init__()
+        self._session = HttpSession("CDS cross-match", read_timeout=TIMEOUT, quote_refusals=True)
 
     def is_table_available(self, table_id):
         return isinstance(table_id, str)
-
-    def _request(self, *args, **options):
-        answer = super()._request(*args, **options)
-        status = answer.status_code
-        told = f"CDS cross-match: HTTP status {status}"
-        check_in_order(status, answer.headers, told)
-        if status == 403:
-            raise RefusedRequest(
-                f"{told}, your address is banned for too many requests at a time; "
-                "write to cds-question@unistra.fr, or use the simulated sky (OFFLINE = True)"
-            )
-        if status >= 400:
-            raise RefusedRequest(f"{told} for {CATALOGUE}: {plain_text(answer.text)}")
-        return answer
 
 
 def crossmatch_gaia(
@@ -170,7 +160,7 @@ def no_matches():
 
 
 def _query(chunk, radius):
-    """Return in a line what is asked about a chunk of positions."""
+    """Return on one line what is asked about a chunk of positions."""
     digest = hashlib.sha256(np.asarray(chunk[["RA", "DEC"]], dtype="<f8").tobytes()).hexdigest()
     return f"{CATALOGUE} within {float(radius.value)!r} arcsec of {len(chunk)} positions, SHA-256 {digest}"
 
@@ -188,8 +178,13 @@ def _ask(chunk, radius):
         return _XMatch().query(
             upload, CATALOGUE, radius, colRA1="position_ra", colDec1="position_dec", cache=False
         )
-    except requests.exceptions.RequestException as error:
-        raise Unreachable(f"CDS cross-match: {error}; {REMEDY}") from error
+    except NotAllowed as error:
+        raise RefusedRequest(
+            f"{error}; your address may be banned for too many requests at a time: "
+            "write to cds-question@unistra.fr, or use the simulated sky (OFFLINE = True)"
+        ) from error
+    except REFUSALS as error:
+        raise RefusedRequest(f"{error}; the catalogue asked for was {CATALOGUE}") from error
     except (ValueError, IndexError, AttributeError) as error:
         raise BadAnswer(f"CDS cross-match answered no VOTable ({error}); {REMEDY}") from error
 

@@ -1,6 +1,6 @@
 """ZTF science images at IRSA: search of the metadata, FITS cutouts and whole images.
 
-ztfquery writes the queries and addresses; :mod:`ztf_sg.services.download` sends them, because ztfquery has no
+ztfquery writes the queries and addresses; :mod:`ztf_sg.services.http` sends them, because ztfquery has no
 time limits and shows no HTTP status. The service is described at
 https://irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html. Its base URLs are those of ztfquery:
 ``metasearch.SEARCH_BASEURL``, ``buildurl.DATA_BASEURL`` and ``io.LOGIN_URL``.
@@ -17,8 +17,8 @@ from ztfquery.query import metatable_to_url
 from ztf_sg.ztf import FILTERCODES, FITS_BLOCK, NAME_COLUMNS, WCS_COLUMNS, image_name
 
 from .account import Account
-from .download import Downloader, NotAllowed
 from .errors import BadAnswer, NothingFound, ProprietaryData
+from .http import HttpSession, NotAllowed
 from .query_cache import QueryCache
 from .retries import Retries
 
@@ -110,7 +110,7 @@ class Irsa:
     def __init__(self, auth=None, cache=None, concurrency=4, retries=None):
         self.concurrency = concurrency
         self.retries = retries or Retries()
-        self.downloader = Downloader("IRSA", concurrency, lambda: self.retries.stopped)
+        self.downloader = HttpSession("IRSA", concurrency, lambda: self.retries.stopped)
         self.cache = QueryCache(cache)
         self._account = Account(auth, self.downloader)
 
@@ -254,13 +254,13 @@ class Irsa:
             self._account.sign_on(name)
         session = self._account.sessions
         try:
-            return self.downloader.get(url, name)
+            return self.downloader.download(url, name)
         except NotAllowed as error:
             if error.status == 403 and session:
                 raise _no_right_to(name) from error
             self._account.sign_on(name, after=session)
         try:
-            return self.downloader.get(url, name)
+            return self.downloader.download(url, name)
         except NotAllowed as error:
             if error.status == 401:
                 raise _SessionEnded(f"IRSA ended the session before it delivered {name}") from error

@@ -11,12 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from ztf_sg.files import atomic_write
-
-RECORD = ("service", "query", "date", "rows")
 
 
 class QueryCache:
@@ -92,23 +89,6 @@ class QueryCache:
         new = sum(not self.holds(*question) for question in questions)
         return tqdm(parts, unit=unit, disable=not show or new < 2)
 
-    def report(self):
-        """Return what is kept, without reading its rows.
-
-        Returns
-        -------
-        pandas.DataFrame
-            The columns file, service, query, date and rows.
-
-        Raises
-        ------
-        ValueError
-            A file is damaged.
-        """
-        paths = sorted(self.directory.glob("*.parquet")) if self.directory else []
-        rows = [{"file": path.name} | _read_record(path) for path in paths]
-        return pd.DataFrame(rows, columns=["file", *RECORD])
-
     def _path(self, service, query):
         if self.directory is None:
             return None
@@ -145,11 +125,6 @@ def describe_queries(table):
 def _with_record(table, cached):
     table.attrs["query"] = {**table.attrs["query"], "cached": cached}
     return table
-
-
-def _read_record(path):
-    with _named_if_damaged(path):
-        return pq.read_schema(path).empty_table().to_pandas().attrs["query"]
 
 
 @contextmanager
