@@ -74,6 +74,9 @@ class Tap:
         if what == "phase" and request.method == "POST":
             job["phase"] = {"RUN": "QUEUED", "ABORT": "ABORTED"}.get(parameters.get("PHASE"), job["phase"])
             return redirect(job["url"])
+        if what == "" and request.method == "DELETE":
+            del self._jobs[job["id"]]
+            return redirect(f"{request.host_url}tap/async")
         if what == "phase":
             return text(self._next_phase(job))
         if what == "" and request.method == "GET":

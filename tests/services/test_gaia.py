@@ -198,7 +198,7 @@ def answer_all(upload):
     return votable([match(row, 0.1, source) for row, source in enumerate(sources)])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
 @given(n=st.integers(1, 12), chunk_size=st.integers(1, 14))
 def test_chunks_cover_all_positions_once(xmatch, n, chunk_size):
     xmatch["requests"].clear()

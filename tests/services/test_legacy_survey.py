@@ -241,6 +241,14 @@ def test_region_across_ra_zero(tap):
     assert ["ra >= 359.0 AND ra <= 360.0" in tap.queries[0], "ra >= 0.0 AND ra <= 1.0" in tap.queries[1]]
 
 
+def test_region_up_to_ra_zero_ends_there(tap):
+    tap.sky["RA"] = [359.0, 359.5, 0.5, 1.0]
+    for ra in ((359, 0), (359, 360)):
+        assert survey().query_region(ra=ra, dec=(-1, 0)).RA.tolist() == [359.0, 359.5]
+    assert tap.queries[0] == tap.queries[1]
+    assert len(tap.queries) == 2
+
+
 def test_numpy_bounds_are_written_as_plain_numbers(tap):
     survey().query_region(ra=np.array([5, 6]), dec=np.float64([-5, -4]), max_fracflux=np.float64(0.1))
     assert "np." not in tap.queries[0]
@@ -487,6 +495,18 @@ class TestFaults:
             with pytest.raises(Unreachable, match="timed out|Timeout"):
                 survey().query_region(**REGION)
         assert socket.getdefaulttimeout() is None
+
+
+def test_region_is_whole_in_spite_of_faults(archive, monkeypatch):
+    monkeypatch.setattr(tap_module, "POLL_FIRST", 0.001)
+    region = {"ra": (5, 5.5), "dec": (-1.5, -0.5), "limits": {"r": 20}}
+    whole = survey().query_region(**region)
+    archive.faults.kinds = ("reset", "reset_midway", "truncated", "http503", "html200")
+    archive.faults.rate = 0.3
+    patient = survey(retries=QUICK(tries=30, patience=60))
+    for _ in range(5):
+        pd.testing.assert_frame_equal(patient.query_region(**region), whole)
+    assert {"Unreachable", "BadAnswer"} <= set(patient.retries.faults)
 
 
 @pytest.fixture

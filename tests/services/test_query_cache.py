@@ -2,7 +2,7 @@ import json
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztf_sg.services.query_cache import QueryCache, describe_queries
@@ -128,6 +128,7 @@ def test_write_that_fails_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@settings(max_examples=20)
 @given(rows=st.lists(st.tuples(st.floats(allow_nan=False), st.text(max_size=5)), max_size=10))
 def test_answers_are_kept_as_they_came(tmp_path_factory, rows):
     table = pd.DataFrame(rows, columns=["number", "text"]).astype({"number": float, "text": str})

@@ -253,6 +253,16 @@ class TestSweeps:
         with pytest.raises(FileNotFoundError, match="sweep-010m005"):
             LegacySurveySweeps(files).query_region((6, 11), (-5, 0))
 
+    def test_region_up_to_ra_zero_needs_no_file_beyond(self, files, tmp_path):
+        table = sweep_table(3)
+        table["RA"] = [351, 355, 359]
+        table.write(tmp_path / "sweep-350m005-360p000.fits")
+        service = LegacySurveySweeps([tmp_path / "sweep-350m005-360p000.fits", *files])
+        for ra in ((350, 0), (350, 360)):
+            found = service.query_region(ra, (-5, 0))
+            assert found.RA.tolist() == [351, 355, 359]
+            assert len(found.attrs["queries"]) == 1
+
     @pytest.mark.parametrize(
         ("name", "ra", "dec", "overlaps"),
         [

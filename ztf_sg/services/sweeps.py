@@ -236,7 +236,8 @@ class _HttpFile(io.RawIOBase):
         first = headers.get("Content-Range", "")
         if skipped and not first.startswith(f"bytes {skipped}-"):
             raise BadAnswer(f"{self._name}: asked for the bytes from {skipped} on, got {first!r}")
-        version = int(headers.get("Content-Length", 0)) + skipped, headers.get("ETag")
+        length = headers.get("Content-Length")
+        version = length and int(length) + skipped, headers.get("ETag")
         if self._version not in (None, version):
             raise RefusedRequest(f"{self._name} has changed since its first part was read; start again")
         self._version = version
