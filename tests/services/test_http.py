@@ -147,7 +147,7 @@ class TestStatus:
         ],
     )
     def test_retry_after(self, value, expected):
-        assert http.retry_after({"Retry-After": value}) == expected
+        assert http._retry_after({"Retry-After": value}) == expected
 
     @pytest.mark.parametrize("status", [429, 503])
     def test_retry_after_a_date(self, httpserver, status):

@@ -20,7 +20,7 @@ from ztf_sg.services import legacy_survey
 from ztf_sg.services import tap as tap_module
 from ztf_sg.services.cuts import Cuts
 from ztf_sg.services.errors import BadAnswer, NothingFound, RefusedRequest, ServiceDown, Unreachable
-from ztf_sg.services.legacy_survey import COLUMNS, LegacySurvey, Strip, region_strips
+from ztf_sg.services.legacy_survey import COLUMNS, LegacySurvey, _Strip
 from ztf_sg.services.query_cache import describe_queries
 from ztf_sg.services.retries import Retries
 from ztf_sg.services.sweeps import LegacySurveySweeps, read_sweep
@@ -137,7 +137,7 @@ def test_every_right_ascension_is_in_exactly_one_strip(west, east, south, height
     if west == east:
         return
     cuts = Cuts((west, east), (south, south + height))
-    strips = region_strips(cuts)
+    strips = LegacySurvey()._parts(cuts)
     edges = [edge % 360 for strip in strips for edge in (strip.west, strip.east)]
     ra = np.array([*places, west, east, *edges])
     last = east or 360
@@ -160,14 +160,14 @@ def test_every_right_ascension_is_in_exactly_one_strip(west, east, south, height
 def test_right_ascension_360_is_0(ra, ranges):
     cuts = Cuts(ra, (-1, 1))
     assert cuts.ra_ranges == ranges
-    strips = region_strips(cuts)
+    strips = LegacySurvey()._parts(cuts)
     assert all(strip.west < strip.east for strip in strips)
     assert [strip.east for strip in strips if strip.closed] == [east for _, east in ranges]
 
 
 @given(west=angles, width=st.floats(0.01, 20), depth=st.integers(1, 3))
 def test_halves_of_a_strip_hold_what_it_held(west, width, depth):
-    whole = Strip(west, west + width, True)
+    whole = _Strip(west, west + width, True)
     parts = [whole]
     for _ in range(depth):
         parts = [half for part in parts for half in part.halves()]
@@ -177,10 +177,10 @@ def test_halves_of_a_strip_hold_what_it_held(west, width, depth):
 
 
 def test_strips_are_small():
-    strips = region_strips(Cuts((5, 10), (-5, 0)))
+    strips = LegacySurvey()._parts(Cuts((5, 10), (-5, 0)))
     assert len(strips) == 25
     assert all((strip.east - strip.west) * 5 < 1.01 * legacy_survey.STRIP_AREA for strip in strips)
-    assert len(region_strips(Cuts((5, 10), (80, 85)))) < 5
+    assert len(LegacySurvey()._parts(Cuts((5, 10), (80, 85)))) < 5
 
 
 def test_region_gives_the_table_of_a_sweep_file(tap, tmp_path):
@@ -263,7 +263,7 @@ def test_no_row_limit_of_the_client_applies(tap):
 def test_empty_region_is_a_lookup_error(tap):
     tap.sky = tap.sky[:0]
     with pytest.raises(
-        NothingFound, match=r"ls_dr10.tractor holds no object in RA 5..6, DEC -5..-4"
+        NothingFound, match=r"LegacySurvey\('dr10'\) holds no object in RA 5..6, DEC -5..-4"
     ) as caught:
         survey().query_region(**REGION)
     assert isinstance(caught.value, LookupError)

@@ -188,16 +188,21 @@ def test_truth_values_and_empty_tables(tmp_path):
     assert list(read_sweep(tmp_path / "none.fits").columns) == list(COLUMNS)
 
 
-def test_scaled_or_variable_columns_are_refused_only_if_needed(tmp_path):
+def test_scaled_columns_are_refused_only_if_needed(tmp_path):
     table = sweep_table()
     table["COUNTS"] = np.arange(len(table), dtype="uint16")
     table.write(tmp_path / "sweep.fits")
     assert len(read_sweep(tmp_path / "sweep.fits")) == len(table)
     with pytest.raises(ValueError, match="sweep.fits: column COUNTS is scaled"):
         read_sweep(tmp_path / "sweep.fits", ["COUNTS"])
+
+
+def test_columns_of_variable_length_are_refused_only_if_needed(tmp_path):
     ragged = fits.Column("LISTS", "PE()", array=np.array([[1.0], [2.0, 3.0]], dtype=object))
-    fits.BinTableHDU.from_columns([ragged]).writeto(tmp_path / "ragged.fits")
-    with pytest.raises(ValueError, match="column LISTS .* of variable length"):
+    plain = fits.Column("RA", "D", array=[1.0, 2.0])
+    fits.BinTableHDU.from_columns([ragged, plain]).writeto(tmp_path / "ragged.fits")
+    assert read_sweep(tmp_path / "ragged.fits", ["RA"]).RA.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="ragged.fits: column LISTS .* of variable length"):
         read_sweep(tmp_path / "ragged.fits", None)
 
 

@@ -94,20 +94,19 @@ def crossmatch_gaia(
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size}: expected a positive number of positions")
     cache, retries = QueryCache(cache), retries or Retries(tries=TRIES_ONE_BY_ONE)
-    starts = range(0, len(positions), chunk_size)
-    chunks = [positions.iloc[start : start + chunk_size] for start in starts]
+    chunks = [positions.iloc[start : start + chunk_size] for start in range(0, len(positions), chunk_size)]
     questions = [(XMatchClass.URL, _query(chunk, radius)) for chunk in chunks]
     bar = cache.progress_bar(chunks, questions, "chunk", progress)
     answers = [
         cache.get(*question, lambda chunk=chunk: retries.call(lambda: _nearest(_ask(chunk, radius))))
         for chunk, question in zip(bar, questions, strict=True)
     ]
-    shifted = [
-        answer.assign(position_row=answer["position_row"] + start)
-        for answer, start in zip(answers, starts, strict=True)
+    parts = [
+        add_matches(chunk, answer.set_index("position_row"))
+        for chunk, answer in zip(chunks, answers, strict=True)
     ]
-    matched = add_matches(positions, pd.concat(shifted or [no_matches()]).set_index("position_row"))
-    matched.attrs["queries"] = [answer.attrs["query"] for answer in answers]
+    matched = pd.concat(parts or [add_matches(positions, pd.DataFrame(columns=list(COLUMNS)))])
+    matched.attrs = positions.attrs | {"queries": [answer.attrs["query"] for answer in answers]}
     return matched
 
 
@@ -153,12 +152,6 @@ def add_matches(positions, matches):
     return positions.assign(**{name: column.array for name, column in in_order.items()})
 
 
-def no_matches():
-    """Return an empty table of matches."""
-    columns = ["position_row", *COLUMNS]
-    return pd.DataFrame(columns=columns, index=pd.RangeIndex(0)).astype(DTYPES | {"position_row": "int64"})
-
-
 def _query(chunk, radius):
     """Return on one line what is asked about a chunk of positions."""
     digest = hashlib.sha256(np.asarray(chunk[["RA", "DEC"]], dtype="<f8").tobytes()).hexdigest()
@@ -167,24 +160,17 @@ def _query(chunk, radius):
 
 def _ask(chunk, radius):
     """Return all the matches the service finds; ``position_row`` counts the rows of the chunk."""
+    position = chunk[["RA", "DEC"]].to_numpy(float)
     upload = Table(
-        {
-            "position_row": np.arange(len(chunk)),
-            "position_ra": np.asarray(chunk["RA"], dtype=float),
-            "position_dec": np.asarray(chunk["DEC"], dtype=float),
-        }
+        [np.arange(len(chunk)), *position.T], names=["position_row", "position_ra", "position_dec"]
     )
     try:
         return _XMatch().query(
             upload, CATALOGUE, radius, colRA1="position_ra", colDec1="position_dec", cache=False
         )
-    except NotAllowed as error:
-        raise RefusedRequest(
-            f"{error}; your address may be banned for too many requests at a time: "
-            "write to cds-question@unistra.fr, or use the simulated sky (OFFLINE = True)"
-        ) from error
     except REFUSALS as error:
-        raise RefusedRequest(f"{error}; the catalogue asked for was {CATALOGUE}") from error
+        banned = "; your address may be banned: write to cds-question@unistra.fr, or use the simulated sky"
+        raise RefusedRequest(f"{error}{banned * isinstance(error, NotAllowed)}") from error
     except (ValueError, IndexError, AttributeError) as error:
         raise BadAnswer(f"CDS cross-match answered no VOTable ({error}); {REMEDY}") from error
 

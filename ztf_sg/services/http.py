@@ -4,12 +4,11 @@ import io
 import re
 import threading
 import time
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, InvalidHeader
 
 from .errors import AuthenticationError, BadAnswer, NothingFound, RefusedRequest, Stopped, Unreachable
 
@@ -20,28 +19,20 @@ REMEDY = "try again later, or use the simulated sky (OFFLINE = True)"
 
 
 class NotAllowed(AuthenticationError):
-    """HTTP status 401 or 403: the request needs an account, or another one.
-
-    Parameters
-    ----------
-    message : str
-    status : int
-        401: log in first; 403: this account has no access.
-    """
+    """HTTP status 401 (log in first) or 403 (this account has no access), given by the attribute `status`."""
 
     def __init__(self, message, status):
         super().__init__(message)
         self.status = status
 
 
-REFUSALS = (NotAllowed, NothingFound, RefusedRequest)  # what an HTTP status 4xx but 429 becomes
+REFUSALS = (NotAllowed, NothingFound, RefusedRequest)  # what becomes of an HTTP status 4xx, except 429
 
 
 class HttpSession(requests.Session):
-    """A session of requests, for several threads at a time, which raises the exceptions of `errors` alone.
+    """A session for several threads at a time, whose requests raise the exceptions of `errors` alone.
 
-    It can be handed to pyvo and astroquery. The messages of its exceptions never hold a URL, as URLs may hold
-    secrets.
+    It can be handed to pyvo and astroquery. No message holds a URL, as URLs may hold secrets.
 
     Parameters
     ----------
@@ -68,7 +59,7 @@ class HttpSession(requests.Session):
         self.requests = 0
         self.received = 0
         self._is_stopped = is_stopped or (lambda: False)
-        self._given_timeout = read_timeout
+        self._read_timeout = read_timeout or READ_TIMEOUT
         self._quote_refusals = quote_refusals
         self._lock = threading.Lock()
         self.headers["Accept-Encoding"] = "identity"  # a compressed answer cut short may pass as whole
@@ -104,19 +95,9 @@ class HttpSession(requests.Session):
         return self.request("GET", url, name, params=params).content
 
     def request(self, method, url, name="the data", **options):
-        """Send any request and return its whole answer; errors as of `download`.
+        """Send a request and return its whole answer, as `requests.Session.request` does.
 
-        Parameters
-        ----------
-        method, url : str
-        name : str
-            Name of what is asked for, for messages.
-        **options
-            As of `requests.Session.request`; those about streaming and time limits are replaced.
-
-        Returns
-        -------
-        requests.Response
+        The `options` about streaming and time limits are replaced. `name` and errors are those of `download`.
         """
 
         def exchange():
@@ -129,10 +110,7 @@ class HttpSession(requests.Session):
         return self.guard(name, exchange)
 
     def open(self, method, url, name, **options):
-        """Send a request and return its answer, whose body is still to be read, under `guard`.
-
-        Parameters, result and errors are those of `request`.
-        """
+        """Send a request as `request` does, and return its answer with a body that is still to be read."""
         with self._lock:
             self.requests += 1
         send = super().request
@@ -146,25 +124,13 @@ class HttpSession(requests.Session):
         return answer
 
     def guard(self, name, action):
-        """Return what a function returns; raise our exceptions in place of those of requests and urllib3.
-
-        Parameters
-        ----------
-        name : str
-            Name of what is asked for, for messages.
-        action : callable
-            Without arguments.
-        """
+        """Return what the function `action` returns; its exceptions of requests and urllib3 become ours."""
         try:
             return action()
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except (requests.RequestException, HTTPError) as error:
             fault = _fault_of(error, f"{self.service} did not deliver {name}")
         # raised out here, so that it has no context: the text of the library's exception holds the URL
         raise fault
-
-    @property
-    def _read_timeout(self):
-        return self._given_timeout or READ_TIMEOUT
 
     def _read(self, stream, name):
         """Read an answer as its parts come, unless they come too slowly."""
@@ -189,7 +155,9 @@ class HttpSession(requests.Session):
             return
         message = f"{self.service} answered HTTP status {status} for {name}"
         if status == 429 or status >= 500:
-            raise Unreachable(f"{message}: it is busy or out of order; {REMEDY}", retry_after(answer.headers))
+            raise Unreachable(
+                f"{message}: it is busy or out of order; {REMEDY}", _retry_after(answer.headers)
+            )
         if self._quote_refusals:
             page = answer.raw.read1(PART, decode_content=True).decode(errors="replace")
             message = ": ".join(filter(None, [message, _plain_text(page)]))
@@ -202,29 +170,12 @@ class HttpSession(requests.Session):
         raise RefusedRequest(f"{message}: the request is at fault; check its position, size or query")
 
 
-def retry_after(headers):
-    """Return how long a service asks to be left alone [s]; 0 if it does not.
-
-    Parameters
-    ----------
-    headers : mapping
-        Of an HTTP answer; Retry-After is a number of seconds or a date.
-
-    Returns
-    -------
-    float
-    """
-    value = (headers.get("Retry-After") or "").strip()
+def _retry_after(headers):
+    """Return how long a service asks to be left alone [s]; 0 if it does not."""
     try:
-        seconds = float(value) if value.isdigit() else _seconds_until(parsedate_to_datetime(value))
-    except ValueError:
-        seconds = 0.0
-    return max(seconds, 0.0)
-
-
-def _seconds_until(date):
-    # a date without time zone is in UTC: RFC 9110, section 5.6.7
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+        return float(urllib3.Retry().parse_retry_after(headers["Retry-After"].strip()))
+    except (KeyError, ValueError, InvalidHeader):
+        return 0.0
 
 
 def _plain_text(page, length=300):

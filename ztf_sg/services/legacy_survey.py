@@ -33,39 +33,23 @@ MAX_ROWS = 500_000  # of one answer
 TOO_LARGE = "TOO_LARGE"  # the only column of what is kept of a query with too many rows for the service
 
 
-class LegacySurvey:
-    """The Tractor catalogue of one data release at NOIRLab's Astro Data Lab, asked by ADQL over TAP.
+class TractorCatalogue:
+    """The query of a region, which :class:`LegacySurvey` and files of the catalogue have in common.
 
     Parameters
     ----------
-    release : {"dr10", "dr9"}
-        Data release. DR10 covers the sky south of about DEC +32 deg.
     cache : path-like, optional
         Folder in which answers are kept, so that a query that was interrupted goes on where it was.
     retries : Retries, optional
         How often and how patiently the service is asked again.
-
-    Examples
-    --------
-    >>> LegacySurvey("dr9")
-    LegacySurvey('dr9')
     """
 
-    def __init__(self, release="dr10", cache=None, retries=None):
-        if release not in TABLES:
-            raise ValueError(f"unknown Legacy Survey release {release!r}; known: {', '.join(sorted(TABLES))}")
-        self.release = release
+    def __init__(self, cache=None, retries=None):
         self.cache = QueryCache(cache)
         self.retries = retries or Retries(tries=TRIES_ONE_BY_ONE)
 
-    def __repr__(self):
-        return f"{type(self).__name__}({self.release!r})"
-
     def query_region(self, ra, dec, limits=None, max_fracflux=None, progress=True):
         """Return the objects of a rectangle on the sky.
-
-        The region is asked for in strips of right ascension of at most `STRIP_AREA`. A strip that is too
-        much for the service, in rows or in time, is asked for in halves.
 
         Parameters
         ----------
@@ -89,27 +73,75 @@ class LegacySurvey:
         NothingFound
             There is no such object.
         RefusedRequest
-            The service found fault with the query, or cannot manage even the narrowest strip of the region.
+            The service found fault with the query.
         BadAnswer, Unreachable, ServiceDown
             The service answered something else, could not be reached, or was out of order for long.
         """
         cuts = Cuts(ra, dec, limits, max_fracflux)
-        strips = region_strips(cuts)
-        questions = [(TAP_URL, self._adql(strip, cuts)) for strip in strips]
+        parts = self._parts(cuts)
+        questions = [self._question(part, cuts) for part in parts]
         answers = []
-        for strip in self.cache.progress_bar(strips, questions, "strip", progress):
-            answers += self._answers(strip, cuts)
-        return join_answers(answers, TABLES[self.release], cuts)
+        for part in self.cache.progress_bar(parts, questions, self._unit, progress):
+            answers += self._answers(part, cuts)
+        tables = [answer for answer in answers if len(answer)]
+        if not tables:
+            raise NothingFound(f"{self} holds no object in {cuts} within the limits given")
+        records = [answer.attrs["query"] for answer in answers]
+        table = pd.concat(tables, ignore_index=True)
+        table.attrs = {"queries": records}
+        return table
 
-    def _adql(self, strip, cuts):
+
+class LegacySurvey(TractorCatalogue):
+    """The Tractor catalogue of one data release at NOIRLab's Astro Data Lab, asked by ADQL over TAP.
+
+    A region is asked for in strips of right ascension of at most `STRIP_AREA`. A strip that is too much for
+    the service, in rows or in time, is asked for in halves; a RefusedRequest says that even `NARROWEST_STRIP`
+    is too much.
+
+    Parameters
+    ----------
+    release : {"dr10", "dr9"}
+        Data release. DR10 covers the sky south of about DEC +32 deg.
+    cache, retries
+        See `TractorCatalogue`.
+
+    Examples
+    --------
+    >>> LegacySurvey("dr9")
+    LegacySurvey('dr9')
+    """
+
+    _unit = "strip"
+
+    def __init__(self, release="dr10", cache=None, retries=None):
+        if release not in TABLES:
+            raise ValueError(f"unknown Legacy Survey release {release!r}; known: {', '.join(sorted(TABLES))}")
+        super().__init__(cache, retries)
+        self.release = release
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.release!r})"
+
+    def _parts(self, cuts):
+        """Return strips from west to east that together hold each right ascension of a region once."""
+        south, north = np.sin(np.radians(cuts.dec))
+        strips = []
+        for west, east in cuts.ra_ranges:
+            count = max(1, ceil((east - west) * np.degrees(north - south) / STRIP_AREA))
+            edges = np.linspace(west, east, count + 1).tolist()
+            strips += [_Strip(*edges[i : i + 2], closed=i == count - 1) for i in range(count)]
+        return strips
+
+    def _question(self, strip, cuts):
         columns = ", ".join([name.lower() for name in COLUMNS] + ["brick_primary"])
-        return f"SELECT {columns} FROM {TABLES[self.release]} WHERE {strip.adql} AND {cuts.adql}"
+        return TAP_URL, f"SELECT {columns} FROM {TABLES[self.release]} WHERE {strip.adql} AND {cuts.adql}"
 
     def _answers(self, strip, cuts):
         """Return the answer for a strip, or if that is too large the answers for its parts."""
-        query = self._adql(strip, cuts)
+        service, query = self._question(strip, cuts)
         with suppress(TooSlow):
-            answer = self.cache.get(TAP_URL, query, lambda: self._ask(query))
+            answer = self.cache.get(service, query, lambda: self._ask(query))
             if TOO_LARGE not in answer:
                 return [answer]
         return [part for half in strip.halves() for part in self._answers(half, cuts)]
@@ -123,7 +155,7 @@ class LegacySurvey:
             return pd.DataFrame({TOO_LARGE: []})
 
 
-class Strip(NamedTuple):
+class _Strip(NamedTuple):
     """A range of right ascension: from `west` to `east` [deg], the latter included only if it is `closed`."""
 
     west: float
@@ -132,7 +164,6 @@ class Strip(NamedTuple):
 
     @property
     def adql(self):
-        """The range in ADQL."""
         return f"ra >= {self.west!r} AND ra {'<=' if self.closed else '<'} {self.east!r}"
 
     def halves(self):
@@ -143,60 +174,7 @@ class Strip(NamedTuple):
                 "ask for a smaller range of declination or brighter objects"
             )
         middle = (self.west + self.east) / 2
-        return Strip(self.west, middle, False), Strip(middle, self.east, self.closed)
-
-
-def region_strips(cuts):
-    """Cut a region into strips, each of at most `STRIP_AREA`, that together hold each right ascension once.
-
-    Parameters
-    ----------
-    cuts : Cuts
-        With bounds in right ascension and declination.
-
-    Returns
-    -------
-    list of Strip
-        From west to east.
-    """
-    south, north = np.sin(np.radians(cuts.dec))
-    strips = []
-    for west, east in cuts.ra_ranges:
-        count = max(1, ceil((east - west) * np.degrees(north - south) / STRIP_AREA))
-        edges = np.linspace(west, east, count + 1).tolist()
-        strips += [Strip(*edges[i : i + 2], closed=i == count - 1) for i in range(count)]
-    return strips
-
-
-def join_answers(answers, catalogue, cuts):
-    """Join answers into one table that knows where each came from.
-
-    Parameters
-    ----------
-    answers : list of pandas.DataFrame
-        From `QueryCache.get`.
-    catalogue : str
-        What was asked, for the message.
-    cuts : Cuts
-        What was asked for, for the message.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Its ``attrs["queries"]`` has the record of each answer.
-
-    Raises
-    ------
-    NothingFound
-        All answers are empty.
-    """
-    tables = [answer for answer in answers if len(answer)]
-    if not tables:
-        raise NothingFound(f"{catalogue} holds no object in {cuts} within the limits given")
-    records = [answer.attrs["query"] for answer in answers]
-    table = pd.concat(tables, ignore_index=True)
-    table.attrs = {"queries": records}
-    return table
+        return _Strip(self.west, middle, False), _Strip(middle, self.east, self.closed)
 
 
 def _primary_objects(table):

@@ -64,27 +64,23 @@ class QueryCache:
         return _with_record(table, cached=False)
 
     def holds(self, service, query):
-        """Tell whether the answer to a query is kept; parameters as of `get`."""
+        """Say whether the answer to a query is kept; parameters as of `get`."""
         path = self._path(service, query)
         return path is not None and path.exists()
 
     def progress_bar(self, parts, questions, unit, show=True):
-        """Return the parts of some work under a progress bar, if there is much to wait for.
+        """Return the parts of some work under a progress bar, which shows if more than one needs a request.
 
         Parameters
         ----------
         parts : sequence
             To iterate over.
         questions : sequence of (str, str)
-            Service and query for each part; the bar shows if more than one of them has no answer here.
+            Service and query for each part.
         unit : str
             What a part is.
         show : bool
-            Show the bar at all.
-
-        Returns
-        -------
-        tqdm.tqdm
+            Whether the bar may show at all.
         """
         new = sum(not self.holds(*question) for question in questions)
         return tqdm(parts, unit=unit, disable=not show or new < 2)
@@ -96,7 +92,7 @@ class QueryCache:
 
 
 def describe_queries(table):
-    """Say in a line what a table from a service is made of: what was asked now, what had been kept.
+    """Say on one line what a table from a service is made of: what was asked now, what had been kept.
 
     Parameters
     ----------

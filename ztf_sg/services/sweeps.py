@@ -18,8 +18,7 @@ from astropy.io import fits
 from .cuts import Cuts
 from .errors import BadAnswer, RefusedRequest, ServiceError
 from .http import REFUSALS, HttpSession
-from .legacy_survey import COLUMNS, join_answers
-from .query_cache import QueryCache
+from .legacy_survey import COLUMNS, TractorCatalogue
 from .retries import TRIES_ONE_BY_ONE, Retries
 
 CHUNK_ROWS = 2**16  # rows in memory at a time
@@ -27,45 +26,39 @@ PART = 2**18  # bytes asked of the line at a time
 SWEEP_NAME = re.compile(r"sweep-(\d{3})([pm])(\d{3})-(\d{3})([pm])(\d{3})")
 
 
-class LegacySurveySweeps:
+class LegacySurveySweeps(TractorCatalogue):
     """The Tractor catalogue as sweep files, on disk or at URLs.
+
+    Errors about a file are those of `read_sweep`.
 
     Parameters
     ----------
     files : sequence of str or path-like
         Sweep files. Those whose name, such as ``sweep-000m005-010p000.fits``, says that they lie outside the
         region that is asked for are not opened.
-    cache : path-like, optional
-        Folder in which the selections are kept.
-    retries : Retries, optional
-        How often and how patiently the server of a URL is asked again.
+    cache, retries
+        See `TractorCatalogue`; the selections from the files are kept.
     """
 
+    _unit = "file"
+
     def __init__(self, files, cache=None, retries=None):
+        super().__init__(cache, retries)
         self.files = [str(file) for file in files]
-        self.cache = QueryCache(cache)
-        self.retries = retries or Retries(tries=TRIES_ONE_BY_ONE)
 
     def __repr__(self):
         return f"<{type(self).__name__}: {len(self.files)} files>"
 
-    def query_region(self, ra, dec, limits=None, max_fracflux=None, progress=True):
-        """Return the objects of a rectangle on the sky.
+    def _parts(self, cuts):
+        return [file for file in self.files if _may_overlap(file, cuts)]
 
-        Parameters, result and errors are those of `LegacySurvey.query_region`, with one request per file; a
-        FileNotFoundError or ValueError is raised for a file as by `read_sweep`.
-        """
-        cuts = Cuts(ra, dec, limits, max_fracflux)
-        files = [file for file in self.files if _may_overlap(file, cuts)]
+    def _question(self, file, cuts):
         ranges = " OR ".join(f"ra BETWEEN {west!r} AND {east!r}" for west, east in cuts.ra_ranges)
-        query = f"{', '.join(COLUMNS)} WHERE ({ranges}) AND {cuts.adql}"
-        questions = [(_identity(file), query) for file in files]
-        bar = self.cache.progress_bar(files, questions, "file", progress)
-        answers = [
-            self.cache.get(*question, lambda file=file: read_sweep(file, COLUMNS, cuts, self.retries))
-            for file, question in zip(bar, questions, strict=True)
-        ]
-        return join_answers(answers, repr(self), cuts)
+        return _identity(file), f"{', '.join(COLUMNS)} WHERE ({ranges}) AND {cuts.adql}"
+
+    def _answers(self, file, cuts):
+        question = self._question(file, cuts)
+        return [self.cache.get(*question, lambda: read_sweep(file, COLUMNS, cuts, self.retries))]
 
 
 def read_sweep(path, columns=COLUMNS, cuts=None, retries=None):
@@ -142,8 +135,13 @@ def _chunks(stream, header, columns, cuts, path):
     missing = [name for name in dict.fromkeys(needed) if name not in definitions.names]
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; is it a Legacy Survey sweep file?")
-    for name in needed:
-        _check_definition(definitions[name], path)
+    for column in (definitions[name] for name in needed):
+        # the bytes of such columns are not their values
+        if re.match(r"\d*[PQX]", column.format) or column.bscale or column.bzero:
+            raise ValueError(
+                f"{path}: column {column.name} is scaled, of variable length or of bits, which is not "
+                "understood here; read the file with astropy.table.Table.read"
+            )
     dtype = definitions.dtype.newbyteorder(">")
     for start in range(0, max(header["NAXIS2"], 1), CHUNK_ROWS):
         size = min(CHUNK_ROWS, header["NAXIS2"] - start) * dtype.itemsize
@@ -152,28 +150,14 @@ def _chunks(stream, header, columns, cuts, path):
             raise _incomplete(path, f"it ends before row {min(start + CHUNK_ROWS, header['NAXIS2'])}")
         rows = np.frombuffer(data, dtype)
         keep = cuts.passes(rows)
-        yield pd.DataFrame({name: _native(rows[name][keep], definitions[name]) for name in columns})
+        yield pd.DataFrame({name: _native(rows[name][keep], definitions[name].format) for name in columns})
 
 
-def _check_definition(column, path):
-    """Refuse columns whose bytes are not their values."""
-    scaled = column.bscale not in (None, "", 1) or column.bzero not in (None, "", 0)
-    if scaled or _letter(column) in "PQX":
-        raise ValueError(
-            f"{path}: column {column.name} is scaled, of variable length or of bits, which is not understood "
-            "here; read the file with astropy.table.Table.read"
-        )
-
-
-def _letter(column):
-    return str(column.format).lstrip("0123456789")[0]
-
-
-def _native(values, column):
+def _native(values, form):
     """Copy a FITS column: text stripped, truth values as such, numbers in the byte order of this machine."""
     if values.dtype.kind == "S":
         return np.char.strip(values.astype(str))
-    if _letter(column) == "L":
+    if "L" in form:
         return values == ord("T")
     return values.astype(values.dtype.newbyteorder("="))
 
@@ -206,21 +190,24 @@ class _HttpFile(io.RawIOBase):
 
     def close(self):
         self._disconnect()
-        self._session.close()
         super().close()
 
+    def _disconnect(self):
+        if self._answer is not None:
+            self._answer.close()
+        self._answer = None
+
     def _read(self, size):
+        def read():
+            if self._answer is None:
+                self._connect()
+            return self._answer.raw.read(size)
+
         try:
-            return self._session.guard(self._name, lambda: self._connected().raw.read(size))
+            return self._session.guard(self._name, read)
         except ServiceError:
             self._disconnect()
             raise
-
-    def _connected(self):
-        """Return an answer at the present position, of a new connection if there is none."""
-        if self._answer is None:
-            self._connect()
-        return self._answer
 
     def _connect(self):
         """Open a connection at the present position, if need be by reading up to it once more."""
@@ -244,13 +231,8 @@ class _HttpFile(io.RawIOBase):
         while skipped < self._position:
             part = self._answer.raw.read(min(PART, self._position - skipped))
             if not part:
-                raise BadAnswer(f"{self._name} ended at byte {skipped}, before where it had broken off")
+                raise BadAnswer(f"{self._name} ended before byte {self._position}, where it was broken off")
             skipped += len(part)
-
-    def _disconnect(self):
-        if self._answer is not None:
-            self._answer.close()
-        self._answer = None
 
 
 def _is_url(file):

@@ -79,12 +79,9 @@ class TapJob:
         return answer
 
     def _create(self):
-        """Create a job, which is pending: if this is not known here, it costs the service nothing."""
-        try:
-            with self._expecting("job"):
-                job = AsyncTAPJob.create(self.url, self.query, maxrec=self.max_rows, session=self._session)
-        except REFUSALS as error:
-            raise RefusedRequest(f"the query {self.query!r} was refused: {error}") from error
+        """Create a job, which is pending: it costs the service nothing if its answer does not arrive here."""
+        with self._faults("job"):
+            job = AsyncTAPJob.create(self.url, self.query, maxrec=self.max_rows, session=self._session)
         if not job.job_id:
             raise BadAnswer(f"{self.url} took the query {self.query!r} for something else; {REMEDY}")
         self._job = job
@@ -110,7 +107,7 @@ class TapJob:
 
     def _phase(self):
         """Return the phase of the job; start it if it is pending."""
-        with self._expecting_job("job"):
+        with self._faults("job"):
             phase = self._job.phase
             return self._job.run().phase if phase == "PENDING" else phase
 
@@ -124,11 +121,10 @@ class TapJob:
             raise RefusedRequest(f"{self.url} failed the query {self.query!r}: {reason}") from error
 
     def _fetch(self):
-        with self._expecting_job("VOTable"):
+        with self._faults("VOTable"):
             answer = self._job.fetch_result()
             table = answer.to_table().to_pandas()
-        status, _ = answer.status
-        if status == "OVERFLOW" or len(table) >= self.max_rows:
+        if answer.status[0] == "OVERFLOW" or len(table) >= self.max_rows:
             raise TooLarge
         return table
 
@@ -140,21 +136,16 @@ class TapJob:
             self._job = None
 
     @contextmanager
-    def _expecting_job(self, what):
-        """Turn a refusal into `BadAnswer` as well: a job that was accepted and is lost is sent again."""
-        try:
-            with self._expecting(what):
-                yield
-        except REFUSALS as error:
-            self._job = None
-            raise BadAnswer(f"the service has lost a job: {error}") from error
-
-    @contextmanager
-    def _expecting(self, what):
-        """Turn the exceptions of pyvo's parsers into `BadAnswer`, and silence their warnings."""
+    def _faults(self, expected):
+        """Turn the exceptions of pyvo into ours, and silence its warnings."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 yield
         except (DALAccessError, ValueError, IndexError, AttributeError) as error:
-            raise BadAnswer(f"{self.url} answered no {what} ({error}); {REMEDY}") from error
+            raise BadAnswer(f"{self.url} answered no {expected} ({error}); {REMEDY}") from error
+        except REFUSALS as error:
+            if self._job is None:
+                raise RefusedRequest(f"the query {self.query!r} was refused: {error}") from error
+            self._job = None  # accepted and lost: it is sent again
+            raise BadAnswer(f"the service has lost a job: {error}") from error
