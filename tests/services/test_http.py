@@ -129,6 +129,13 @@ class TestStatus:
             get(httpserver.url_for(f"/?p={SECRET}"))
         assert caught.type is exception
 
+    def test_page_of_a_refusal_is_quoted_unless_it_may_repeat_the_url(self, httpserver):
+        httpserver.expect_request("/").respond_with_data(f"<p>no {SECRET}</p>", status=400)
+        with pytest.raises(RefusedRequest):
+            get(httpserver.url_for(f"/?p={SECRET}"))
+        with pytest.raises(RefusedRequest, match=f"HTTP status 400 for the data: no {SECRET}"):
+            HttpSession("TAP").post(httpserver.url_for("/"), data={"QUERY": "SELECT 1"})
+
     @pytest.mark.parametrize(
         ("value", "expected"),
         [
@@ -165,6 +172,10 @@ class TestSlowness:
         with pytest.raises(Unreachable, match="timed out"):
             get(speak([b""], pause=60))
         assert time.monotonic() - start < 30
+
+    def test_time_limits_of_libraries_do_not_replace_ours(self, speak):
+        with pytest.raises(Unreachable, match="timed out"):
+            HttpSession("TAP").get(speak([b""], pause=60), stream=True, timeout=600)
 
     def test_silence_midway(self, speak):
         with pytest.raises(Unreachable, match="timed out"):

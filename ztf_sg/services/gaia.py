@@ -47,7 +47,7 @@ class _XMatch(XMatchClass):
 
     def __init__(self):
         super().__init__()
-        self._session = HttpSession("CDS cross-match", read_timeout=TIMEOUT, quote_refusals=True)
+        self._session = HttpSession("CDS cross-match", read_timeout=TIMEOUT)
 
     def is_table_available(self, table_id):
         return isinstance(table_id, str)
@@ -84,7 +84,7 @@ def crossmatch_gaia(
     Raises
     ------
     ValueError
-        `positions` lacks a column, `radius` is too large, or `chunk_size` is not positive.
+        `positions` lacks a column, `radius` is out of range, or `chunk_size` is not positive.
     RefusedRequest
         The service found fault with the request, or has banned this address.
     BadAnswer, Unreachable, ServiceDown
@@ -111,18 +111,9 @@ def crossmatch_gaia(
 
 
 def check_match(positions, radius):
-    """Return the radius of a match in arcsec, or raise a ValueError if it cannot be made.
+    """Return the radius of a match as a Quantity in arcsec.
 
-    Parameters
-    ----------
-    positions : pandas.DataFrame
-        Must have ``RA`` and ``DEC``.
-    radius : astropy.units.Quantity or float
-        At most 180 arcsec; a plain number is in arcsec.
-
-    Returns
-    -------
-    astropy.units.Quantity
+    Parameters and errors are those of `crossmatch_gaia`.
     """
     missing = [name for name in ("RA", "DEC") if name not in positions]
     if missing:

@@ -44,8 +44,6 @@ class HttpSession(requests.Session):
         Says, without arguments, whether to give up in the middle of an answer.
     read_timeout : float, optional
         Longest wait for the next part of an answer [s]; `READ_TIMEOUT` by default.
-    quote_refusals : bool
-        Quote the page of a refusal in the message. Such a page may repeat the URL.
 
     Attributes
     ----------
@@ -53,14 +51,13 @@ class HttpSession(requests.Session):
         Number of requests sent and of bytes received so far.
     """
 
-    def __init__(self, service, connections=4, is_stopped=None, read_timeout=None, quote_refusals=False):
+    def __init__(self, service, connections=4, is_stopped=None, read_timeout=None):
         super().__init__()
         self.service = service
         self.requests = 0
         self.received = 0
         self._is_stopped = is_stopped or (lambda: False)
         self._read_timeout = read_timeout or READ_TIMEOUT
-        self._quote_refusals = quote_refusals
         self._lock = threading.Lock()
         self.headers["Accept-Encoding"] = "identity"  # a compressed answer cut short may pass as whole
         for scheme in ("http://", "https://"):
@@ -158,7 +155,7 @@ class HttpSession(requests.Session):
             raise Unreachable(
                 f"{message}: it is busy or out of order; {REMEDY}", _retry_after(answer.headers)
             )
-        if self._quote_refusals:
+        if answer.request.method == "POST":  # the page that refuses a GET may repeat its URL
             page = answer.raw.read1(PART, decode_content=True).decode(errors="replace")
             message = ": ".join(filter(None, [message, _plain_text(page)]))
         if 300 <= status < 400:

@@ -46,7 +46,7 @@ class TapJob:
         self.url = url
         self.query = query
         self.max_rows = max_rows
-        self._session = HttpSession(url, read_timeout=TIMEOUT, quote_refusals=True)
+        self._session = HttpSession(url, read_timeout=TIMEOUT)
         self._job = None
 
     def run(self):
