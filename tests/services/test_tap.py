@@ -144,7 +144,7 @@ def test_answer_of_the_same_job_is_asked_for_again_after_a_bad_one(service):
     assert len(service.jobs) == 1
 
 
-def test_refused_query_tells_the_reason(service):
+def test_refused_query_gives_the_reason(service):
     service.answers["async"] = [Response("<html><b>no such</b> table</html>", status=400)]
     with pytest.raises(
         RefusedRequest, match=rf"query '{QUERY}' was refused: .*HTTP status 400.*no such table"
@@ -193,18 +193,18 @@ def test_date_far_ahead_ends_the_patience(service):
 
 class TestWaits:
     @pytest.fixture
-    def told(self, caplog):
-        """Return what a user of a notebook was told."""
+    def messages(self, caplog):
+        """Return what a user of a notebook reads."""
         return lambda: [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
 
-    def test_long_wait_is_told_with_its_reason(self, service, monkeypatch, told):
+    def test_long_wait_is_logged_with_its_reason(self, service, monkeypatch, messages):
         monkeypatch.setattr(retries, "LONG_WAIT", 0.5)
         service.answers["async"] = [Response("", status=503, headers={"Retry-After": "1"})]
         QUICK(patience=3).call(TapJob(service.url, QUERY, 10).run)
         reason = f"{service.url} answered HTTP status 503 for the data: it is busy or out of order"
-        assert told() == [f"{reason}; trying again in 1 s"]
+        assert messages() == [f"{reason}; trying again in 1 s"]
 
-    def test_wait_of_several_requests_is_told_once(self, monkeypatch, told):
+    def test_wait_of_several_requests_is_logged_once(self, monkeypatch, messages):
         monkeypatch.setattr(retries, "LONG_WAIT", 0.1)
         shared = QUICK(tries=2, first_wait=60, longest_wait=60, patience=900)
         shared._sleep = lambda seconds: None
@@ -220,10 +220,10 @@ class TestWaits:
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(call, range(4)))
-        (message,) = told()
+        (message,) = messages()
         assert re.fullmatch(r"no answer; trying again in \d+ s", message)
 
-    def test_short_waits_are_not_told(self, service, told):
+    def test_short_waits_are_not_logged(self, service, messages):
         service.answers["async"] = [Response("", status=503)] * 2
         QUICK().call(TapJob(service.url, QUERY, 10).run)
-        assert told() == []
+        assert messages() == []

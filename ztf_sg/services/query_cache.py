@@ -5,7 +5,6 @@ Delete a file, or the folder, to have the service asked again.
 """
 
 import hashlib
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,8 +52,12 @@ class QueryCache:
         """
         path = self._path(service, query)
         if self.holds(service, query):
-            with _named_if_damaged(path):
+            try:
                 return _with_record(pd.read_parquet(path), cached=True)
+            except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+                raise ValueError(
+                    f"{path}: damaged ({error}); delete it, and the service is asked again"
+                ) from error
         table = ask()
         date = datetime.now(UTC).isoformat(timespec="seconds")
         table.attrs["query"] = {"service": service, "query": query, "date": date, "rows": len(table)}
@@ -121,11 +124,3 @@ def describe_queries(table):
 def _with_record(table, cached):
     table.attrs["query"] = {**table.attrs["query"], "cached": cached}
     return table
-
-
-@contextmanager
-def _named_if_damaged(path):
-    try:
-        yield
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it, and the service is asked again") from error
