@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from ztf_sg.cutouts import CLASS_NAMES, CutoutError, read_cutout
 from ztf_sg.fetching import CENTRING_TOLERANCE, IMAGE_FOLDER, REQUEST_COST, fetch_cutouts, read_manifest
 from ztf_sg.positions import cut_types, labels_of_types, position_table
-from ztf_sg.services import download
+from ztf_sg.services import http
 from ztf_sg.services.account import find_account
 from ztf_sg.services.irsa import Irsa
 from ztf_sg.services.retries import Retries
@@ -73,7 +73,7 @@ def fetch(tables, n_cutouts, url, folder, with_account):
     # the fullest log there is: it must not hold the password either
     logging.basicConfig(level=logging.DEBUG, filename=folder / "log.txt", format="%(created)f %(message)s")
     point_clients_to(url)
-    download.READ_TIMEOUT = download.GRACE = TIME_LIMIT
+    http.READ_TIMEOUT = TIME_LIMIT
     os.environ.update(IRSA_USERNAME=USER, IRSA_PASSWORD=PASSWORD)
     retries = Retries(first_wait=0.02, longest_wait=0.5, patience=60)
     service = Irsa(find_account() if with_account else None, cache=folder / "cache", retries=retries)

@@ -30,7 +30,9 @@ def main():
     parser.add_argument("--account", action="append", default=[], help="USER:PASSWORD; has all rights")
     parser.add_argument("--account-without-rights", action="append", default=[], help="USER:PASSWORD")
     parser.add_argument("--proprietary", type=float, default=0.0, help="share of the images")
-    parser.add_argument("--tap-polls", type=int, default=1, help="before a job ends; each takes 0.5 s")
+    parser.add_argument(
+        "--tap-polls", type=int, default=1, help="before a job ends; each takes 0.25 s or more"
+    )
     parser.add_argument("--tap-row-limit", type=int)
     parser.add_argument("--tap-area-limit", type=float, help="[deg2]")
     parser.add_argument("--warm", action="store_true", help="make all images first, 38 MB and 0.7 s each")

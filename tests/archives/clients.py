@@ -1,4 +1,4 @@
-"""Point ztfquery and astroquery, which stay as they are, to an archive on loopback."""
+"""Point ztfquery, pyvo and astroquery, which stay as they are, to an archive on loopback."""
 
 import ztfquery.io
 from ztfquery import buildurl, metasearch

@@ -6,6 +6,7 @@ import threading
 import uuid
 from dataclasses import replace
 from functools import cached_property
+from xml.sax.saxutils import escape
 
 import numpy as np
 
@@ -51,8 +52,7 @@ class Tap:
         parts = path.split("/")
         parameters = {name.upper(): value for name, value in request.values.items()}
         if parts == ["sync"]:
-            phase, answer = self._run(parameters)
-            return answer
+            return self._run(parameters)[1]
         if parts == ["async"] and request.method == "POST":
             return self._create(request, parameters)
         job = self._jobs.get(parts[1]) if parts[0] == "async" and len(parts) > 1 else None
@@ -74,16 +74,21 @@ class Tap:
         if what == "phase" and request.method == "POST":
             job["phase"] = {"RUN": "QUEUED", "ABORT": "ABORTED"}.get(parameters.get("PHASE"), job["phase"])
             return redirect(job["url"])
+        if what == "" and request.method == "DELETE":
+            del self._jobs[job["id"]]
+            return redirect(f"{request.host_url}tap/async")
         if what == "phase":
             return text(self._next_phase(job))
+        if what == "" and request.method == "GET":
+            return text(job_document(job["url"], self._next_phase(job), job.get("reason", "")), "text/xml")
         if what == "results/result" and job["phase"] == "COMPLETED":
             return replace(job["answer"])  # a fault of this answer is none of the next one
         if what in ("results/result", "error"):
             return self._failure(job, 200 if what == "error" else 400)
-        if what == "" and request.method == "POST":
+        if what in ("", "parameters") and request.method == "POST":
             job["parameters"].update(parameters)
             return redirect(job["url"])
-        return text(_UWS.format(**job), "text/xml")
+        return html(404, "Not Found")
 
     def _next_phase(self, job):
         """Return the phase of a job; each look at it brings it nearer to its end."""
@@ -92,7 +97,7 @@ class Tap:
                 job["polls"] -= 1
                 job["phase"], phase = "EXECUTING", job["phase"]
                 return phase
-            job["phase"], job["answer"] = self._run(job["parameters"])
+            job["phase"], job["answer"], job["reason"] = self._run(job["parameters"])
         return job["phase"]
 
     def _failure(self, job, status):
@@ -103,10 +108,11 @@ class Tap:
         return replace(answer, status=status)
 
     def _run(self, parameters):
-        """Return the final phase and the answer of a query."""
+        """Return the final phase of a query, its answer, and the reason of a failure."""
         query = parameters.get("QUERY", "")
         if self.area_limit is not None and _area(query) > self.area_limit:
-            return "ABORTED", votable_error(400, "the query exceeded the time limit")
+            reason = "the query exceeded the time limit"
+            return "ABORTED", votable_error(400, reason), reason
         limits = [int(v) for v in (parameters.get("MAXREC"), self.row_limit) if v is not None]
         most = min(limits, default=None)
         try:
@@ -115,20 +121,32 @@ class Tap:
                 names = [column[0] for column in cursor.description or ()]
                 rows = cursor.fetchall() if most is None else cursor.fetchmany(most + 1)
         except (sqlite3.Error, sqlite3.Warning) as error:
-            return "ERROR", votable_error(400, f"ADQL error: {error}")
+            reason = f"ADQL error: {error}"
+            return "ERROR", votable_error(400, reason), reason
         overflow = most is not None and len(rows) > most
         rows = rows[:most]
         columns = {
             name: KINDS.get(name.lower()) or column_kind([row[i] for row in rows])
             for i, name in enumerate(names)
         }
-        return "COMPLETED", votable(rows, columns, overflow)
+        return "COMPLETED", votable(rows, columns, overflow), ""
 
 
 _UWS = (
-    '<uws:job xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0"><uws:jobId>{id}</uws:jobId>'
-    "<uws:phase>{phase}</uws:phase></uws:job>"
+    '<uws:job xmlns:uws="http://www.ivoa.net/xml/UWS/v1.0" xmlns:xlink="http://www.w3.org/1999/xlink" '
+    'version="1.1"><uws:jobId>{id}</uws:jobId><uws:phase>{phase}</uws:phase>'
+    "<uws:executionDuration>600</uws:executionDuration>{outcome}</uws:job>"
 )
+_RESULTS = '<uws:results><uws:result id="result" xlink:href="{url}/results/result"/></uws:results>'
+_ERROR = '<uws:errorSummary type="fatal" hasDetail="true"><uws:message>{}</uws:message></uws:errorSummary>'
+
+
+def job_document(url, phase, reason=""):
+    """Return the UWS document of a job at a URL."""
+    outcome = _RESULTS.format(url=url) if phase == "COMPLETED" else ""
+    if phase in ("ERROR", "ABORTED") and reason:
+        outcome = _ERROR.format(escape(reason))
+    return _UWS.format(id=url.rpartition("/")[2], phase=phase, outcome=outcome)
 
 
 def _sqlite(query):

@@ -31,7 +31,7 @@ from ztf_sg.fetching import fetch as cutouts
 from ztf_sg.fetching.choose import ONE_BY_ONE, REQUEST_COST, WHOLE, ImageChooser, plan_downloads
 from ztf_sg.fetching.fetch import IMAGE_FOLDER, FetchStopped, fetch_cutouts
 from ztf_sg.fetching.manifest import read_manifest
-from ztf_sg.services import download
+from ztf_sg.services import http
 from ztf_sg.services.errors import ServiceDown, Unreachable, WrongPassword
 from ztf_sg.services.irsa import Irsa
 from ztf_sg.services.retries import Retries
@@ -57,8 +57,7 @@ def impatient(request, archive, monkeypatch):
     """Have the client give up soon, and before the archive does, if the archive keeps it waiting at all."""
     callspec = getattr(request.node, "callspec", None)
     if callspec is None or callspec.params["kind"] in ("timeout", "slow_drip"):
-        monkeypatch.setattr(download, "READ_TIMEOUT", 0.5)
-        monkeypatch.setattr(download, "GRACE", 0.5)
+        monkeypatch.setattr(http, "READ_TIMEOUT", 0.5)
         monkeypatch.setattr(archive, "stall", 0.8)
 
 

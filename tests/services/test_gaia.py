@@ -177,7 +177,7 @@ def test_answer_cut_short_is_asked_for_again(xmatch):
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_service_that_stays_busy(xmatch, httpserver, status):
     xmatch["faults"] = [Response("busy", status=status)] * 3
-    with pytest.raises(Unreachable, match=f"CDS cross-match: HTTP status {status}"):
+    with pytest.raises(Unreachable, match=f"CDS cross-match answered HTTP status {status}"):
         crossmatch_gaia(positions())
     assert len(httpserver.log) == 3
 
@@ -198,7 +198,7 @@ def answer_all(upload):
     return votable([match(row, 0.1, source) for row, source in enumerate(sources)])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
 @given(n=st.integers(1, 12), chunk_size=st.integers(1, 14))
 def test_chunks_cover_all_positions_once(xmatch, n, chunk_size):
     xmatch["requests"].clear()
@@ -289,7 +289,7 @@ def test_service_that_is_not_there(monkeypatch):
 
 
 def test_silent_service_is_given_up(monkeypatch):
-    monkeypatch.setattr(XMatchClass, "TIMEOUT", 0.1)
+    monkeypatch.setattr(gaia, "TIMEOUT", 0.1)
     with socket.create_server(("localhost", 0)) as silent:
         monkeypatch.setattr(XMatchClass, "URL", f"http://localhost:{silent.getsockname()[1]}/xmatch")
         with pytest.raises(Unreachable, match="timed out"):

@@ -20,7 +20,7 @@ from ztfquery import buildurl, metasearch
 from ztfquery.query import metatable_to_url
 
 from ztf_sg.fetching import ImageChooser, cut_image, read_answer
-from ztf_sg.services import account, download
+from ztf_sg.services import account, http
 from ztf_sg.services.errors import (
     BadAnswer,
     MissingAccount,
@@ -257,7 +257,7 @@ def test_cutout_without_server(unreachable, image):
 
 
 def test_silent_server_is_given_up(monkeypatch, image):
-    monkeypatch.setattr(download, "READ_TIMEOUT", 0.1)
+    monkeypatch.setattr(http, "READ_TIMEOUT", 0.1)
     with socket.create_server(("localhost", 0)) as silent:
         monkeypatch.setattr(buildurl, "DATA_BASEURL", f"http://localhost:{silent.getsockname()[1]}/")
         with pytest.raises(Unreachable, match="timed out"):

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 import numpy as np
 import pandas as pd
 import pytest
+from archives.tap import job_document
 from helpers import sweep_table
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -17,15 +18,16 @@ from werkzeug import Response
 from ztf_sg.positions import cut_region, cut_report, standard_columns
 from ztf_sg.services import legacy_survey
 from ztf_sg.services import tap as tap_module
+from ztf_sg.services.cuts import Cuts
 from ztf_sg.services.errors import BadAnswer, NothingFound, RefusedRequest, ServiceDown, Unreachable
-from ztf_sg.services.legacy_survey import COLUMNS, LegacySurvey, Strip, region_strips
+from ztf_sg.services.legacy_survey import COLUMNS, LegacySurvey, _Strip
 from ztf_sg.services.query_cache import describe_queries
 from ztf_sg.services.retries import Retries
 from ztf_sg.services.sweeps import LegacySurveySweeps, read_sweep
 
 REGION = {"ra": (5, 6), "dec": (-5, -4)}
 QUICK = partial(Retries, tries=3, first_wait=0.01, longest_wait=0.02, patience=1)
-JOB_PATH = re.compile(r"/tap/async/j\d+/phase")
+JOB_PATH = re.compile(r"/tap/async/j\d+$")
 
 
 def survey(**options):
@@ -39,24 +41,22 @@ class Tap:
         self.sky = sweep_table()
         self.primary = 1
         self.created = []  # what is answered to new jobs before they are accepted
-        self.phases = []  # what is answered about jobs before they are completed
+        self.phases = []  # what is answered about jobs that were started before they are completed
         self.results = []  # what is answered instead of results
         self.error = ""
         self.rows = 10**9  # what an answer holds at most
         self.slow = 360.0  # strips of this width and more [deg] are aborted
         self.queries = []
         self.requests = []
+        self.started = set()
         self.aborted = []
         self.url = server.url_for("/tap")
         server.expect_request("/tap/async", method="POST").respond_with_handler(self.create)
-        server.expect_request(re.compile("/tap/async/.*/phase"), method="GET").respond_with_handler(
-            self.phase
+        server.expect_request(JOB_PATH, method="GET").respond_with_handler(self.job)
+        server.expect_request(re.compile("/tap/async/.*/phase"), method="POST").respond_with_handler(
+            self.change_phase
         )
-        server.expect_request(JOB_PATH, method="POST").respond_with_handler(self.abort)
         server.expect_request(re.compile("/tap/async/.*/result")).respond_with_handler(self.result)
-        server.expect_request(re.compile("/tap/async/.*/error")).respond_with_handler(
-            lambda _: self.error if isinstance(self.error, Response) else Response(self.error)
-        )
 
     def create(self, request):
         if self.created:
@@ -65,15 +65,23 @@ class Tap:
         self.queries.append(self.requests[-1]["QUERY"][0])
         return Response(status=303, headers={"Location": f"{self.url}/async/j{len(self.queries) - 1}"})
 
-    def phase(self, request):
-        answer = self.phases.pop(0) if self.phases else "COMPLETED"
-        west, east, _ = self.strip(request)
-        if east - west >= self.slow:
-            answer = "ABORTED"
-        return answer if isinstance(answer, Response) else Response(answer)
+    def job(self, request):
+        phase = "PENDING"
+        if request.base_url in self.started:
+            phase = self.phases.pop(0) if self.phases else "COMPLETED"
+            west, east, _ = self.strip(request)
+            if east - west >= self.slow:
+                phase = "ABORTED"
+        return (
+            phase if isinstance(phase, Response) else Response(job_document(request.url, phase, self.error))
+        )
 
-    def abort(self, request):
-        self.aborted.append(request.get_data(as_text=True))
+    def change_phase(self, request):
+        order = request.get_data(as_text=True)
+        if order == "PHASE=RUN":
+            self.started.add(request.url.removesuffix("/phase"))
+        else:
+            self.aborted.append(order)
         return Response("")
 
     def strip(self, request):
@@ -123,22 +131,43 @@ angles = st.floats(0, 360, exclude_max=True)
     places=st.lists(angles, max_size=20),
 )
 @example(west=355.0, east=5.0, south=-1.0, height=2.0, places=[0.0, 359.99999999, 355.0, 5.0, 180.0])
-@example(west=355.0, east=0.0, south=-1.0, height=2.0, places=[0.0])
+@example(west=355.0, east=0.0, south=-1.0, height=2.0, places=[0.0, 359.99999999])
 @example(west=0.0, east=1e-300, south=0.0, height=1.0, places=[0.0, 1e-300])
 def test_every_right_ascension_is_in_exactly_one_strip(west, east, south, height, places):
     if west == east:
         return
-    strips = region_strips((west, east), (south, south + height))
-    edges = [edge for strip in strips for edge in (strip.west, strip.east)]
-    for ra in [*places, west, east, *edges]:
-        inside = west <= ra <= east if west < east else ra >= west or ra <= east
-        holding = [s for s in strips if s.west <= ra and (ra <= s.east if s.closed else ra < s.east)]
-        assert len(holding) == (inside and ra < 360 or ra == 360 and bool(holding))
+    cuts = Cuts((west, east), (south, south + height))
+    strips = LegacySurvey()._parts(cuts)
+    edges = [edge % 360 for strip in strips for edge in (strip.west, strip.east)]
+    ra = np.array([*places, west, east, *edges])
+    last = east or 360
+    inside = (west <= ra) & (ra <= last) if west < last else (ra >= west) | (ra <= last)
+    holding = [(s.west <= ra) & ((ra <= s.east) if s.closed else (ra < s.east)) for s in strips]
+    np.testing.assert_array_equal(np.sum(holding, axis=0), inside)
+    np.testing.assert_array_equal(cuts.passes(pd.DataFrame({"RA": ra, "DEC": south})), inside)
+
+
+@pytest.mark.parametrize(
+    ("ra", "ranges"),
+    [
+        ((350, 0), [(350, 360)]),
+        ((350, 360), [(350, 360)]),
+        ((0, 360), [(0, 360)]),
+        ((360, 10), [(0, 10)]),
+        ((350, 10), [(350, 360), (0, 10)]),
+    ],
+)
+def test_right_ascension_360_is_0(ra, ranges):
+    cuts = Cuts(ra, (-1, 1))
+    assert cuts.ra_ranges == ranges
+    strips = LegacySurvey()._parts(cuts)
+    assert all(strip.west < strip.east for strip in strips)
+    assert [strip.east for strip in strips if strip.closed] == [east for _, east in ranges]
 
 
 @given(west=angles, width=st.floats(0.01, 20), depth=st.integers(1, 3))
 def test_halves_of_a_strip_hold_what_it_held(west, width, depth):
-    whole = Strip(west, west + width, True)
+    whole = _Strip(west, west + width, True)
     parts = [whole]
     for _ in range(depth):
         parts = [half for part in parts for half in part.halves()]
@@ -148,10 +177,10 @@ def test_halves_of_a_strip_hold_what_it_held(west, width, depth):
 
 
 def test_strips_are_small():
-    strips = region_strips((5, 10), (-5, 0))
+    strips = LegacySurvey()._parts(Cuts((5, 10), (-5, 0)))
     assert len(strips) == 25
     assert all((strip.east - strip.west) * 5 < 1.01 * legacy_survey.STRIP_AREA for strip in strips)
-    assert len(region_strips((5, 10), (80, 85))) < 5
+    assert len(LegacySurvey()._parts(Cuts((5, 10), (80, 85)))) < 5
 
 
 def test_region_gives_the_table_of_a_sweep_file(tap, tmp_path):
@@ -212,6 +241,14 @@ def test_region_across_ra_zero(tap):
     assert ["ra >= 359.0 AND ra <= 360.0" in tap.queries[0], "ra >= 0.0 AND ra <= 1.0" in tap.queries[1]]
 
 
+def test_region_up_to_ra_zero_ends_there(tap):
+    tap.sky["RA"] = [359.0, 359.5, 0.5, 1.0]
+    for ra in ((359, 0), (359, 360)):
+        assert survey().query_region(ra=ra, dec=(-1, 0)).RA.tolist() == [359.0, 359.5]
+    assert tap.queries[0] == tap.queries[1]
+    assert len(tap.queries) == 2
+
+
 def test_numpy_bounds_are_written_as_plain_numbers(tap):
     survey().query_region(ra=np.array([5, 6]), dec=np.float64([-5, -4]), max_fracflux=np.float64(0.1))
     assert "np." not in tap.queries[0]
@@ -226,7 +263,7 @@ def test_no_row_limit_of_the_client_applies(tap):
 def test_empty_region_is_a_lookup_error(tap):
     tap.sky = tap.sky[:0]
     with pytest.raises(
-        NothingFound, match=r"ls_dr10.tractor holds no object in RA 5..6, DEC -5..-4"
+        NothingFound, match=r"LegacySurvey\('dr10'\) holds no object in RA 5..6, DEC -5..-4"
     ) as caught:
         survey().query_region(**REGION)
     assert isinstance(caught.value, LookupError)
@@ -241,13 +278,14 @@ def test_unknown_release_lists_the_known_ones():
     ("arguments", "message"),
     [
         ({"ra": (5, 400)}, "ra=.*within 0..360 deg"),
+        ({"ra": (360, 0)}, "ra=.*two different bounds"),
         ({"dec": (0, -5)}, "dec=.*the lower, then the upper"),
         ({"dec": (float("nan"), 0)}, "dec="),
         ({"limits": {"i": 20}}, "unknown bands i; known: g, r, z"),
     ],
 )
-def test_senseless_request_is_refused(arguments, message):
-    for service in (LegacySurvey(), LegacySurveySweeps([])):
+def test_senseless_request_is_refused(arguments, message, mock_sky):
+    for service in (LegacySurvey(), LegacySurveySweeps([]), mock_sky):
         with pytest.raises(ValueError, match=message):
             service.query_region(**{**REGION, **arguments})
 
@@ -351,7 +389,7 @@ class TestFaults:
 
     def test_service_that_stays_busy(self, tap):
         tap.created = [Response("busy", status=503)] * 3
-        with pytest.raises(Unreachable, match="HTTP status 503 SERVICE UNAVAILABLE; try again later"):
+        with pytest.raises(Unreachable, match="HTTP status 503 for the data: it is busy .*; try again later"):
             survey().query_region(**REGION)
 
     def test_wait_that_the_service_asks_for_is_respected(self, tap):
@@ -373,8 +411,8 @@ class TestFaults:
         assert len(tap.queries) == 1
 
     def test_failed_job_without_reason(self, tap):
-        tap.phases, tap.error = ["ERROR"], Response("nothing here", status=404)
-        with pytest.raises(RefusedRequest, match="failed the query .*: it gave no reason"):
+        tap.phases = ["ERROR"]
+        with pytest.raises(RefusedRequest, match="failed the query .*: <No useful error from server>"):
             survey().query_region(**REGION)
 
     def test_broken_line_does_not_cost_the_job(self, tap):
@@ -400,7 +438,7 @@ class TestFaults:
         assert tap.aborted == ["PHASE=ABORT"]
 
     def test_phase_that_is_none_is_asked_again(self, tap):
-        tap.phases = ["<html>Sign in</html>"]
+        tap.phases = [Response("<html>Sign in</html>"), Response("<html>Sign in<br></html>")]
         assert len(survey().query_region(**REGION)) == 4
 
     def test_login_page_instead_of_a_job_is_asked_again(self, tap):
@@ -421,7 +459,10 @@ class TestFaults:
     def test_compressed_and_redirected_results_are_read(self, tap, httpserver):
         elsewhere = httpserver.url_for("/elsewhere")
         tap.results = [Response(status=303, headers={"Location": elsewhere})]
-        httpserver.expect_request("/elsewhere").respond_with_data(gzip.compress(votable(sweep_table())))
+        packed = gzip.compress(votable(sweep_table()))
+        httpserver.expect_request("/elsewhere").respond_with_data(
+            packed, headers={"Content-Encoding": "gzip"}
+        )
         assert len(survey().query_region(**REGION)) == 4
 
     def test_answer_in_text_is_read_like_one_in_binary(self, tap):
@@ -444,7 +485,7 @@ class TestFaults:
 
     def test_service_that_is_not_there(self, monkeypatch, closed_port):
         monkeypatch.setattr(legacy_survey, "TAP_URL", f"http://localhost:{closed_port}/tap")
-        with pytest.raises(Unreachable, match="/tap: .*try again later"):
+        with pytest.raises(Unreachable, match="/tap did not deliver .*try again later"):
             survey().query_region(**REGION)
 
     def test_silent_service_is_given_up(self, monkeypatch):
@@ -454,6 +495,18 @@ class TestFaults:
             with pytest.raises(Unreachable, match="timed out|Timeout"):
                 survey().query_region(**REGION)
         assert socket.getdefaulttimeout() is None
+
+
+def test_region_is_whole_in_spite_of_faults(archive, monkeypatch):
+    monkeypatch.setattr(tap_module, "POLL_FIRST", 0.001)
+    region = {"ra": (5, 5.5), "dec": (-1.5, -0.5), "limits": {"r": 20}}
+    whole = survey().query_region(**region)
+    archive.faults.kinds = ("reset", "reset_midway", "truncated", "http503", "html200")
+    archive.faults.rate = 0.3
+    patient = survey(retries=QUICK(tries=30, patience=60))
+    for _ in range(5):
+        pd.testing.assert_frame_equal(patient.query_region(**region), whole)
+    assert {"Unreachable", "BadAnswer"} <= set(patient.retries.faults)
 
 
 @pytest.fixture

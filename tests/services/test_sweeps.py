@@ -12,7 +12,8 @@ from astropy.table import Table
 from helpers import sweep_table
 from werkzeug import Response
 
-from ztf_sg.services import sweeps
+from ztf_sg.services import http, sweeps
+from ztf_sg.services.cuts import Cuts
 from ztf_sg.services.errors import BadAnswer, NothingFound, RefusedRequest, ServiceDown, Unreachable
 from ztf_sg.services.legacy_survey import COLUMNS
 from ztf_sg.services.query_cache import describe_queries
@@ -56,7 +57,10 @@ def test_sweep_from_url(sweep_file, httpserver):
 @pytest.mark.parametrize("status", [403, 404, 410])
 def test_sweep_url_that_is_refused_is_asked_for_once(httpserver, status):
     httpserver.expect_request("/sweep.fits").respond_with_data("gone", status=status)
-    with pytest.raises(RefusedRequest, match=rf"sweep.fits: HTTP status {status}; check the URL"):
+    with pytest.raises(
+        RefusedRequest,
+        match=rf"localhost:\d+ answered HTTP status {status} for /sweep.fits: .*; check the URL",
+    ):
         read_sweep(httpserver.url_for("/sweep.fits"), retries=QUICK())
     assert len(httpserver.log) == 1
 
@@ -72,14 +76,14 @@ def test_sweep_url_is_asked_again_after_a_fault(httpserver, sweep_file):
 
 def test_wait_that_the_server_of_a_sweep_asks_for_is_respected(httpserver):
     httpserver.expect_request("/sweep.fits").respond_with_data(status=503, headers={"Retry-After": "7200"})
-    with pytest.raises(ServiceDown, match="sweep.fits: HTTP status 503"):
+    with pytest.raises(ServiceDown, match="HTTP status 503 for /sweep.fits"):
         read_sweep(httpserver.url_for("/sweep.fits"), retries=QUICK())
     assert len(httpserver.log) == 1
 
 
 def test_sweep_url_that_answers_a_web_page(httpserver):
     httpserver.expect_request("/sweep.fits").respond_with_data("<html>Sign in", content_type="text/html")
-    with pytest.raises(BadAnswer, match="sweep.fits answered a web page"):
+    with pytest.raises(BadAnswer, match="/sweep.fits is a web page"):
         read_sweep(httpserver.url_for("/sweep.fits"), retries=QUICK())
 
 
@@ -89,7 +93,7 @@ def test_sweep_url_without_server(closed_port):
 
 
 def test_silent_sweep_server_is_given_up(monkeypatch):
-    monkeypatch.setattr(sweeps, "READ_TIMEOUT", 0.05)
+    monkeypatch.setattr(http, "READ_TIMEOUT", 0.05)
     with socket.create_server(("localhost", 0)) as silent, pytest.raises(Unreachable, match="timed out"):
         read_sweep(f"http://localhost:{silent.getsockname()[1]}/sweep.fits", retries=QUICK())
 
@@ -184,16 +188,21 @@ def test_truth_values_and_empty_tables(tmp_path):
     assert list(read_sweep(tmp_path / "none.fits").columns) == list(COLUMNS)
 
 
-def test_scaled_or_variable_columns_are_refused_only_if_needed(tmp_path):
+def test_scaled_columns_are_refused_only_if_needed(tmp_path):
     table = sweep_table()
     table["COUNTS"] = np.arange(len(table), dtype="uint16")
     table.write(tmp_path / "sweep.fits")
     assert len(read_sweep(tmp_path / "sweep.fits")) == len(table)
     with pytest.raises(ValueError, match="sweep.fits: column COUNTS is scaled"):
         read_sweep(tmp_path / "sweep.fits", ["COUNTS"])
+
+
+def test_columns_of_variable_length_are_refused_only_if_needed(tmp_path):
     ragged = fits.Column("LISTS", "PE()", array=np.array([[1.0], [2.0, 3.0]], dtype=object))
-    fits.BinTableHDU.from_columns([ragged]).writeto(tmp_path / "ragged.fits")
-    with pytest.raises(ValueError, match="column LISTS .* of variable length"):
+    plain = fits.Column("RA", "D", array=[1.0, 2.0])
+    fits.BinTableHDU.from_columns([ragged, plain]).writeto(tmp_path / "ragged.fits")
+    assert read_sweep(tmp_path / "ragged.fits", ["RA"]).RA.tolist() == [1, 2]
+    with pytest.raises(ValueError, match="ragged.fits: column LISTS .* of variable length"):
         read_sweep(tmp_path / "ragged.fits", None)
 
 
@@ -203,11 +212,11 @@ def test_table_after_an_image_is_found(tmp_path):
     assert len(read_sweep(tmp_path / "sweep.fits")) == 4
 
 
-CUTS = {"limits": {"g": 21.5, "r": 21.0}, "max_fracflux": 8, "ra": (5.2, 5.9), "dec": (-4.9, -4.2)}
+CUTS = Cuts((5.2, 5.9), (-4.9, -4.2), {"g": 21.5, "r": 21.0}, max_fracflux=8)
 
 
 def expected_rows(table):
-    flux = {band: 10 ** (0.4 * (22.5 - limit)) for band, limit in CUTS["limits"].items()}
+    flux = {band: 10 ** (0.4 * (22.5 - limit)) for band, limit in CUTS.limits.items()}
     keep = (flux["g"] < table.FLUX_G) & (flux["r"] < table.FLUX_R) & (table.FRACFLUX_Z <= 8)
     return table[keep & table.RA.between(5.2, 5.9) & table.DEC.between(-4.9, -4.2)]
 
@@ -216,15 +225,15 @@ def test_cuts_are_made_while_a_sweep_is_read(tmp_path):
     sweep_table(12).write(tmp_path / "sweep.fits")
     expected = expected_rows(read_sweep(tmp_path / "sweep.fits"))
     assert 0 < len(expected) < 8
-    assert read_sweep(tmp_path / "sweep.fits", **CUTS).equals(expected.reset_index(drop=True))
-    assert list(read_sweep(tmp_path / "sweep.fits", ["OBJID"], **CUTS).columns) == ["OBJID"]
+    assert read_sweep(tmp_path / "sweep.fits", cuts=CUTS).equals(expected.reset_index(drop=True))
+    assert list(read_sweep(tmp_path / "sweep.fits", ["OBJID"], cuts=CUTS).columns) == ["OBJID"]
 
 
 def test_sweep_across_ra_zero(tmp_path):
     table = sweep_table()
     table["RA"] = [355.0, 359.9, 0.1, 90]
     table.write(tmp_path / "sweep.fits")
-    assert read_sweep(tmp_path / "sweep.fits", ra=(359, 1)).RA.tolist() == [359.9, 0.1]
+    assert read_sweep(tmp_path / "sweep.fits", cuts=Cuts(ra=(359, 1))).RA.tolist() == [359.9, 0.1]
 
 
 class TestSweeps:
@@ -249,6 +258,16 @@ class TestSweeps:
         with pytest.raises(FileNotFoundError, match="sweep-010m005"):
             LegacySurveySweeps(files).query_region((6, 11), (-5, 0))
 
+    def test_region_up_to_ra_zero_needs_no_file_beyond(self, files, tmp_path):
+        table = sweep_table(3)
+        table["RA"] = [351, 355, 359]
+        table.write(tmp_path / "sweep-350m005-360p000.fits")
+        service = LegacySurveySweeps([tmp_path / "sweep-350m005-360p000.fits", *files])
+        for ra in ((350, 0), (350, 360)):
+            found = service.query_region(ra, (-5, 0))
+            assert found.RA.tolist() == [351, 355, 359]
+            assert len(found.attrs["queries"]) == 1
+
     @pytest.mark.parametrize(
         ("name", "ra", "dec", "overlaps"),
         [
@@ -259,11 +278,14 @@ class TestSweeps:
             ("sweep-000p000-010p005.fits", (355, 2), (1, 2), True),
             ("http://server/sweep-350p000-360p005.fits", (355, 2), (1, 2), True),
             ("sweep-340p000-350p005.fits", (355, 2), (1, 2), False),
+            ("sweep-350p000-360p005.fits", (355, 0), (1, 2), True),
+            ("sweep-000p000-010p005.fits", (355, 0), (1, 2), False),
+            ("sweep-000p000-010p005.fits", (360, 2), (1, 2), True),
             ("selection.fits", (355, 2), (1, 2), True),
         ],
     )
     def test_names_of_files_tell_where_they_are(self, name, ra, dec, overlaps):
-        assert sweeps._may_overlap(name, ra, dec) == overlaps
+        assert sweeps._may_overlap(name, Cuts(ra, dec)) == overlaps
 
     def test_second_query_reads_no_file(self, files, tmp_path):
         first = LegacySurveySweeps(files, tmp_path / "cache").query_region((7, 13), (-5, 0))

@@ -31,17 +31,17 @@ class Account:
     """An account, which opens a session when it is needed.
 
     `auth`, user name and password, is looked for in the environment and in ztfquery's store if it is None.
-    `downloader` sends the log-in and keeps the cookies. `sessions` is the number of sessions opened so far.
+    `session` sends the log-in and keeps the cookies. `sessions` is the number of sessions opened so far.
     """
 
-    def __init__(self, auth, downloader):
+    def __init__(self, auth, session):
         # the message must not repeat what was given
         if auth is not None and not _is_account(auth):
             raise ValueError("auth: expected a user name and a password, both non-empty text, or None")
         self.given = auth is not None
         self.sessions = 0
         self._auth = tuple(auth) if auth else None
-        self._downloader = downloader
+        self._session = session
         self._lock = threading.Lock()
         self._refusals = 0
         self._is_refused = False
@@ -102,10 +102,10 @@ class Account:
 
     def _is_session_opened(self):
         """Send user name and password once; tell whether IRSA opened a session for them."""
-        cookies = self._downloader.cookies
+        cookies = self._session.cookies
         cookies.clear()
         parameters = dict(zip(("josso_username", "josso_password"), self._auth, strict=True))
-        self._downloader.get(io.LOGIN_URL, "the log-in", {"josso_cmd": "login", **parameters})
+        self._session.download(io.LOGIN_URL, "the log-in", {"josso_cmd": "login", **parameters})
         return _has_session(cookies)
 
 

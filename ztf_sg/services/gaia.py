@@ -10,11 +10,10 @@ from io import StringIO
 import astropy.units as u
 import numpy as np
 import pandas as pd
-import requests
 from astropy.table import Table
 
-from .download import REMEDY, check_in_order, plain_text
-from .errors import BadAnswer, RefusedRequest, Unreachable
+from .errors import BadAnswer, RefusedRequest
+from .http import REFUSALS, REMEDY, HttpSession, NotAllowed
 from .query_cache import QueryCache
 from .retries import TRIES_ONE_BY_ONE, Retries
 
@@ -22,6 +21,7 @@ with redirect_stdout(StringIO()):  # it prints that an optional package is missi
     from astroquery.xmatch import XMatchClass
 
 CATALOGUE = "vizier:I/355/gaiadr3"
+TIMEOUT = 300.0  # between two parts of an answer [s]: the service matches before it answers
 CHUNK_SIZE = 20_000  # positions matched at once: an upload of 1 MB, far below the 100 MB the service allows
 # our name: the names the service may use (Gaia archive, VizieR), all in lower case
 COLUMNS = {
@@ -39,28 +39,18 @@ DTYPES = {name: "Int64" if name == "gaia_source_id" else "float64" for name in C
 
 
 class _XMatch(XMatchClass):
-    """astroquery's client, with an exception of ours for every answer that says no.
+    """astroquery's client, with our session.
 
-    It leaves out the look-up of the names of all tables, which has no time limit, and whose answer is kept on
-    disk even when it is an error page.
+    It leaves out the look-up of the names of all tables, whose answer is kept on disk even when it is an
+    error page.
     """
+
+    def __init__(self):
+        super().__init__()
+        self._session = HttpSession("CDS cross-match", read_timeout=TIMEOUT)
 
     def is_table_available(self, table_id):
         return isinstance(table_id, str)
-
-    def _request(self, *args, **options):
-        answer = super()._request(*args, **options)
-        status = answer.status_code
-        told = f"CDS cross-match: HTTP status {status}"
-        check_in_order(status, answer.headers, told)
-        if status == 403:
-            raise RefusedRequest(
-                f"{told}, your address is banned for too many requests at a time; "
-                "write to cds-question@unistra.fr, or use the simulated sky (OFFLINE = True)"
-            )
-        if status >= 400:
-            raise RefusedRequest(f"{told} for {CATALOGUE}: {plain_text(answer.text)}")
-        return answer
 
 
 def crossmatch_gaia(
@@ -94,7 +84,7 @@ def crossmatch_gaia(
     Raises
     ------
     ValueError
-        `positions` lacks a column, `radius` is too large, or `chunk_size` is not positive.
+        `positions` lacks a column, `radius` is out of range, or `chunk_size` is not positive.
     RefusedRequest
         The service found fault with the request, or has banned this address.
     BadAnswer, Unreachable, ServiceDown
@@ -104,36 +94,26 @@ def crossmatch_gaia(
     if chunk_size < 1:
         raise ValueError(f"chunk_size={chunk_size}: expected a positive number of positions")
     cache, retries = QueryCache(cache), retries or Retries(tries=TRIES_ONE_BY_ONE)
-    starts = range(0, len(positions), chunk_size)
-    chunks = [positions.iloc[start : start + chunk_size] for start in starts]
+    chunks = [positions.iloc[start : start + chunk_size] for start in range(0, len(positions), chunk_size)]
     questions = [(XMatchClass.URL, _query(chunk, radius)) for chunk in chunks]
     bar = cache.progress_bar(chunks, questions, "chunk", progress)
     answers = [
         cache.get(*question, lambda chunk=chunk: retries.call(lambda: _nearest(_ask(chunk, radius))))
         for chunk, question in zip(bar, questions, strict=True)
     ]
-    shifted = [
-        answer.assign(position_row=answer["position_row"] + start)
-        for answer, start in zip(answers, starts, strict=True)
+    parts = [
+        add_matches(chunk, answer.set_index("position_row"))
+        for chunk, answer in zip(chunks, answers, strict=True)
     ]
-    matched = add_matches(positions, pd.concat(shifted or [no_matches()]).set_index("position_row"))
-    matched.attrs["queries"] = [answer.attrs["query"] for answer in answers]
+    matched = pd.concat(parts or [add_matches(positions, pd.DataFrame(columns=list(COLUMNS)))])
+    matched.attrs = positions.attrs | {"queries": [answer.attrs["query"] for answer in answers]}
     return matched
 
 
 def check_match(positions, radius):
-    """Return the radius of a match in arcsec, or raise a ValueError if it cannot be made.
+    """Return the radius of a match as a Quantity in arcsec.
 
-    Parameters
-    ----------
-    positions : pandas.DataFrame
-        Must have ``RA`` and ``DEC``.
-    radius : astropy.units.Quantity or float
-        At most 180 arcsec; a plain number is in arcsec.
-
-    Returns
-    -------
-    astropy.units.Quantity
+    Parameters and errors are those of `crossmatch_gaia`.
     """
     missing = [name for name in ("RA", "DEC") if name not in positions]
     if missing:
@@ -163,33 +143,25 @@ def add_matches(positions, matches):
     return positions.assign(**{name: column.array for name, column in in_order.items()})
 
 
-def no_matches():
-    """Return an empty table of matches."""
-    columns = ["position_row", *COLUMNS]
-    return pd.DataFrame(columns=columns, index=pd.RangeIndex(0)).astype(DTYPES | {"position_row": "int64"})
-
-
 def _query(chunk, radius):
-    """Return in a line what is asked about a chunk of positions."""
+    """Return on one line what is asked about a chunk of positions."""
     digest = hashlib.sha256(np.asarray(chunk[["RA", "DEC"]], dtype="<f8").tobytes()).hexdigest()
     return f"{CATALOGUE} within {float(radius.value)!r} arcsec of {len(chunk)} positions, SHA-256 {digest}"
 
 
 def _ask(chunk, radius):
     """Return all the matches the service finds; ``position_row`` counts the rows of the chunk."""
+    position = chunk[["RA", "DEC"]].to_numpy(float)
     upload = Table(
-        {
-            "position_row": np.arange(len(chunk)),
-            "position_ra": np.asarray(chunk["RA"], dtype=float),
-            "position_dec": np.asarray(chunk["DEC"], dtype=float),
-        }
+        [np.arange(len(chunk)), *position.T], names=["position_row", "position_ra", "position_dec"]
     )
     try:
         return _XMatch().query(
             upload, CATALOGUE, radius, colRA1="position_ra", colDec1="position_dec", cache=False
         )
-    except requests.exceptions.RequestException as error:
-        raise Unreachable(f"CDS cross-match: {error}; {REMEDY}") from error
+    except REFUSALS as error:
+        banned = "; your address may be banned: write to cds-question@unistra.fr, or use the simulated sky"
+        raise RefusedRequest(f"{error}{banned * isinstance(error, NotAllowed)}") from error
     except (ValueError, IndexError, AttributeError) as error:
         raise BadAnswer(f"CDS cross-match answered no VOTable ({error}); {REMEDY}") from error
 

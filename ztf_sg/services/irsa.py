@@ -1,6 +1,6 @@
 """ZTF science images at IRSA: search of the metadata, FITS cutouts and whole images.
 
-ztfquery writes the queries and addresses; :mod:`ztf_sg.services.download` sends them, because ztfquery has no
+ztfquery writes the queries and addresses; :mod:`ztf_sg.services.http` sends them, because ztfquery has no
 time limits and shows no HTTP status. The service is described at
 https://irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html. Its base URLs are those of ztfquery:
 ``metasearch.SEARCH_BASEURL``, ``buildurl.DATA_BASEURL`` and ``io.LOGIN_URL``.
@@ -15,8 +15,8 @@ from ztfquery import buildurl, metasearch
 from ztf_sg.ztf import FILTERCODES, FITS_BLOCK, NAME_COLUMNS, WCS_COLUMNS, image_name
 
 from .account import Account
-from .download import Downloader, NotAllowed
 from .errors import BadAnswer, NothingFound, ProprietaryData
+from .http import HttpSession, NotAllowed
 from .query_cache import QueryCache
 from .retries import Retries
 
@@ -101,9 +101,9 @@ class Irsa:
     def __init__(self, auth=None, cache=None, concurrency=4, retries=None):
         self.concurrency = concurrency
         self.retries = retries or Retries()
-        self.downloader = Downloader("IRSA", concurrency, lambda: self.retries.stopped)
+        self.session = HttpSession("IRSA", concurrency, lambda: self.retries.stopped)
         self.cache = QueryCache(cache)
-        self._account = Account(auth, self.downloader)
+        self._account = Account(auth, self.session)
 
     def __repr__(self):
         return f"{type(self).__name__}({'with account' if self._account.is_in_use else 'anonymous'})"
@@ -225,7 +225,7 @@ class Irsa:
         for log_ins in range(LOG_INS + 1):
             session = self._account.sessions
             try:
-                return self.downloader.get(url, name)
+                return self.session.download(url, name)
             except NotAllowed as error:
                 if session and (error.status == 403 or log_ins == LOG_INS):
                     raise ProprietaryData(

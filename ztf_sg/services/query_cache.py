@@ -5,18 +5,14 @@ Delete a file, or the folder, to have the service asked again.
 """
 
 import hashlib
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from ztf_sg.files import atomic_write
-
-RECORD = ("service", "query", "date", "rows")
 
 
 class QueryCache:
@@ -56,8 +52,12 @@ class QueryCache:
         """
         path = self._path(service, query)
         if self.holds(service, query):
-            with _named_if_damaged(path):
+            try:
                 return _with_record(pd.read_parquet(path), cached=True)
+            except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+                raise ValueError(
+                    f"{path}: damaged ({error}); delete it, and the service is asked again"
+                ) from error
         table = ask()
         date = datetime.now(UTC).isoformat(timespec="seconds")
         table.attrs["query"] = {"service": service, "query": query, "date": date, "rows": len(table)}
@@ -67,47 +67,26 @@ class QueryCache:
         return _with_record(table, cached=False)
 
     def holds(self, service, query):
-        """Tell whether the answer to a query is kept; parameters as of `get`."""
+        """Say whether the answer to a query is kept; parameters as of `get`."""
         path = self._path(service, query)
         return path is not None and path.exists()
 
     def progress_bar(self, parts, questions, unit, show=True):
-        """Return the parts of some work under a progress bar, if there is much to wait for.
+        """Return the parts of some work under a progress bar, which shows if more than one needs a request.
 
         Parameters
         ----------
         parts : sequence
             To iterate over.
         questions : sequence of (str, str)
-            Service and query for each part; the bar shows if more than one of them has no answer here.
+            Service and query for each part.
         unit : str
             What a part is.
         show : bool
-            Show the bar at all.
-
-        Returns
-        -------
-        tqdm.tqdm
+            Whether the bar may show at all.
         """
         new = sum(not self.holds(*question) for question in questions)
         return tqdm(parts, unit=unit, disable=not show or new < 2)
-
-    def report(self):
-        """Return what is kept, without reading its rows.
-
-        Returns
-        -------
-        pandas.DataFrame
-            The columns file, service, query, date and rows.
-
-        Raises
-        ------
-        ValueError
-            A file is damaged.
-        """
-        paths = sorted(self.directory.glob("*.parquet")) if self.directory else []
-        rows = [{"file": path.name} | _read_record(path) for path in paths]
-        return pd.DataFrame(rows, columns=["file", *RECORD])
 
     def _path(self, service, query):
         if self.directory is None:
@@ -116,7 +95,7 @@ class QueryCache:
 
 
 def describe_queries(table):
-    """Say in a line what a table from a service is made of: what was asked now, what had been kept.
+    """Say on one line what a table from a service is made of: what was asked now, what had been kept.
 
     Parameters
     ----------
@@ -145,16 +124,3 @@ def describe_queries(table):
 def _with_record(table, cached):
     table.attrs["query"] = {**table.attrs["query"], "cached": cached}
     return table
-
-
-def _read_record(path):
-    with _named_if_damaged(path):
-        return pq.read_schema(path).empty_table().to_pandas().attrs["query"]
-
-
-@contextmanager
-def _named_if_damaged(path):
-    try:
-        yield
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it, and the service is asked again") from error

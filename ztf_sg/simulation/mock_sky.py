@@ -19,11 +19,7 @@ from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from ztf_sg.files import atomic_write
-from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.gaia import COLUMNS as GAIA_COLUMNS
-from ztf_sg.services.gaia import add_matches, check_match
-from ztf_sg.services.legacy_survey import passes
-from ztf_sg.services.sweeps import read_sweep
+from ztf_sg.services import GAIA_COLUMNS, Cuts, NothingFound, add_matches, check_match, read_sweep
 from ztf_sg.simulation.detector import expose, sky_level
 from ztf_sg.simulation.drawing import add_light, place, reach
 from ztf_sg.simulation.exposures import METADATA_COLUMNS, simulate_exposures
@@ -124,16 +120,12 @@ class MockSky:
         return read_sweep(self._path, columns=None), truth.to_pandas()
 
     def query_region(self, ra, dec, limits=None, max_fracflux=None):
-        """Return the catalogued objects of a region, as a live catalogue service does.
+        """Return the catalogued objects of a rectangle on the sky, as `LegacySurvey.query_region` does.
 
         Parameters
         ----------
-        ra, dec : tuple of float
-            Least and greatest right ascension and declination [deg, ICRS].
-        limits : dict of str to float, optional
-            Faintest magnitude [AB] by band g, r, z.
-        max_fracflux : float, optional
-            Largest share of a neighbour's light, in each of g, r and z.
+        ra, dec, limits, max_fracflux
+            The region and the limits, see `ztf_sg.services.cuts.Cuts`.
 
         Returns
         -------
@@ -142,11 +134,13 @@ class MockSky:
 
         Raises
         ------
+        ValueError
+            The bounds or limits make no sense.
         NothingFound
-            If no object is left.
+            There is no such object.
         """
         table = self.catalogue
-        keep = passes(table, limits, max_fracflux, ra, dec)
+        keep = Cuts(ra, dec, limits, max_fracflux).passes(table)
         if not keep.any():
             raise NothingFound(
                 f"the mock sky has nothing at RA {ra}, DEC {dec}; it is at RA {RA_RANGE}, DEC {DEC_RANGE} deg"

@@ -10,21 +10,20 @@ from email.utils import format_datetime
 import pytest
 from werkzeug import Response
 
-from ztf_sg.services import download
-from ztf_sg.services.download import Downloader, NotAllowed
+from ztf_sg.services import http
 from ztf_sg.services.errors import BadAnswer, NothingFound, RefusedRequest, ServiceError, Unreachable
+from ztf_sg.services.http import HttpSession, NotAllowed
 
 SECRET = "secret42"
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(download, "READ_TIMEOUT", 0.2)
-    monkeypatch.setattr(download, "GRACE", 0.2)
+    monkeypatch.setattr(http, "READ_TIMEOUT", 0.2)
 
 
 @pytest.fixture
-def speak(request):
+def speak():
     """Return a function that has a server send pieces of bytes, with pauses, and returns its URL."""
     sockets = []
 
@@ -55,7 +54,7 @@ def speak(request):
 def get(url, service="IRSA"):
     """Return what is downloaded; make sure that no error tells its URL."""
     try:
-        return Downloader(service).get(url, "the thing")
+        return HttpSession(service).download(url, "the thing")
     except ServiceError as error:
         said = "".join(traceback.format_exception(error))
         assert SECRET not in said
@@ -72,11 +71,11 @@ class TestAnswers:
     def test_is_returned_whole_and_counted(self, httpserver):
         content = bytes(range(256)) * 5000
         httpserver.expect_request("/thing", query_string="a=1&b=x%26y").respond_with_data(content)
-        downloader = Downloader("IRSA")
+        session = HttpSession("IRSA")
         for _ in range(2):
-            assert downloader.get(httpserver.url_for("/thing"), "it", {"a": "1", "b": "x&y"}) == content
-        assert downloader.requests == 2
-        assert downloader.received == 2 * len(content)
+            assert session.download(httpserver.url_for("/thing"), "it", {"a": "1", "b": "x&y"}) == content
+        assert session.requests == 2
+        assert session.received == 2 * len(content)
 
     @pytest.mark.parametrize("content", [b"", b"a", b"much" * 100_000])
     def test_compressed_on_the_line(self, httpserver, content):
@@ -99,9 +98,9 @@ class TestAnswers:
 
     def test_cookies_are_kept(self, httpserver):
         httpserver.expect_request("/").respond_with_data(headers={"Set-Cookie": "crumbs=1; Path=/"})
-        downloader = Downloader("IRSA")
-        downloader.get(httpserver.url_for("/"), "it")
-        downloader.get(httpserver.url_for("/"), "it")
+        session = HttpSession("IRSA")
+        session.download(httpserver.url_for("/"), "it")
+        session.download(httpserver.url_for("/"), "it")
         assert httpserver.log[-1][0].cookies["crumbs"] == "1"
 
 
@@ -130,6 +129,13 @@ class TestStatus:
             get(httpserver.url_for(f"/?p={SECRET}"))
         assert caught.type is exception
 
+    def test_page_of_a_refusal_is_quoted_unless_it_may_repeat_the_url(self, httpserver):
+        httpserver.expect_request("/").respond_with_data(f"<p>no {SECRET}</p>", status=400)
+        with pytest.raises(RefusedRequest):
+            get(httpserver.url_for(f"/?p={SECRET}"))
+        with pytest.raises(RefusedRequest, match=f"HTTP status 400 for the data: no {SECRET}"):
+            HttpSession("TAP").post(httpserver.url_for("/"), data={"QUERY": "SELECT 1"})
+
     @pytest.mark.parametrize(
         ("value", "expected"),
         [
@@ -148,7 +154,7 @@ class TestStatus:
         ],
     )
     def test_retry_after(self, value, expected):
-        assert download.retry_after({"Retry-After": value}) == expected
+        assert http._retry_after({"Retry-After": value}) == expected
 
     @pytest.mark.parametrize("status", [429, 503])
     def test_retry_after_a_date(self, httpserver, status):
@@ -166,6 +172,10 @@ class TestSlowness:
         with pytest.raises(Unreachable, match="timed out"):
             get(speak([b""], pause=60))
         assert time.monotonic() - start < 30
+
+    def test_time_limits_of_libraries_do_not_replace_ours(self, speak):
+        with pytest.raises(Unreachable, match="timed out"):
+            HttpSession("TAP").get(speak([b""], pause=60), stream=True, timeout=600)
 
     def test_silence_midway(self, speak):
         with pytest.raises(Unreachable, match="timed out"):
