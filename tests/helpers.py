@@ -131,3 +131,14 @@ def i_magnitude(table):
 def arcseconds(table):
     """Return places [arcsec] on a plane that is good enough to tell neighbours."""
     return np.stack([table["RA"] * np.cos(np.radians(table["DEC"])), table["DEC"]], axis=1) * 3600
+
+
+def legend_texts(ax):
+    """Return the entries of the legend of Axes."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def tick_texts(axis):
+    """Return the labels of the ticks of an axis, as they are drawn."""
+    axis.get_figure().canvas.draw()
+    return [label.get_text() for label in axis.get_ticklabels()]
