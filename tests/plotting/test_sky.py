@@ -107,17 +107,17 @@ class TestFindingCharts:
 
 
 def test_colour_magnitude_diagram_has_bright_objects_at_the_top():
-    ax = plotting.plot_colour_magnitude([18.0, 19.0], [17.0, 18.5], [False, True], bands=("g", "r"))
+    ax = plotting.plot_colour_magnitude([18.0, 19.0], [17.0, 18.5], [False, True])
     bottom, top = ax.get_ylim()
     assert bottom > top
-    assert ax.get_xlabel() == "g - r [mag, AB]"
+    assert ax.get_xlabel() == "r - z [mag, AB]"
     assert sorted(ax.collections[0].get_offsets().tolist()) == [[0.5, 19.0], [1.0, 18.0]]
 
 
 def test_motions_are_drawn_on_a_logarithmic_axis_with_the_threshold():
-    ax = plotting.plot_motions([15, 16, 17], [200.0, 3.0, -2.0], [0, 1, 1], band="i")
+    ax = plotting.plot_motions([15, 16, 17], [200.0, 3.0, -2.0], [0, 1, 1])
     assert ax.get_yscale() == "log"
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("i [mag, AB]", "motion or parallax over its error")
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("r [mag, AB]", "motion or parallax over its error")
     assert ax.lines[0].get_ydata() == [5, 5]
     drawn = np.concatenate([points.get_offsets() for points in ax.collections])
     # a negative parallax has no logarithm

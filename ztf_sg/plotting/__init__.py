@@ -1,8 +1,8 @@
 """Figures of the notebooks: of the sky, of cutouts, of classifications.
 
 Every function takes plain arrays or tables, and a title. It makes a new figure, and returns its Axes or, if
-there are many, the Figure. Labels are 0 star, 1 galaxy, -1 unknown. For displays of scikit-learn, `new_axes`
-makes Axes with the lines of these figures.
+there are many, the Figure. Labels are 0 star, 1 galaxy, -1 unknown. `new_axes` and `describe`
+serve the displays of scikit-learn.
 """
 
 from ztf_sg.plotting.classification import (
@@ -25,9 +25,10 @@ from ztf_sg.plotting.sky import (
     plot_type_shapes,
     sersic_profile,
 )
-from ztf_sg.plotting.style import new_axes
+from ztf_sg.plotting.style import describe, new_axes
 
 __all__ = [
+    "describe",
     "new_axes",
     "plot_accuracies",
     "plot_accuracy_by_magnitude",

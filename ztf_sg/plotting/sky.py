@@ -93,24 +93,21 @@ def plot_finding_charts(catalogue, rows, *, titles=None):
     return fig
 
 
-def plot_colour_magnitude(first_mag, second_mag, labels, *, bands=("r", "z"), title=None):
+def plot_colour_magnitude(r_mag, z_mag, labels, *, title=None):
     """Colour against magnitude of stars and galaxies: redder to the right, brighter at the top.
 
     Parameters
     ----------
-    first_mag, second_mag : array_like (n,)
-        Magnitudes [mag, AB] in the two `bands`, the bluer band first. The colour is first - second.
+    r_mag, z_mag : array_like (n,)
+        Magnitudes [mag, AB].
     labels : array_like (n,)
         0 star, 1 galaxy, -1 unknown.
-    bands : tuple of two str
-        Names of the bands.
     """
-    first, second = np.asarray(first_mag, float), np.asarray(second_mag, float)
+    r_mag, z_mag = np.asarray(r_mag, float), np.asarray(z_mag, float)
     ax = style.new_axes((6, 4.5))
-    _scatter_classes(ax, first - second, first, style.check_labels(labels, len(first)))
+    _scatter_classes(ax, r_mag - z_mag, r_mag, style.check_labels(labels, len(r_mag)))
     ax.yaxis.set_inverted(True)
-    colour, brightness = f"{bands[0]} - {bands[1]} [mag, AB]", f"{bands[0]} [mag, AB], bright at the top"
-    return style.describe(ax, colour, brightness, title)
+    return style.describe(ax, "r - z [mag, AB]", "r [mag, AB], bright at the top", title)
 
 
 def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
@@ -169,24 +166,22 @@ def plot_cut_report(report, *, title=None):
     return style.describe(ax, "objects left (removed by the cut)", None, title)
 
 
-def plot_motions(mag, significance, labels, *, band="r", title=None):
+def plot_motions(r_mag, significance, labels, *, title=None):
     """Significance of the motions that Gaia measured, against magnitude.
 
     Parameters
     ----------
-    mag : array_like (n,)
+    r_mag : array_like (n,)
         Magnitude [mag, AB].
     significance : array_like (n,)
         Motion or parallax over its error; objects for which it is NaN are left out.
     labels : array_like (n,)
         0 star, 1 galaxy, -1 unknown.
-    band : str
-        Name of the band, for the axis label.
     """
-    mag, significance = np.asarray(mag, float), np.asarray(significance, float)
+    r_mag, significance = np.asarray(r_mag, float), np.asarray(significance, float)
     measured = np.isfinite(significance)
-    labels = style.check_labels(labels, len(mag))[measured]
-    x, y = mag[measured], np.clip(significance[measured], 0.1, None)  # a negative parallax has no logarithm
+    labels = style.check_labels(labels, len(r_mag))[measured]
+    x, y = r_mag[measured], np.clip(significance[measured], 0.1, None)  # a negative parallax has no logarithm
     ax = style.new_axes((6.5, 4))
     for label, n in style.class_counts(labels).items():
         chosen, size = labels == label, style.marker_size(n)
@@ -204,7 +199,7 @@ def plot_motions(mag, significance, labels, *, band="r", title=None):
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     text = f"{MOTION_THRESHOLD:g} times the error"
     ax.text(0.01, MOTION_THRESHOLD / 1.2, text, transform=ax.get_yaxis_transform(), va="top")
-    return style.describe(ax, f"{band} [mag, AB]", "motion or parallax over its error", title)
+    return style.describe(ax, "r [mag, AB]", "motion or parallax over its error", title)
 
 
 def sersic_profile(radius, half_light_radius, index):
