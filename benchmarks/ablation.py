@@ -15,11 +15,10 @@ import numpy as np
 from scipy.ndimage import shift
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
-from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 
 from ztf_sg import CutoutSet, MuyGPSClassifier, StarGalaxyClassifier, load_cutouts, normalize
 from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, orientations, with_scaling
-from ztf_sg.evaluation import nights, scores
+from ztf_sg.evaluation import compare_classifiers, nights
 from ztf_sg.features import FEATURES, background, measure_features
 
 NN_COUNT = StarGalaxyClassifier().nn_count
@@ -61,18 +60,16 @@ def main():
     options = parser.parse_args()
     cutouts = load_cutouts(options.folder)
     magnitude = measure_features(cutouts, ["magnitude"])["magnitude"]
-    unseen = {"groups": nights(cutouts.table["obsmjd"]), "cv": LeaveOneGroupOut(), "method": "predict_proba"}
+    night = nights(cutouts.table["obsmjd"])
     print(f"{cutouts}\n{'':34s}accuracy          matched   ece     brier")
     for name, (X, changes) in variants(cutouts).items():
-        figures = []
-        for seed in range(options.seeds):
-            classifier = OnCopies(random_state=seed, **changes)
-            found = scores(
-                cutouts.labels, cross_val_predict(classifier, X, cutouts.labels, **unseen)[:, 1], magnitude
-            )
-            figures.append([found[key] for key in ("accuracy", "matched", "ece", "brier")])
-        (accuracy, *others), deviation = np.mean(figures, axis=0), np.std(figures, axis=0)[0]
-        print(f"{name:34s}{accuracy:.4f} +- {deviation:.4f}  {'  '.join(f'{v:.4f}' for v in others)}")
+        classifiers = {
+            (name, seed): (X, OnCopies(random_state=seed, **changes)) for seed in range(options.seeds)
+        }
+        table, _ = compare_classifiers(classifiers, cutouts.labels, night, magnitude)
+        others = "  ".join(f"{table[column].mean():.4f}" for column in ("matched", "ece", "brier"))
+        accuracy = table["accuracy"]
+        print(f"{name:34s}{accuracy.mean():.4f} +- {accuracy.std(ddof=0):.4f}  {others}")
 
 
 def variants(cutouts):

@@ -106,7 +106,7 @@ def calibration_error(labels, probability):
 
 
 def accuracy_after_deferring(labels, probability, share=0.05):
-    """Return the accuracy on the other objects when a share of them, the least sure, is left undecided."""
+    """Return the accuracy when the least sure objects, a share of all, are left undecided."""
     labels, probability = np.asarray(labels), np.asarray(probability)
     surest = np.argsort(-np.abs(probability - 0.5), kind="stable")[: len(labels) - round(share * len(labels))]
     return float(np.mean((probability > 0.5)[surest] == (labels == 1)[surest]))

@@ -127,7 +127,14 @@ def cut_fluxes(catalogue, bands="grz"):
 
 
 def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
-    """Keep objects that are brighter than a limit, by band [mag, AB], in every band: ``{"r": 20.0}``."""
+    """Keep objects brighter than a limit in every band.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame or astropy.table.Table
+    limits : dict of str to float
+        Faintest magnitude [mag, AB] by band. Objects without a positive flux do not pass.
+    """
     table = standard_columns(catalogue, [f"FLUX_{band.upper()}" for band in limits])
     bright = [magnitude(table[f"FLUX_{band.upper()}"]) < limit for band, limit in limits.items()]
     text = ", ".join(f"{band} < {limit:g}" for band, limit in limits.items())
@@ -135,14 +142,14 @@ def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
 
 
 def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
-    """Keep objects with a FRACFLUX, the light of neighbours over their own, of 0 to a limit in every band."""
+    """Keep objects whose FRACFLUX, the neighbours' light over their own, is at most a limit in every band."""
     table = standard_columns(catalogue, [f"FRACFLUX_{band.upper()}" for band in bands])
     clean = [table[f"FRACFLUX_{band.upper()}"].between(0, max_fracflux) for band in bands]
     return _keep(table, np.all(clean, axis=0), f"FRACFLUX <= {max_fracflux:g} in {', '.join(bands)}")
 
 
 def cut_neighbours(catalogue, radius=ISOLATION_RADIUS):
-    """Keep objects without another object of the catalogue within a radius, an angle with its unit."""
+    """Keep objects without another object of the catalogue within a radius (Quantity, an angle)."""
     table = standard_columns(catalogue, ["RA", "DEC"])
     crowded = np.zeros(len(table), dtype=bool)
     if len(table) > 1:
