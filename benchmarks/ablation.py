@@ -2,10 +2,10 @@
 
 python benchmarks/ablation.py [FOLDER] [--seeds 3]
 
-Each row changes one thing in the classifier that StarGalaxyClassifier is. Figures are means over seeds of
-classifying each night by a model that never saw it, with the standard deviation of the accuracy over the
-seeds; the errors that come from the finite number of objects are those of accuracy.py. An augmented training
-set holds each cutout and changed copies of it, which leave-one-out training takes for one object.
+Each row changes one thing in StarGalaxyClassifier. Each night is classified by a model that never saw it.
+Figures are means over seeds, with the standard deviation of the accuracy over the seeds; accuracy.py prints
+the errors due to the finite number of objects. An augmented training set holds each cutout and changed
+copies of it, which leave-one-out training takes for one object.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from sklearn.decomposition import PCA
 
 from ztf_sg import CutoutSet, MuyGPSClassifier, StarGalaxyClassifier, load_cutouts, normalize
 from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, orientations, with_scaling
-from ztf_sg.evaluation import leave_one_night_out, scores
+from ztf_sg.evaluation import compare_classifiers, nights
 from ztf_sg.features import FEATURES, background, measure_features
 
-BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 NN_COUNT = StarGalaxyClassifier().nn_count
+BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 COMPONENTS = 5  # of the pixels, added to the features
 
 
@@ -36,14 +36,12 @@ class OnCopies(ClassifierMixin, BaseEstimator):
 
     def fit(self, X, y):
         """Train on the copies, those of one object in one group."""
-        n, copies, _ = X.shape
+        n, copies, m = X.shape
         muygps = MuyGPSClassifier(
             self.nn_count, self.smoothness, batch_count=BATCH_COUNT, random_state=self.random_state
         )
-        groups = np.repeat(np.arange(n), copies)
-        self.pipeline_ = with_scaling(muygps).fit(
-            X.reshape(n * copies, -1), np.repeat(y, copies), muygpsclassifier__groups=groups
-        )
+        groups = {"muygpsclassifier__groups": np.repeat(np.arange(n), copies)}
+        self.pipeline_ = with_scaling(muygps).fit(X.reshape(-1, m), np.repeat(y, copies), **groups)
         self.classes_ = self.pipeline_.classes_
         return self
 
@@ -62,18 +60,16 @@ def main():
     options = parser.parse_args()
     cutouts = load_cutouts(options.folder)
     magnitude = measure_features(cutouts, ["magnitude"])["magnitude"]
+    night = nights(cutouts.table["obsmjd"])
     print(f"{cutouts}\n{'':34s}accuracy          matched   ece     brier")
     for name, (X, changes) in variants(cutouts).items():
-        figures = []
-        for seed in range(options.seeds):
-            classifier = OnCopies(random_state=seed).set_params(**changes)
-            p = leave_one_night_out(classifier, X, cutouts.labels, cutouts.table["obsmjd"])
-            found = scores(cutouts.labels, p, magnitude)
-            figures.append([found[key] for key in ("accuracy", "matched", "ece", "brier")])
-        (accuracy, *others), deviation = np.mean(figures, axis=0), np.std(figures, axis=0)[0]
-        print(
-            f"{name:34s}{accuracy:.4f} +- {deviation:.4f}  " + "  ".join(f"{value:.4f}" for value in others)
-        )
+        classifiers = {
+            (name, seed): (X, OnCopies(random_state=seed, **changes)) for seed in range(options.seeds)
+        }
+        table, _ = compare_classifiers(classifiers, cutouts.labels, night, magnitude)
+        others = "  ".join(f"{table[column].mean():.4f}" for column in ("matched", "ece", "brier"))
+        accuracy = table["accuracy"]
+        print(f"{name:34s}{accuracy.mean():.4f} +- {accuracy.std(ddof=0):.4f}  {others}")
 
 
 def variants(cutouts):
@@ -89,20 +85,18 @@ def variants(cutouts):
         f"all {len(FEATURES)} features": list(FEATURES),
     }
     found = {name: (features[names].to_numpy()[:, None], {}) for name, names in subsets.items()}
-    usual = found["default: brightness, spread_model"][0]
+    usual = features[default].to_numpy()[:, None]
     for smoothness in (0.5, 2.5, np.inf):
         found[f"Matern smoothness {smoothness} for 1.5"] = usual, {"smoothness": smoothness}
     for count in (10, 30, 100):
         found[f"{count} neighbours for 50"] = usual, {"nn_count": count}
     pixels = normalize(cutouts.images, "minmax").reshape(len(cutouts), -1)
     components = PCA(COMPONENTS, random_state=0).fit_transform(pixels)  # which see all nights, but no label
-    found[f"default and {COMPONENTS} components of pixels"] = (
-        np.concatenate([usual, components[:, None]], axis=2),
-        {},
-    )
+    with_pixels = np.concatenate([usual, components[:, None]], axis=2)
+    found[f"default and {COMPONENTS} components of pixels"] = with_pixels, {}
     for name, copies in augmented(cutouts).items():
-        measured = [measure_features(copy, default).to_numpy() for copy in copies]
-        found[name] = np.stack([usual[:, 0], *measured], axis=1), {}
+        measured = [measure_features(copy, default).to_numpy()[:, None] for copy in copies]
+        found[name] = np.concatenate([usual, *measured], axis=1), {}
     return found
 
 

@@ -2,21 +2,28 @@
 
 python benchmarks/accuracy.py [FOLDER] [--repeats N]
 
-First the accuracy on random halves, mean and standard deviation over `--repeats` of them. Then the figures of
-merit on unseen nights, each night classified by a model that never saw it, with standard errors from objects
-drawn again, and the seconds that all nights took together: all classifiers get the same scaled numbers, and
-measuring the features is in nobody's time. Then other seeds, the pretrained classifier, and
-the objects that every classifier of the features contradicts: probable label errors.
+First the accuracy on random halves, mean and standard deviation over `--repeats` of them. Then the figures
+of merit on unseen nights, each night classified by a model that never saw it, with their errors and the
+seconds of all nights together: all classifiers get the same scaled numbers, and no time includes measuring
+the features. Then other seeds, the pretrained classifier, and the objects that every classifier of the
+features contradicts: probable label errors.
 """
 
 import argparse
 from pathlib import Path
 
+import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF
+from sklearn.model_selection import (
+    LeaveOneGroupOut,
+    StratifiedShuffleSplit,
+    cross_val_predict,
+    cross_val_score,
+)
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -31,20 +38,19 @@ from ztf_sg import (
     normalize,
 )
 from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, with_scaling
-from ztf_sg.evaluation import (
-    compare_classifiers,
-    compare_data,
-    contradicted_labels,
-    leave_one_night_out,
-    random_halves,
-    scores,
-    with_errors,
-)
+from ztf_sg.evaluation import compare_classifiers, contradicted_labels, nights, scores, with_errors
 from ztf_sg.features import measure_features
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 FEATURES = "features"
-SEEDS = range(5)
+CLASSIFIERS = {  # of the features, and of the principal components of pixels
+    "MuyGPs": MuyGPSClassifier(StarGalaxyClassifier().nn_count, batch_count=BATCH_COUNT),
+    "SVM": CalibratedClassifierCV(SVC(random_state=0), ensemble=False),
+    "random forest": RandomForestClassifier(300, random_state=0),
+    "gradient boosting": HistGradientBoostingClassifier(random_state=0),
+    "k-NN": KNeighborsClassifier(15),
+    "exact GP": GaussianProcessClassifier(RBF(2.0), optimizer=None, random_state=0),
+}
 
 
 def main():
@@ -56,62 +62,47 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     cutouts = load_cutouts(options.folder)
-    labels, obsmjd = cutouts.labels, cutouts.table["obsmjd"]
-    features = measure_features(cutouts)
+    labels, night, features = cutouts.labels, nights(cutouts.table["obsmjd"]), measure_features(cutouts)
     pixels = {name: normalize(cutouts.images, name).reshape(len(cutouts), -1) for name in NORMALIZATIONS}
 
     print(f"{cutouts}\naccuracy of MuyGPs, mean and standard deviation over {options.repeats} random halves:")
-    models = dict.fromkeys(pixels, PixelClassifier()) | {FEATURES: StarGalaxyClassifier()}
-    halves = random_halves(labels, options.repeats)
-    table = compare_data(pixels | {FEATURES: cutouts}, labels, models, halves)
+    halves = StratifiedShuffleSplit(options.repeats, test_size=0.5, random_state=0)
+    right = {name: cross_val_score(PixelClassifier(), X, labels, cv=halves) for name, X in pixels.items()}
+    right[FEATURES] = cross_val_score(StarGalaxyClassifier(), cutouts, labels, cv=halves)
+    table = pd.DataFrame(right).agg(["mean", "std", "size"]).T.reset_index()
+    table = table.set_axis(["data", "accuracy", "accuracy_std", "repeats"], axis=1).astype({"repeats": int})
     print(table.to_string(index=False, float_format="%.4f"))
 
     print("\non unseen nights:")
-    classifiers = {(name, "MuyGPs"): (X, PixelClassifier()) for name, X in pixels.items()}
     inputs = features[list(CLASSIFIER_FEATURES)].to_numpy()
-    muygps = MuyGPSClassifier(StarGalaxyClassifier().nn_count, batch_count=BATCH_COUNT)
-    for name, classifier in ({"MuyGPs": muygps} | baselines()).items():
+    classifiers = {(name, "MuyGPs"): (X, PixelClassifier()) for name, X in pixels.items()}
+    for name, classifier in CLASSIFIERS.items():
         classifiers[FEATURES, name] = (inputs, with_scaling(classifier))
         reduced = make_pipeline(PCA(20, random_state=0), StandardScaler(), classifier)
         classifiers["minmax", name] = (pixels["minmax"], reduced)
-    table, probabilities = compare_classifiers(classifiers, labels, obsmjd, features["magnitude"])
+    table, probabilities = compare_classifiers(classifiers, labels, night, features["magnitude"])
     shown = with_errors(table)
     shown[["fit_s", "predict_s"]] = table[["fit_s", "predict_s"]].round(2)
     print(shown.to_string(index=False))
 
     print("\nMuyGPs on the features, by seed:")
-    for seed in SEEDS:
-        probability = leave_one_night_out(StarGalaxyClassifier(random_state=seed), cutouts, labels, obsmjd)
-        print(f"  seed {seed}: {format_scores(scores(labels, probability, features['magnitude']))}")
+    unseen = {"groups": night, "cv": LeaveOneGroupOut(), "method": "predict_proba"}
+    for seed in range(5):
+        found = cross_val_predict(StarGalaxyClassifier(random_state=seed), cutouts, labels, **unseen)
+        print(f"  seed {seed}: {format_scores(scores(labels, found[:, 1], features['magnitude']))}")
     ready = StarGalaxyClassifier.pretrained().predict_proba(cutouts)[:, 1]
     known = ", on the cutouts that it was trained on" if Path(options.folder).samefile(BUNDLED) else ""
     print(f"pretrained{known}: {format_scores(scores(labels, ready, features['magnitude']))}")
-    print_label_errors(cutouts, features, probabilities)
-
-
-def baselines():
-    """Return scikit-learn's classifiers by name."""
-    return {
-        "SVM": CalibratedClassifierCV(SVC(random_state=0), ensemble=False),
-        "random forest": RandomForestClassifier(300, random_state=0),
-        "gradient boosting": HistGradientBoostingClassifier(random_state=0),
-        "k-NN": KNeighborsClassifier(15),
-        "exact GP": GaussianProcessClassifier(RBF(2.0), optimizer=None, random_state=0),
-    }
+    by_features = [found for (data, _), found in probabilities.items() if data == FEATURES]
+    suspects = contradicted_labels(labels, by_features)
+    print(f"{len(suspects)} objects that all {len(by_features)} classifiers of the features contradict:")
+    for row in suspects:
+        print(f"  {cutouts.table['name'][row]} at {features['magnitude'][row]:.1f} mag")
 
 
 def format_scores(figures):
     """Return figures of merit as text."""
     return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
-
-
-def print_label_errors(cutouts, features, probabilities):
-    """Print the objects of which all classifiers of the features say the opposite of the label."""
-    by_features = [p for (data, _), p in probabilities.items() if data == FEATURES]
-    contradicted = contradicted_labels(cutouts.labels, by_features)
-    print(f"{len(contradicted)} objects that all {len(by_features)} classifiers of the features contradict:")
-    for row in contradicted:
-        print(f"  {cutouts.table['name'][row]} at {features['magnitude'][row]:.1f} mag")
 
 
 if __name__ == "__main__":

@@ -158,3 +158,14 @@ def exact_fluxes(images, x, y, diameters=APERTURES):
             for image, row in zip(images, apertures, strict=True)
         ]
     )
+
+
+def legend_texts(ax):
+    """Return the entries of the legend of Axes."""
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def tick_texts(axis):
+    """Return the labels of the ticks of an axis, as they are drawn."""
+    axis.get_figure().canvas.draw()
+    return [label.get_text() for label in axis.get_ticklabels()]

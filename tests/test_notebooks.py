@@ -12,19 +12,12 @@ from ztf_sg.cutouts import read_image_csv
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-4]_*.ipynb"))
 CSV_NAMES = ["raw_image_data.csv", *(f"norm_{number}_image_data.csv" for number in range(1, 6))]
+N_PER_CLASS = 20  # as few as an exercise of notebook 2 proposes
 
 
 def stderr_of(notebook):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output["text"] for output in outputs if output.get("name") == "stderr"]
-
-
-@pytest.mark.notebooks
-class TestBundle:
-    def test_notebooks_3_and_4_run(self, run_notebook, tmp_path):
-        folders = {"DATA_DIR": tmp_path / "data", "CUTOUT_DIR": ROOT / "cutouts_test"}
-        for number in (3, 4):
-            assert not stderr_of(run_notebook(number, tmp_path, **folders))
 
 
 @pytest.mark.notebooks
@@ -47,19 +40,37 @@ def positions_folder(run_notebook, tmp_path_factory):
     return folder / "data"
 
 
+@pytest.fixture(scope="class")
+def folders(run_notebook, positions_folder, tmp_path_factory):
+    """Return the parameters of notebook 4 after notebooks 1 to 3, with few cutouts; not to be changed."""
+    folder = tmp_path_factory.mktemp("notebooks_2_and_3")
+    data, cutouts = folder / "data", folder / "cutouts"
+    shutil.copytree(positions_folder, data)
+    for number, size in ((2, {"N_PER_CLASS": N_PER_CLASS}), (3, {})):
+        notebook = run_notebook(number, folder, DATA_DIR=data, CUTOUT_DIR=cutouts, **size)
+        assert not [
+            text for text in stderr_of(notebook) if "cutouts" not in text
+        ]  # a progress bar is allowed
+    return {"DATA_DIR": data, "CUTOUT_DIR": cutouts}
+
+
 @pytest.mark.notebooks
 class TestOffline:
-    def test_pipeline_makes_positions_then_cutouts_then_tables(
-        self, run_notebook, positions_folder, tmp_path
-    ):
-        data, cutouts = tmp_path / "data", tmp_path / "cutouts"
-        shutil.copytree(positions_folder, data)
-        for number, size in ((2, {"N_PER_CLASS": 15}), (3, {})):
-            notebook = run_notebook(number, tmp_path, DATA_DIR=data, CUTOUT_DIR=cutouts, **size)
-            assert not [text for text in stderr_of(notebook) if "cutouts" not in text]
+    def test_notebooks_1_to_3_make_positions_then_cutouts_then_tables(self, folders):
+        data, cutouts = folders.values()
         assert {"stars.csv", "gals.csv", *CSV_NAMES} <= {path.name for path in data.iterdir()}
-        assert len(list(cutouts.glob("star_*.fits"))) == len(list(cutouts.glob("galaxy_*.fits"))) == 15
-        assert all(len(read_image_csv(data / name)[1]) == 30 for name in CSV_NAMES)
+        for name in ("star", "galaxy"):
+            assert len(list(cutouts.glob(f"{name}_*.fits"))) == N_PER_CLASS
+        assert all(len(read_image_csv(data / name)[1]) == 2 * N_PER_CLASS for name in CSV_NAMES)
+
+    def test_notebook_4_runs_and_warns_of_nothing_but_few_cutouts(self, run_notebook, folders, tmp_path):
+        notebook = run_notebook(4, tmp_path, **folders)
+        warnings = re.findall(r"\w+Warning: .*", "\n".join(stderr_of(notebook)))
+        assert not [text for text in warnings if "nn_count" not in text]
+
+    def test_notebook_4_refuses_tables_of_another_folder(self, run_notebook, folders, tmp_path):
+        with pytest.raises(papermill.PapermillExecutionError, match="were not made from"):
+            run_notebook(4, tmp_path, DATA_DIR=folders["DATA_DIR"], CUTOUT_DIR=ROOT / "cutouts_test")
 
     def test_bundled_cutouts_go_with_the_positions(self, run_notebook, positions_folder, tmp_path):
         bundle = tmp_path / "cutouts_test"
@@ -67,25 +78,6 @@ class TestOffline:
         before = {path.name: path.read_bytes() for path in bundle.glob("[!.]*")}
         run_notebook(2, tmp_path, DATA_DIR=positions_folder, CUTOUT_DIR=bundle)
         assert {path.name: path.read_bytes() for path in bundle.glob("[!.]*")} == before
-
-
-@pytest.fixture(scope="class")
-def tables(run_notebook, simulated_cutouts, tmp_path_factory):
-    """Return a folder with what notebook 3 makes of a handful of cutouts; not to be changed."""
-    folder = tmp_path_factory.mktemp("notebook_3")
-    run_notebook(3, folder, DATA_DIR=folder / "data", CUTOUT_DIR=simulated_cutouts)
-    return folder / "data"
-
-
-@pytest.mark.notebooks
-class TestHandfulOfCutouts:
-    @pytest.mark.filterwarnings("ignore")
-    def test_notebook_4_runs(self, run_notebook, tables, simulated_cutouts, tmp_path):
-        run_notebook(4, tmp_path, DATA_DIR=tables, CUTOUT_DIR=simulated_cutouts)
-
-    def test_notebook_4_refuses_tables_of_another_folder(self, run_notebook, tables, tmp_path):
-        with pytest.raises(papermill.PapermillExecutionError, match="were not made from"):
-            run_notebook(4, tmp_path, DATA_DIR=tables, CUTOUT_DIR=ROOT / "cutouts_test")
 
 
 @pytest.mark.notebooks

@@ -18,10 +18,10 @@ import pandas as pd
 from scipy.stats import ks_2samp, kurtosis, skew
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold, cross_val_predict
 
 from ztf_sg import StarGalaxyClassifier, load_cutouts, normalize
-from ztf_sg.evaluation import leave_one_night_out, nights
+from ztf_sg.evaluation import nights
 from ztf_sg.features import aperture_fluxes, background, centroids, measure_features
 from ztf_sg.plotting import plot_cutouts
 from ztf_sg.ztf import READ_NOISE
@@ -166,8 +166,8 @@ def print_accuracies(simulated, real, in_a):
     """Print the accuracy of StarGalaxyClassifier trained on one set and tested on the other."""
     to_real = StarGalaxyClassifier().fit(simulated, simulated.labels).predict(real) == real.labels
     to_simulated = StarGalaxyClassifier().fit(real, real.labels).predict(simulated) == simulated.labels
-    unseen = leave_one_night_out(StarGalaxyClassifier(), real, real.labels, real.table["obsmjd"])
-    unseen = (unseen > 0.5) == real.labels
+    unseen_nights = {"groups": nights(real.table["obsmjd"]), "cv": LeaveOneGroupOut()}
+    unseen = cross_val_predict(StarGalaxyClassifier(), real, real.labels, **unseen_nights) == real.labels
     for name, right in (
         ("trained on simulated, tested on real", to_real),
         ("trained on real nights, left-out ones", unseen),

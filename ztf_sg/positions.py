@@ -1,9 +1,8 @@
 """Positions and labels of stars and galaxies, selected from a Legacy Survey catalogue.
 
-A catalogue is a pandas.DataFrame or astropy Table with the columns of a sweep file, in upper or lower
-case. Each cut takes a catalogue and returns the rows that pass; what every cut left is kept with the
-table and shown by :func:`cut_report`. Where Gaia sources are matched to the objects, their motions put the
-labels to the test: :func:`audit_labels`.
+A catalogue is a pandas.DataFrame or astropy Table with the columns of a sweep file, in upper or lower case.
+Each cut takes a catalogue and returns a DataFrame of the rows that pass, which remembers what each cut left:
+:func:`cut_report`. The motions of matched Gaia sources test the labels: :func:`audit_labels`.
 """
 
 from pathlib import Path
@@ -14,14 +13,15 @@ import pandas as pd
 from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.table import Table
 
+from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.files import atomic_write
 
 STAR_TYPES = ("PSF",)
 GALAXY_TYPES = ("REX", "EXP", "DEV", "SER")
 MAGNITUDE_LIMITS = {"g": 20.5, "r": 20.0, "z": 19.0}
 RA_RANGE, DEC_RANGE = (5.0, 10.0), (-5.0, 0.0)
-ISOLATION_RADIUS = 20 * np.sqrt(2) * u.arcsec
-CLASSES = ("star", "galaxy")
+ISOLATION_RADIUS = 20 * np.sqrt(2) * u.arcsec  # the diagonal of a cutout
+MOTION_THRESHOLD = 5  # times its error: the least motion or parallax that counts
 POSITION_COLUMNS = ("RA", "DEC", "type")
 MOTION_COLUMNS = ("parallax", "parallax_error", "pmra", "pmdec", "pmra_error", "pmdec_error")
 GAIA_COLUMNS = ("gaia_source_id", *MOTION_COLUMNS, "separation")
@@ -43,7 +43,7 @@ def standard_columns(catalogue, needed=()):
     Raises
     ------
     KeyError
-        If a needed column is missing; the message names it and those present.
+        If a needed column is missing.
     """
     table = catalogue.to_pandas() if isinstance(catalogue, Table) else catalogue
     cuts = list(table.attrs.get("cuts", []))
@@ -63,7 +63,7 @@ def standard_columns(catalogue, needed=()):
 
 
 def magnitude(flux):
-    """Return AB magnitudes of fluxes in nanomaggies, 22.5 - 2.5 log10(flux); NaN where flux <= 0.
+    """Return the magnitudes of fluxes, 22.5 - 2.5 log10(flux); NaN where flux <= 0.
 
     Parameters
     ----------
@@ -76,12 +76,11 @@ def magnitude(flux):
         Magnitude [mag, AB], same shape.
     """
     flux = np.asarray(flux, dtype=float)
-    positive = np.where(flux > 0, flux, np.nan)
-    return 22.5 - 2.5 * np.log10(positive)
+    return 22.5 - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
 
 
 def labels_of_types(types):
-    """Return labels of Tractor types: 0 for PSF, 1 for REX, EXP, DEV and SER, -1 for any other.
+    """Return the labels of Tractor types: 0 for PSF, 1 for REX, EXP, DEV and SER, -1 for any other.
 
     Parameters
     ----------
@@ -98,27 +97,24 @@ def labels_of_types(types):
 
 
 def cut_region(catalogue, ra=RA_RANGE, dec=DEC_RANGE):
-    """Keep objects in a box of sky.
+    """Keep objects in a box of sky, edges included.
 
     Parameters
     ----------
     catalogue : pandas.DataFrame or astropy.table.Table
-    ra, dec : tuple of float
-        First and last right ascension, least and greatest declination [deg]. A right ascension range
-        that goes down, such as (355, 5), crosses RA 0.
+    ra : tuple of float
+        First and last right ascension [deg], eastwards: (355, 5) crosses RA 0, (350, 0) ends there.
+    dec : tuple of float
+        Least and greatest declination [deg].
     """
     table = standard_columns(catalogue, ["RA", "DEC"])
-    if ra[0] <= ra[1]:
-        inside = table["RA"].between(*ra)
-    else:
-        inside = (table["RA"] >= ra[0]) | (table["RA"] <= ra[1])
-    return _keep(
-        table, inside & table["DEC"].between(*dec), f"RA {ra[0]:g}..{ra[1]:g}, DEC {dec[0]:g}..{dec[1]:g} deg"
-    )
+    width = 360.0 if ra[1] - ra[0] >= 360 else (ra[1] - ra[0]) % 360
+    inside = ((table["RA"] - ra[0]) % 360 <= width) & table["DEC"].between(*dec)
+    return _keep(table, inside, f"RA {ra[0]:g}..{ra[1]:g}, DEC {dec[0]:g}..{dec[1]:g} deg")
 
 
 def cut_types(catalogue):
-    """Keep objects whose morphological type is that of a star or a galaxy (DUP is neither)."""
+    """Keep objects with the type of a star or a galaxy; DUP is neither."""
     table = standard_columns(catalogue, ["TYPE"])
     return _keep(table, labels_of_types(table["TYPE"]) >= 0, "type of a star or a galaxy")
 
@@ -137,54 +133,41 @@ def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
     ----------
     catalogue : pandas.DataFrame or astropy.table.Table
     limits : dict of str to float
-        Faintest magnitude [AB] by band. Objects without a positive flux do not pass.
+        Faintest magnitude [mag, AB] by band. Objects without a positive flux do not pass.
     """
     table = standard_columns(catalogue, [f"FLUX_{band.upper()}" for band in limits])
     bright = [magnitude(table[f"FLUX_{band.upper()}"]) < limit for band, limit in limits.items()]
-    return _keep(
-        table, np.all(bright, axis=0), ", ".join(f"{band} < {limit:g}" for band, limit in limits.items())
-    )
+    text = ", ".join(f"{band} < {limit:g}" for band, limit in limits.items())
+    return _keep(table, np.all(bright, axis=0), text)
 
 
 def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
-    """Keep objects of whose flux in each band at most a given share belongs to neighbours (FRACFLUX)."""
+    """Keep objects whose FRACFLUX, the neighbours' light over their own, is at most a limit in every band."""
     table = standard_columns(catalogue, [f"FRACFLUX_{band.upper()}" for band in bands])
     clean = [table[f"FRACFLUX_{band.upper()}"].between(0, max_fracflux) for band in bands]
     return _keep(table, np.all(clean, axis=0), f"FRACFLUX <= {max_fracflux:g} in {', '.join(bands)}")
 
 
 def cut_neighbours(catalogue, radius=ISOLATION_RADIUS):
-    """Keep objects without another object of the same catalogue within a radius.
-
-    Parameters
-    ----------
-    catalogue : pandas.DataFrame or astropy.table.Table
-    radius : astropy.units.Quantity
-        Angle; by default the diagonal of a 20 arcsec cutout.
-    """
+    """Keep objects without another object of the catalogue within a radius (Quantity, an angle)."""
     table = standard_columns(catalogue, ["RA", "DEC"])
     crowded = np.zeros(len(table), dtype=bool)
     if len(table) > 1:
-        places = SkyCoord(table["RA"].to_numpy(), table["DEC"].to_numpy(), unit="deg")
-        first, second, _, _ = search_around_sky(places, places, radius)
+        sky = SkyCoord(table["RA"].to_numpy(), table["DEC"].to_numpy(), unit="deg")
+        first, second, _, _ = search_around_sky(sky, sky, radius)
         crowded[first[first != second]] = True
     return _keep(table, ~crowded, f"no neighbour within {u.Quantity(radius).to(u.arcsec):.1f}")
 
 
 def select_positions(catalogue, n_per_class=10_000, random_state=0):
-    """Apply the reference selection and draw a sample of each class.
-
-    The region, type, flux, magnitude, blend and isolation cuts are applied with their default limits,
-    in this order.
+    """Apply all cuts with their default limits, in order, and draw a sample of each class.
 
     Parameters
     ----------
     catalogue : pandas.DataFrame or astropy.table.Table
         Columns RA, DEC, TYPE, FLUX_G, R, Z and FRACFLUX_G, R, Z.
-    n_per_class : int
-        At most so many stars and so many galaxies.
-    random_state : int
-        Seed of the draw.
+    n_per_class, random_state : int
+        See :func:`sample_classes`.
 
     Returns
     -------
@@ -197,40 +180,35 @@ def select_positions(catalogue, n_per_class=10_000, random_state=0):
 
 
 def sample_classes(catalogue, n_per_class=10_000, random_state=0):
-    """Return up to n_per_class stars and as many galaxies, each in random order.
+    """Return the stars and the galaxies of a catalogue, up to `n_per_class` each, in random order.
 
     Raises
     ------
     ValueError
-        If one of the classes has no object left.
+        If a class has no object left.
     """
     table = standard_columns(catalogue, ["RA", "DEC", "TYPE"])
     labels = labels_of_types(table["TYPE"])
-    for label, name in enumerate(CLASSES):
+    for label, name in enumerate(CLASS_NAMES):
         if not np.any(labels == label):
             raise ValueError(f"no {name} is left after the cuts; loosen them or enlarge the region")
-    return tuple(
-        table[labels == label]
-        .sample(frac=1, random_state=random_state)
-        .head(n_per_class)
-        .reset_index(drop=True)
-        for label in (0, 1)
-    )
+    shuffled = (table[labels == label].sample(frac=1, random_state=random_state) for label in (0, 1))
+    return tuple(rows.head(n_per_class).reset_index(drop=True) for rows in shuffled)
 
 
 def motion_significance(matched):
-    """Return how many times its error the motion or the parallax of Gaia sources is, whichever is more.
+    """Return the proper motion or the parallax of Gaia sources over its error, whichever ratio is larger.
 
     Parameters
     ----------
     matched : pandas.DataFrame
         n rows with ``parallax``, ``parallax_error`` [mas], ``pmra``, ``pmdec``, ``pmra_error`` and
-        ``pmdec_error`` [mas/yr], as from ``crossmatch_gaia``; in lower or upper case.
+        ``pmdec_error`` [mas/yr], in lower or upper case.
 
     Returns
     -------
     numpy.ndarray
-        float (n,); NaN without a source or with a two-parameter solution, which is a position only.
+        float (n,); NaN without a source, or for a source with a position only.
 
     Notes
     -----
@@ -244,43 +222,31 @@ def motion_significance(matched):
     return np.fmax(moves, table["parallax"] / table["parallax_error"]).to_numpy(float)
 
 
-def significant_motion(matched, threshold=5):
-    """Tell which objects Gaia saw move or stand near: stars of our own galaxy.
+def significant_motion(matched):
+    """Return which objects are stars of our own galaxy, since Gaia saw them move or sway, bool (n,).
 
-    Parameters
-    ----------
-    matched : pandas.DataFrame
-        n rows, as for `motion_significance`.
-    threshold : float
-        Least ratio of parallax or total proper motion to its error.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool (n,); False without a match or with a two-parameter solution.
+    Their :func:`motion_significance` is above `MOTION_THRESHOLD`; False without a measurement.
     """
-    return motion_significance(matched) > threshold
+    return motion_significance(matched) > MOTION_THRESHOLD
 
 
-def audit_labels(matched, threshold=5):
+def audit_labels(matched):
     """Compare the labels of Tractor types with the motions that Gaia measured.
 
     Parameters
     ----------
     matched : pandas.DataFrame
-        n rows with a column TYPE (or type) and those of `motion_significance`.
-    threshold : float
-        Least ratio of a motion to its error that counts.
+        n rows with a column TYPE (or type) and those of :func:`motion_significance`.
 
     Returns
     -------
     pandas.DataFrame
-        The rows and columns as they are, and a column ``audit``: "confirmed" for a star that moves,
-        "unchallenged" for a galaxy that does not, "doubtful" for a galaxy that moves and for a point source
-        without motion, with or without a Gaia source, which may be a quasar or a compact galaxy.
+        The same rows and columns, and a column ``audit``: "confirmed" for a star that moves, "unchallenged"
+        for a galaxy that does not, "doubtful" for a galaxy that moves, and for a point source that does not,
+        which may be a quasar or a compact galaxy.
     """
     is_star = labels_of_types(standard_columns(matched, ["TYPE"])["TYPE"]) == 0
-    moves = significant_motion(matched, threshold)
+    moves = significant_motion(matched)
     verdict = np.select([is_star & moves, ~is_star & ~moves], ["confirmed", "unchallenged"], "doubtful")
     return matched.assign(audit=verdict)
 
@@ -291,7 +257,7 @@ def audit_report(audited):
     Parameters
     ----------
     audited : pandas.DataFrame
-        From `audit_labels`.
+        From :func:`audit_labels`.
 
     Returns
     -------
@@ -300,22 +266,20 @@ def audit_report(audited):
     """
     table = _gaia_columns(audited, ["audit", "gaia_source_id"])
     is_star = labels_of_types(standard_columns(audited, ["TYPE"])["TYPE"]) == 0
-    moves = is_star == (table["audit"] == "confirmed").to_numpy()
-    moves &= is_star | (table["audit"] == "doubtful").to_numpy()
+    verdict = table["audit"].to_numpy()
+    moves = verdict == np.where(is_star, "confirmed", "doubtful")
     reason = np.select(
         [table["gaia_source_id"].isna(), moves, table["pmra"].isna()],
         ["no Gaia source", "significant motion", "Gaia source without a measured motion"],
         "no significant motion",
     )
-    report = pd.DataFrame(
-        {"class": np.where(is_star, *CLASSES), "audit": table["audit"].to_numpy(), "reason": reason}
-    )
+    report = pd.DataFrame({"class": np.where(is_star, *CLASS_NAMES), "audit": verdict, "reason": reason})
     counts = report.value_counts(sort=False).rename("objects").reset_index()
     return counts.sort_values(["class", "audit", "objects"], ascending=False, ignore_index=True)
 
 
 def cut_doubtful(audited):
-    """Keep objects whose label Gaia did not make doubtful; see `audit_labels`."""
+    """Drop objects whose label Gaia makes doubtful; see :func:`audit_labels`."""
     table = standard_columns(audited, ["AUDIT"])
     return _keep(table, table["AUDIT"] != "doubtful", "label not doubtful to Gaia")
 
@@ -327,18 +291,13 @@ def cut_report(catalogue):
 
 
 def position_table(catalogue):
-    """Return the columns RA, DEC [deg] and type of a catalogue, as the position files have them."""
+    """Return the columns of the position files: RA, DEC [deg] and type."""
     table = standard_columns(catalogue, ["RA", "DEC", "TYPE"]).rename(columns={"TYPE": "type"})
     return table[list(POSITION_COLUMNS)].astype({"RA": float, "DEC": float})
 
 
 def write_positions(stars, galaxies, directory):
-    """Write ``stars.csv`` and ``gals.csv``, with columns RA, DEC [deg] and type, into a directory.
-
-    Returns
-    -------
-    list of pathlib.Path
-    """
+    """Write the position files ``stars.csv`` and ``gals.csv`` into a directory; return their paths."""
     paths = [Path(directory) / "stars.csv", Path(directory) / "gals.csv"]
     for path, table in zip(paths, (stars, galaxies), strict=True):
         _write_csv(position_table(table), path)
@@ -346,29 +305,27 @@ def write_positions(stars, galaxies, directory):
 
 
 def write_audit(stars, galaxies, directory):
-    """Write ``label_audit.csv``: positions, types, Gaia sources and verdicts, beside the position files.
+    """Write ``label_audit.csv``, the positions with Gaia sources and verdicts, into a directory.
 
     Parameters
     ----------
     stars, galaxies : pandas.DataFrame
-        Rows from `audit_labels`.
+        Rows from :func:`audit_labels`.
     directory : path-like
 
     Returns
     -------
     pathlib.Path
     """
-    tables = [
-        pd.concat([position_table(table), _gaia_columns(table, [*GAIA_COLUMNS, "audit"])], axis=1)
-        for table in (stars, galaxies)
-    ]
+    names = [*GAIA_COLUMNS, "audit"]
+    tables = [position_table(table).join(_gaia_columns(table, names)[names]) for table in (stars, galaxies)]
     path = Path(directory) / "label_audit.csv"
-    _write_csv(pd.concat(tables)[[*POSITION_COLUMNS, *GAIA_COLUMNS, "audit"]], path)
+    _write_csv(pd.concat(tables), path)
     return path
 
 
 def read_positions(directory):
-    """Read ``stars.csv`` and ``gals.csv``.
+    """Read the position files that :func:`write_positions` wrote.
 
     Parameters
     ----------
@@ -384,12 +341,11 @@ def read_positions(directory):
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file lacks a column, holds a position that is no number or off the sphere, or objects of
-        the other class.
+        If a file lacks a column, or holds a position that is not on the sphere, or an object of the other
+        class.
     """
-    return tuple(
-        _read_class(Path(directory) / name, label) for label, name in enumerate(("stars.csv", "gals.csv"))
-    )
+    names = enumerate(("stars.csv", "gals.csv"))
+    return tuple(_read_class(Path(directory) / name, label) for label, name in names)
 
 
 def _read_class(path, label):
@@ -406,9 +362,8 @@ def _read_class(path, label):
     bad = ~(ra.between(0, 360) & dec.between(-90, 90)) | (labels_of_types(table["type"]) != label)
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(
-            f"{path}: row {row} is no {CLASSES[label]} with a position: {table.iloc[row].to_dict()}"
-        )
+        what = f"row {row} is no {CLASS_NAMES[label]} with a position"
+        raise ValueError(f"{path}: {what}: {table.iloc[row].to_dict()}")
     return table[list(POSITION_COLUMNS)].astype({"RA": float, "DEC": float})
 
 
@@ -418,7 +373,7 @@ def _write_csv(table, path):
 
 
 def _gaia_columns(table, needed=MOTION_COLUMNS):
-    """Return the columns of a Gaia match and the audit, in lower case as the cross-match has them."""
+    """Return the columns of Gaia and of the audit, in lower case as the cross-match has them."""
     names = {*GAIA_COLUMNS, "audit"}
     table = table.rename(columns=lambda name: str(name).lower() if str(name).lower() in names else name)
     missing = [name for name in needed if name not in table]
@@ -428,7 +383,7 @@ def _gaia_columns(table, needed=MOTION_COLUMNS):
 
 
 def _keep(table, mask, cut):
-    """Return the rows of a mask, with the cut entered in the table's report."""
+    """Return the rows of a mask, and add the cut to the report of the table."""
     kept = table[np.asarray(mask)].reset_index(drop=True)
     kept.attrs["cuts"] = [*table.attrs.get("cuts", []), {"cut": cut, "before": len(table), "left": len(kept)}]
     return kept

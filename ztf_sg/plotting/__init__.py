@@ -1,47 +1,49 @@
-"""Figures of the notebooks."""
+"""Figures of the notebooks: of the sky, of cutouts, of classifications.
 
-from ztf_sg.plotting.figures import (
+Every function takes plain arrays or tables, and a title. It makes a new figure, and returns its Axes or, if
+there are many, the Figure. Labels are 0 star, 1 galaxy, -1 unknown. `new_axes` and `describe`
+serve the displays of scikit-learn.
+"""
+
+from ztf_sg.plotting.classification import (
     plot_accuracies,
     plot_accuracy_by_magnitude,
     plot_calibration,
+    plot_muygps_sketch,
+    plot_posterior_1d,
+    plot_uncertainty,
+)
+from ztf_sg.plotting.cutouts import plot_cutouts, plot_normalization_gallery, plot_pixel_histograms
+from ztf_sg.plotting.sky import (
     plot_colour_magnitude,
-    plot_confusion,
     plot_cut_report,
-    plot_cutouts,
     plot_finding_charts,
     plot_footprints,
-    plot_learning_curve,
     plot_magnitude_counts,
     plot_motions,
-    plot_muygps_sketch,
-    plot_normalization_gallery,
-    plot_pixel_histograms,
-    plot_posterior_1d,
-    plot_roc,
     plot_sky_map,
     plot_type_shapes,
-    plot_uncertainty,
     sersic_profile,
 )
+from ztf_sg.plotting.style import describe, new_axes
 
 __all__ = [
+    "describe",
+    "new_axes",
     "plot_accuracies",
     "plot_accuracy_by_magnitude",
     "plot_calibration",
     "plot_colour_magnitude",
-    "plot_confusion",
     "plot_cut_report",
     "plot_cutouts",
     "plot_finding_charts",
     "plot_footprints",
-    "plot_learning_curve",
     "plot_magnitude_counts",
     "plot_motions",
     "plot_muygps_sketch",
     "plot_normalization_gallery",
     "plot_pixel_histograms",
     "plot_posterior_1d",
-    "plot_roc",
     "plot_sky_map",
     "plot_type_shapes",
     "plot_uncertainty",

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from ztf_sg.plotting import cutouts as plotting
+from ztf_sg.plotting.style import GALAXY_COLOR, STAR_COLOR, UNKNOWN_COLOR
+
+
+@pytest.fixture
+def cutouts(rng):
+    return rng.normal(250, 8, (6, 20, 20))
+
+
+def test_cutout_gallery_has_one_axes_per_image(cutouts):
+    fig = plotting.plot_cutouts(cutouts[:5], list("abcde"))
+    assert [ax.get_title() for ax in fig.axes] == list("abcde")
+
+
+def test_cutouts_are_drawn_with_the_first_row_at_the_bottom_and_a_stated_stretch(cutouts):
+    fig = plotting.plot_cutouts(cutouts)
+    assert {ax.images[0].origin for ax in fig.axes} == {"lower"}
+    assert fig.get_supxlabel().startswith("asinh stretch")
+
+
+def test_constant_and_unusable_cutouts_survive(cutouts):
+    cutouts[0], cutouts[1], cutouts[2, 3] = 7.0, np.nan, np.inf
+    images = [ax.images[0].get_array() for ax in plotting.plot_cutouts(cutouts).axes]
+    assert np.all(images[0] == 0)
+    assert images[1].mask.all()
+    assert images[2].mask.sum() == 20
+
+
+def test_cutouts_of_different_sizes_are_drawn(cutouts):
+    assert len(plotting.plot_cutouts([cutouts[0], cutouts[1][:, 1:]]).axes) == 2
+
+
+def test_frames_take_the_colour_of_the_class(cutouts):
+    fig = plotting.plot_cutouts(cutouts[:3], labels=[0, 1, -1])
+    frames = [to_hex(ax.spines["left"].get_edgecolor()).upper() for ax in fig.axes]
+    assert frames == [STAR_COLOR, GALAXY_COLOR, UNKNOWN_COLOR]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([],), "nothing to draw"),
+        ((np.ones((2, 5, 5)), ["one"]), "expected 2 titles"),
+        ((np.ones((5, 5)),), "expected cutouts of shape"),
+    ],
+)
+def test_wrong_galleries_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        plotting.plot_cutouts(*arguments)
+
+
+def test_normalizations_share_a_scale_down_each_column_and_state_it(cutouts):
+    cutouts[0, 0, 0], cutouts[1, 0, 0] = 5000, -np.inf
+    fig = plotting.plot_normalization_gallery({"raw": cutouts[:2], "zero": np.zeros((2, 20, 20))}, ["a", "b"])
+    assert len(fig.axes) == 4
+    limits = [ax.images[0].get_clim() for ax in fig.axes]
+    assert limits[0] == limits[2] and limits[0][1] == 5000
+    assert fig.axes[2].get_xlabel().endswith("to 5,000")
+    assert [ax.get_ylabel() for ax in fig.axes] == ["a", "", "b", ""]
+
+
+def test_normalizations_of_different_cutouts_are_refused(cutouts):
+    with pytest.raises(ValueError, match=r"expected 2 cutouts.*'raw': 2, 'minmax': 3"):
+        plotting.plot_normalization_gallery({"raw": cutouts[:2], "minmax": cutouts[:3]}, ["a", "b"])
+
+
+def test_long_names_are_broken_after_underscores(cutouts):
+    fig = plotting.plot_normalization_gallery({"5 log_min_over_global_max": cutouts[:1]}, ["a"])
+    assert fig.axes[0].get_title() == "5 log_min_over_\nglobal_max"
+
+
+def test_pixel_histograms_have_one_panel_per_name(cutouts):
+    cutouts[0, 0] = np.nan
+    values = {"star": cutouts[:3], "galaxy": cutouts[3:]}
+    fig = plotting.plot_pixel_histograms({"raw": values, "constant": {"star": [1, 1], "galaxy": [1]}})
+    assert [ax.get_title() for ax in fig.axes] == ["raw", "constant"]
+    shares = [patch.get_data().values.sum() for patch in fig.axes[0].patches]
+    assert shares == pytest.approx([1, 1], abs=0.03)
+
+
+def test_pixel_histograms_need_both_classes():
+    with pytest.raises(ValueError, match=r"'raw' lack the classes \['galaxy'\]"):
+        plotting.plot_pixel_histograms({"raw": {"star": [1.0]}})

@@ -1,0 +1,172 @@
+"""Figures of notebook 4 that scikit-learn has not: how MuyGPs predicts, and which answers to trust."""
+
+import numpy as np
+from astropy.stats import binom_conf_interval
+from sklearn.calibration import CalibrationDisplay
+
+from ztf_sg.cutouts import CLASS_NAMES
+from ztf_sg.plotting import style
+
+BINS = 10  # of the predicted probabilities
+
+
+def plot_accuracies(table, *, title=None):
+    """Mean accuracies with their standard deviations over repeats, the best at the top.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns mean and std; the index holds the names.
+    """
+    table = table.sort_values("mean")
+    rows = range(len(table))
+    ax = style.new_axes((7, 1.0 + 0.3 * len(table)))
+    ax.errorbar(table["mean"], rows, xerr=table["std"], fmt="o", color=style.STAR_COLOR, capsize=3)
+    ax.set_yticks(rows, table.index)
+    for row, mean, std in zip(rows, table["mean"], table["std"], strict=True):
+        text = f"{mean:.3f} ± {std:.3f}"
+        ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+    ax.grid(axis="both", color=style.GRID_COLOR)
+    ax.set_axisbelow(True)
+    ax.margins(y=0.5 / len(table))
+    return style.describe(ax, "accuracy (fraction of objects classified correctly)", None, title)
+
+
+def plot_accuracy_by_magnitude(tables, limit=None, *, title=None):
+    """Accuracy against magnitude with 68 % intervals, one line per classifier.
+
+    Parameters
+    ----------
+    tables : dict of str to pandas.DataFrame
+        By name, each from :func:`ztf_sg.evaluation.accuracy_by_magnitude`.
+    limit : pandas.DataFrame, optional
+        The same for the best possible classifier.
+    """
+    ax = style.new_axes((6.5, 4))
+    look = {"marker": "o", "capsize": 3, "linewidth": 1.8}
+    for name, table in tables.items():
+        interval = np.maximum((table["accuracy"] - table["low"], table["high"] - table["accuracy"]), 0)
+        ax.errorbar(table["magnitude"], table["accuracy"], interval, label=name, **look)
+    if limit is not None:
+        ax.plot("magnitude", "accuracy", "k:", data=limit, lw=2, label="limit of the data")
+        ax.fill_between("magnitude", "low", "high", data=limit, color="0.85", zorder=0)
+    ax.grid(color=style.GRID_COLOR)
+    ax.legend(loc="lower left", fontsize=9)
+    return style.describe(ax, "magnitude [mag]", "accuracy (fraction correct)", title)
+
+
+def plot_calibration(labels, probability, *, title=None):
+    """Reliability diagram: of the objects given a probability of 80 %, 80 % should be galaxies.
+
+    Each point carries the number of objects in its bin. Error bars are 68 % Wilson intervals of a binomial
+    fraction (Wilson 1927, JASA 22, 209), which keep their width where all objects of a bin are of one class.
+
+    Parameters
+    ----------
+    labels : array_like (n,)
+        0 star, 1 galaxy.
+    probability : array_like (n,)
+        Predicted probability of being a galaxy, 0 to 1.
+    """
+    if not np.all((np.asarray(probability) >= 0) & (np.asarray(probability) <= 1)):
+        raise ValueError("probabilities lie between 0 and 1; some do not")
+    ax = style.new_axes((5, 4.6))
+    look = {"color": style.STAR_COLOR, "marker": "o", "linestyle": "none", "label": "objects in a bin"}
+    display = CalibrationDisplay.from_predictions(labels, probability, n_bins=BINS, ax=ax, **look)
+    predicted, observed = display.prob_pred, display.prob_true
+    count = np.bincount(np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability))
+    count = count[count > 0]
+    interval = binom_conf_interval(np.round(observed * count), count, interval="wilson")
+    distance = np.abs(interval - observed)
+    ax.errorbar(predicted, observed, distance, fmt="none", color=style.STAR_COLOR, capsize=3)
+    for x, y, n in zip(predicted, observed, count, strict=True):  # beside the point, away from the diagonal
+        offset, ha, va = ((-6, 3), "right", "bottom") if y > x else ((6, -3), "left", "top")
+        look = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 8}
+        ax.annotate(f"{n:,}", (x, y), offset, **look)
+    ax.set(xlim=(-0.12, 1.12), ylim=(-0.08, 1.08))
+    ax.legend(loc="upper left")
+    return style.describe(ax, "predicted probability of being a galaxy", "fraction that are galaxies", title)
+
+
+def plot_muygps_sketch(X, y, point, neighbours, *, feature_names, title=None):
+    """How MuyGPs predicts: a test point, its nearest training points, and all others ignored.
+
+    Parameters
+    ----------
+    X : array_like (n, 2)
+        Two features of the training points, in units in which distances make sense: the axes are drawn equal.
+    y : array_like (n,)
+        0 star (circles), 1 galaxy (squares).
+    point : array_like (2,)
+        The test point.
+    neighbours : array_like (nn_count,) of int
+        Rows of `X` that are the nearest neighbours of the test point.
+    feature_names : tuple of two str
+        Axis labels, with units.
+    """
+    X, y, point = np.asarray(X, float), style.check_labels(y, len(X)), np.asarray(point, float)
+    near = np.isin(np.arange(len(X)), neighbours)
+    ax = style.new_axes((6, 4.8))
+    for x in X[near]:
+        ax.plot(*np.transpose([point, x]), color="#555555", lw=0.7, ls="-", zorder=1)
+    for label, (name, marker) in enumerate(zip(CLASS_NAMES, "os", strict=True)):
+        far, close = X[~near & (y == label)].T, X[near & (y == label)].T
+        pale = {"s": 14, "color": "#cccccc", "zorder": 0, "rasterized": True}
+        bright = {"s": 36, "color": style.COLORS[label], "edgecolor": "white", "lw": 0.6}
+        ax.scatter(*far, marker=marker, label=f"{name}, not used", **pale)
+        ax.scatter(*close, marker=marker, label=f"{name}, neighbour", **bright)
+    ax.scatter(*point, s=170, marker="*", color="black", edgecolor="white", label="test point", zorder=3)
+    ax.set_aspect("equal", adjustable="datalim")
+    style.legend_beside(ax, fontsize=9)
+    return style.describe(ax, *feature_names, title)
+
+
+def plot_posterior_1d(x_grid, mean, variance, x_train, y_train, *, xlabel="feature", title=None):
+    """Posterior of a Gaussian process in one feature: its mean, plus and minus two standard deviations.
+
+    Parameters
+    ----------
+    x_grid, mean, variance : array_like (m,)
+        Test points, and the posterior mean and variance there.
+    x_train, y_train : array_like (n,)
+        Training points and their targets: -1 star, +1 galaxy.
+    xlabel : str
+        Name and unit of the feature.
+    """
+    mean, sigma = np.asarray(mean, float), np.sqrt(np.clip(variance, 0, None))
+    x_train, y_train = np.asarray(x_train, float), np.asarray(y_train, float)
+    ax = style.new_axes((6.5, 4))
+    band = {"color": style.LINE_COLORS[0], "alpha": 0.2, "lw": 0, "label": "mean ± 2 sigma"}
+    ax.fill_between(x_grid, mean - 2 * sigma, mean + 2 * sigma, **band)
+    ax.plot(x_grid, mean, color=style.LINE_COLORS[0], lw=2, label="posterior mean")
+    for label, name in enumerate(CLASS_NAMES):
+        x = x_train[y_train == 2 * label - 1]
+        look = {"s": 22, "color": style.COLORS[label], "zorder": 3}
+        ax.scatter(x, np.full(len(x), 2 * label - 1), label=f"training {name}", **look)
+    ax.axhline(0, color=style.UNKNOWN_COLOR, lw=1, ls="--", zorder=0)
+    ax.set_yticks((-1, 0, 1), ("star -1", "0", "galaxy +1"))
+    style.legend_beside(ax, fontsize=9)
+    return style.describe(ax, xlabel, "class as a number", title)
+
+
+def plot_uncertainty(mean, std, correct, *, title=None):
+    """Posterior mean against posterior standard deviation, right and wrong predictions apart.
+
+    Parameters
+    ----------
+    mean, std : array_like (n,)
+        Posterior mean (-1 star, +1 galaxy) and posterior standard deviation of each test object.
+    correct : array_like (n,) of bool
+        Whether the predicted class is the true one.
+    """
+    mean, std, correct = np.asarray(mean), np.asarray(std), np.asarray(correct, bool)
+    size = style.marker_size(len(mean))
+    ax = style.new_axes((6, 4))
+    right = {"s": size, "color": style.PALE_BLUE, "marker": "o"}
+    wrong = {"s": 3 * size, "color": "black", "marker": "x"}
+    for chosen, name, look in ((correct, "right", right), (~correct, "wrong", wrong)):
+        label = style.counted(name, np.count_nonzero(chosen))
+        ax.scatter(mean[chosen], std[chosen], lw=1, label=label, rasterized=True, **look)
+    ax.axvline(0, color=style.UNKNOWN_COLOR, lw=1, ls="--", zorder=0)
+    style.legend_beside(ax)
+    return style.describe(ax, "posterior mean (star -1, galaxy +1)", "posterior standard deviation", title)

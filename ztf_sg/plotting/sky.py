@@ -1,0 +1,274 @@
+"""Figures of notebooks 1 and 2: positions, magnitudes, shapes, motions, and images on the sky."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import FuncFormatter, StrMethodFormatter
+from scipy.special import gamma, gammaincinv
+
+from ztf_sg.plotting import style
+from ztf_sg.positions import MOTION_THRESHOLD, labels_of_types
+
+BIN_WIDTH = 0.5  # of the histograms [mag]
+CHART_WIDTH, CUTOUT_WIDTH = 40.0, 20.0  # of finding charts, and of the box in their middle [arcsec]
+HALF_LIGHT_RADIUS, TYPE_MAGNITUDE = 1.0, 19.0  # of the profiles of the Tractor types [arcsec], [mag, AB]
+
+
+def plot_sky_map(positions, labels, *, title=None):
+    """Map of stars and galaxies, as seen on the sky: right ascension grows to the left.
+
+    Parameters
+    ----------
+    positions : pandas.DataFrame of n rows
+        Columns RA and DEC [deg, ICRS].
+    labels : array_like (n,)
+        0 star, 1 galaxy, -1 unknown.
+
+    Notes
+    -----
+    The aspect is 1 / cos(DEC) at the middle of the map, so that a degree is equally long both ways. A map
+    across RA 0 is drawn in one piece.
+    """
+    style.check_columns(positions, ["RA", "DEC"], "positions")
+    ra, dec = _without_jump(positions["RA"].to_numpy(float)), positions["DEC"].to_numpy(float)
+    ax = style.new_axes((6, 5.2))
+    _scatter_classes(ax, ra, dec, style.check_labels(labels, len(positions)))
+    ax.set_aspect(1 / max(np.cos(np.radians((dec.min() + dec.max()) / 2)), 0.05))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value % 360:g}"))
+    ax.xaxis.set_inverted(True)
+    return style.describe(ax, "RA [deg]", "DEC [deg]", title)
+
+
+def plot_footprints(images, positions, *, title=None):
+    """Outlines of images on the sky, and the positions to be cut from them.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame of n rows
+        ZTF metadata: the corners ra1..ra4 and dec1..dec4 [deg, ICRS].
+    positions : pandas.DataFrame
+        Columns RA, DEC [deg, ICRS] and type.
+    """
+    ra_names, dec_names = ([f"{axis}{corner}" for corner in (1, 2, 3, 4)] for axis in ("ra", "dec"))
+    style.check_columns(images, ra_names + dec_names, "images")
+    ra = _without_jump(np.concatenate([positions["RA"], *images[ra_names].to_numpy(float)]))
+    corners = np.stack([ra[len(positions) :].reshape(-1, 4), images[dec_names].to_numpy(float)], axis=2)
+    labels = labels_of_types(positions["type"])
+    ax = plot_sky_map(positions.assign(RA=ra[: len(positions)]), labels, title=title)
+    for outline in corners:
+        ax.add_patch(plt.Polygon(outline, fill=False, edgecolor="black", linewidth=0.7, alpha=0.5))
+    ax.autoscale_view()
+    ax.xaxis.set_inverted(True)
+    return ax
+
+
+def plot_finding_charts(catalogue, rows, *, titles=None):
+    """Charts of the catalogued objects around a few chosen ones; brighter objects are larger.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame of n rows
+        Columns RA and DEC [deg, ICRS], TYPE and FLUX_R [nanomaggies].
+    rows : sequence of int
+        Row numbers of the objects in the middle of the charts.
+    titles : sequence of str, optional
+        One per chart.
+    """
+    style.check_columns(catalogue, ["RA", "DEC", "TYPE", "FLUX_R"], "catalogue")
+    fig, axes = style.new_panels(len(rows), len(rows), (3.1, 3.1), extra_height=0.4)
+    half, labels = CHART_WIDTH / 2, labels_of_types(catalogue["TYPE"])
+    for ax, row, title in zip(axes, rows, titles or [None] * len(rows), strict=True):
+        centre = catalogue.iloc[row]
+        east = _ra_difference(catalogue["RA"], centre["RA"]) * np.cos(np.radians(centre["DEC"])) * 3600
+        north = (catalogue["DEC"] - centre["DEC"]) * 3600
+        near = (east.abs() < half) & (north.abs() < half) & (catalogue["FLUX_R"] > 0)
+        size = 12 * catalogue.loc[near, "FLUX_R"].clip(0.5, 500) ** 0.5
+        colors = [style.COLORS[label] for label in labels[near]]
+        ax.scatter(east[near], north[near], size, colors, alpha=0.75, linewidths=0)
+        corner = (-CUTOUT_WIDTH / 2, -CUTOUT_WIDTH / 2)
+        ax.add_patch(plt.Rectangle(corner, CUTOUT_WIDTH, CUTOUT_WIDTH, fill=False, linestyle="--"))
+        ax.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
+        style.describe(ax, "east [arcsec]", "north [arcsec]", title)
+    dots = style.class_dots(style.class_counts(labels), with_counts=False)
+    fig.legend(handles=dots, loc="outside lower center", ncols=3, frameon=False)
+    return fig
+
+
+def plot_colour_magnitude(r_mag, z_mag, labels, *, title=None):
+    """Colour against magnitude of stars and galaxies: redder to the right, brighter at the top.
+
+    Parameters
+    ----------
+    r_mag, z_mag : array_like (n,)
+        Magnitudes [mag, AB].
+    labels : array_like (n,)
+        0 star, 1 galaxy, -1 unknown.
+    """
+    r_mag, z_mag = np.asarray(r_mag, float), np.asarray(z_mag, float)
+    ax = style.new_axes((6, 4.5))
+    _scatter_classes(ax, r_mag - z_mag, r_mag, style.check_labels(labels, len(r_mag)))
+    ax.yaxis.set_inverted(True)
+    return style.describe(ax, "r - z [mag, AB]", "r [mag, AB], bright at the top", title)
+
+
+def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
+    """Histogram of the magnitudes of stars and of galaxies.
+
+    Parameters
+    ----------
+    mag : array_like (n,)
+        Magnitudes [mag, AB]; objects without a finite one are left out.
+    labels : array_like (n,)
+        0 star, 1 galaxy, -1 unknown.
+    limit : float
+        Limiting magnitude [mag, AB], drawn as a line.
+    band : str
+        Name of the band, for the axis label.
+    """
+    mag, labels = np.asarray(mag, float), style.check_labels(labels, len(mag))
+    mag, labels = mag[np.isfinite(mag)], labels[np.isfinite(mag)]
+    if not len(mag):
+        raise ValueError("no finite magnitude to draw")
+    first, last = np.floor(mag.min() / BIN_WIDTH), np.floor(mag.max() / BIN_WIDTH) + 1
+    edges = np.arange(first, last + 1) * BIN_WIDTH  # whole multiples, so that the limit falls on an edge
+    ax = style.new_axes((6, 3.8))
+    for label, n in style.class_counts(labels).items():
+        name, color = style.counted(style.NAMES[label], n), style.COLORS[label]
+        ax.hist(
+            mag[labels == label], edges, histtype="stepfilled", fc=color + "30", ec=color, lw=1.6, label=name
+        )
+    ax.axvline(limit, color="black", ls="--", lw=1.2)
+    ax.set_ylim(0, 1.12 * ax.get_ylim()[1])  # free space for the text above the histogram
+    ax.text(limit, 0.97, f"limit {limit:g} mag ", transform=ax.get_xaxis_transform(), ha="right", va="top")
+    ax.legend(loc="upper left")
+    return style.describe(ax, f"{band} [mag, AB]", f"objects per {BIN_WIDTH:g} mag", title)
+
+
+def plot_cut_report(report, *, title=None):
+    """Bars of how many objects each cut leaves; the bar at the top holds all objects.
+
+    Parameters
+    ----------
+    report : pandas.DataFrame, one row per cut, in the order of the cuts
+        Columns cut (name), before, left and removed (numbers of objects).
+    """
+    style.check_columns(report, ["cut", "before", "left", "removed"], "report")
+    names = ["all objects", *report["cut"].astype(str)]
+    left = [report["before"].iloc[0], *report["left"]]
+    texts = [f"{left[0]:,}", *(f"{row.left:,} (-{row.removed:,})" for row in report.itertuples())]
+    colors = [style.UNKNOWN_COLOR] + [style.PALE_BLUE] * len(report)
+    ax = style.new_axes((7, 0.8 + 0.34 * len(names)))
+    ax.bar_label(ax.barh(names, left, height=0.7, color=colors), texts, padding=4, fontsize=9)
+    ax.yaxis.set_inverted(True)
+    ax.margins(x=0.25)
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.locator_params(axis="x", nbins=5)
+    ax.spines[["top", "right"]].set_visible(False)
+    return style.describe(ax, "objects left (removed by the cut)", None, title)
+
+
+def plot_motions(r_mag, significance, labels, *, title=None):
+    """Significance of the motions that Gaia measured, against magnitude.
+
+    Parameters
+    ----------
+    r_mag : array_like (n,)
+        Magnitude [mag, AB].
+    significance : array_like (n,)
+        Motion or parallax over its error; objects for which it is NaN are left out.
+    labels : array_like (n,)
+        0 star, 1 galaxy, -1 unknown.
+    """
+    r_mag, significance = np.asarray(r_mag, float), np.asarray(significance, float)
+    measured = np.isfinite(significance)
+    labels = style.check_labels(labels, len(r_mag))[measured]
+    x, y = r_mag[measured], np.clip(significance[measured], 0.1, None)  # a negative parallax has no logarithm
+    ax = style.new_axes((6.5, 4))
+    for label, n in style.class_counts(labels).items():
+        chosen, size = labels == label, style.marker_size(n)
+        look = {
+            "s": size,
+            "zorder": 2 + size / 100,
+            "lw": 0,
+            "rasterized": True,
+        }  # fewer are larger, and on top
+        name = style.counted(style.NAMES[label], n)
+        ax.scatter(x[chosen], y[chosen], color=style.COLORS[label], label=name, **look)
+    style.legend_beside(ax)
+    ax.axhline(MOTION_THRESHOLD, color="black", ls="--", lw=1.2, zorder=3)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    text = f"{MOTION_THRESHOLD:g} times the error"
+    ax.text(0.01, MOTION_THRESHOLD / 1.2, text, transform=ax.get_yaxis_transform(), va="top")
+    return style.describe(ax, "r [mag, AB]", "motion or parallax over its error", title)
+
+
+def sersic_profile(radius, half_light_radius, index):
+    """Surface brightness of a Sersic profile of unit total flux.
+
+    Parameters
+    ----------
+    radius : array_like
+        Distance from the centre [arcsec].
+    half_light_radius : float
+        Radius that holds half of the flux [arcsec].
+    index : float
+        Sersic index n: 0.5 is a Gaussian, 1 an exponential disc, 4 a de Vaucouleurs profile.
+
+    Returns
+    -------
+    ndarray, as radius
+        Share of the total flux per square arcsecond [arcsec^-2].
+
+    Notes
+    -----
+    I(R) = b^(2n) / (2 pi n R_e^2 Gamma(2n)) exp(-b (R / R_e)^(1/n)), where b makes R_e hold half of the
+    light: the regularized incomplete gamma function P(2n, b) is 1/2 (Sersic 1963, BAAA 6, 41; Graham & Driver
+    2005, PASA 22, 118).
+    """
+    b = gammaincinv(2 * index, 0.5)
+    centre = b ** (2 * index) / (2 * np.pi * index * half_light_radius**2 * gamma(2 * index))
+    return centre * np.exp(-b * (np.asarray(radius, float) / half_light_radius) ** (1 / index))
+
+
+def plot_type_shapes(*, title=None):
+    """Radial profiles of the Tractor types, of equal magnitude and half-light radius; see `sersic_profile`.
+
+    A point source is as wide as the image is sharp; it is drawn as a Gaussian with the half-light radius of
+    the others. The galaxies are drawn as they would look without atmosphere.
+    """
+    radius = np.linspace(0.02, 4, 300) * HALF_LIGHT_RADIUS
+    shapes = (
+        (0.5, "PSF: Gaussian (n = 0.5)", "-", style.STAR_COLOR),
+        (1, "REX, EXP (n = 1)", "--", style.GALAXY_COLOR),
+        (2.5, "SER, here n = 2.5", "-.", style.LINE_COLORS[0]),
+        (4, "DEV (n = 4)", ":", style.LINE_COLORS[1]),
+    )
+    ax = style.new_axes((6, 4))
+    for index, name, dashes, color in shapes:
+        share = sersic_profile(radius, HALF_LIGHT_RADIUS, index)
+        ax.plot(radius, TYPE_MAGNITUDE - 2.5 * np.log10(share), ls=dashes, color=color, lw=2, label=name)
+    ax.set_ylim(TYPE_MAGNITUDE + 9, TYPE_MAGNITUDE - 3)
+    ax.axvline(HALF_LIGHT_RADIUS, color=style.UNKNOWN_COLOR, lw=1, zorder=0)
+    ax.text(
+        HALF_LIGHT_RADIUS, 0.03, " half-light radius", transform=ax.get_xaxis_transform(), color="#555555"
+    )
+    ax.legend()
+    return style.describe(ax, "radius [arcsec]", "surface brightness\n[mag arcsec$^{-2}$, AB]", title)
+
+
+def _without_jump(ra):
+    """Return RA [deg] in one piece: a field across RA 0 gets negative values to the west of it."""
+    return _ra_difference(ra, 0) if np.ptp(ra) > 180 else ra
+
+
+def _ra_difference(ra, other):
+    """Return how far RA is east of another [deg], -180 to 180: the short way round."""
+    return (ra - other + 180) % 360 - 180
+
+
+def _scatter_classes(ax, x, y, labels):
+    """Draw the points in random order, so that no class covers the other."""
+    order = np.random.default_rng(0).permutation(len(x))
+    look = {"c": [style.COLORS[label] for label in labels[order]], "s": style.marker_size(len(x)), "lw": 0}
+    ax.scatter(x[order], y[order], antialiased=len(x) < 1000, rasterized=True, **look)
+    style.legend_beside(ax, handles=style.class_dots(style.class_counts(labels)))
