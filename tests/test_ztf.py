@@ -76,6 +76,6 @@ class TestFirstPixel:
 def test_sizes_of_files_are_whole_blocks_that_hold_the_pixels():
     width, height = ztf.QUADRANT
     assert ztf.IMAGE_BYTES % ztf.FITS_BLOCK == ztf.CUTOUT_BYTES % ztf.FITS_BLOCK == 0
-    assert ztf.IMAGE_BYTES - ztf.HEADER_BYTES >= 4 * width * height
-    assert ztf.CUTOUT_BYTES - ztf.HEADER_BYTES >= 4 * np.prod(CUTOUT_SHAPE)
-    assert CUTOUT_SHAPE == (round(ztf.CUTOUT_SIZE / ztf.PIXEL_SCALE),) * 2
+    assert 4 * width * height <= ztf.IMAGE_BYTES - ztf.HEADER_BYTES
+    assert 4 * np.prod(CUTOUT_SHAPE) <= ztf.CUTOUT_BYTES - ztf.HEADER_BYTES
+    assert (round(ztf.CUTOUT_SIZE / ztf.PIXEL_SCALE),) * 2 == CUTOUT_SHAPE
