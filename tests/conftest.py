@@ -140,7 +140,7 @@ def _archive(owner, guest):
 
 @pytest.fixture
 def archive(_archive, no_account, monkeypatch):
-    """Point ztfquery to a loopback IRSA with six images of one place, the last one proprietary.
+    """Point ztfquery to a loopback IRSA with six images of one position, the last one proprietary.
 
     Only one public image is sharper than 1.4 arcsec, and only two sharper than 1.5.
     """

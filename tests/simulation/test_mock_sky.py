@@ -36,11 +36,11 @@ from ztf_sg.simulation.parameters import DEC_RANGE, FLAT_ERROR, GAIN, RA_RANGE
 from ztf_sg.simulation.population import TRUTH_COLUMNS, simulate_population
 from ztf_sg.ztf import READ_NOISE, image_name
 
-EMPTY_SKY = np.array([4.6, -1.8])  # RA, DEC [deg]
+EMPTY_SKY = np.array([4.6, -1.8])  # a position outside the area of the catalogue, RA, DEC [deg]
 
 
 def images_of_empty_sky(sky):
-    """Return the images that hold a place outside the catalogue's area, 0.1 deg or more from their edges."""
+    """Return the images that hold `EMPTY_SKY`, 0.1 deg or more from their edges."""
     images = sky.exposures
     inside = np.abs(images["ra"] - EMPTY_SKY[0]) < 0.33
     return images[inside & (np.abs(images["dec"] - EMPTY_SKY[1]) < 0.33)]
@@ -48,7 +48,7 @@ def images_of_empty_sky(sky):
 
 @pytest.fixture(scope="module")
 def bright_stars(mock_sky, lonely):
-    """Return 40 bright, unsaturated, single stars without neighbours: row, pixels less sky, header."""
+    """Return 40 bright, unsaturated, single stars without neighbours: row, pixels minus sky, header."""
     stars = lonely[(lonely["CLASS"] == "star") & (lonely["COMPANION"] == 0) & lonely["i"].between(14, 15.5)]
     stamps = list(get_stamps(mock_sky, stars, 40))
     assert len(stamps) == 40
@@ -68,10 +68,10 @@ def other():
 
 
 def concentrations(pixels, header, start):
-    """Return flux in 2, 3 and 4 px over that in 6 px, in units of what APCOR has it for a star."""
-    place = windowed_centroid(pixels, start)
+    """Return the flux in 2, 3 and 4 px over that in 6 px, relative to the ratio that APCOR gives for a star."""
+    centre = windowed_centroid(pixels, start)
     magnitudes = [
-        header[f"APCOR{number}"] - 2.5 * np.log10(aperture_counts(pixels, place, diameter))
+        header[f"APCOR{number}"] - 2.5 * np.log10(aperture_counts(pixels, centre, diameter))
         for number, diameter in enumerate((2, 3, 4, 6), start=1)
     ]
     return 10 ** (-0.4 * (np.array(magnitudes[:3]) - magnitudes[3]))
@@ -85,15 +85,15 @@ class TestSeed:
 
     def test_same_seed_makes_the_same_pixels(self, mock_sky, twin):
         image = mock_sky.search_images(5.8, -0.9, 0.1).iloc[0]
-        place = image["ra"], image["dec"]
-        assert twin.get_cutout(image, *place) == mock_sky.get_cutout(image, *place)
+        position = image["ra"], image["dec"]
+        assert twin.get_cutout(image, *position) == mock_sky.get_cutout(image, *position)
 
     def test_repeated_cutout_is_the_same(self, mock_sky):
         image = mock_sky.search_images(5.8, -0.9, 0.1).iloc[0]
-        place = image["ra"], image["dec"]
-        first = mock_sky.get_cutout(image, *place)
-        mock_sky.get_cutout(image, place[0] + 0.01, place[1])
-        assert mock_sky.get_cutout(image, *place) == first
+        position = image["ra"], image["dec"]
+        first = mock_sky.get_cutout(image, *position)
+        mock_sky.get_cutout(image, position[0] + 0.01, position[1])
+        assert mock_sky.get_cutout(image, *position) == first
 
     def test_noise_of_two_cutouts_is_not_the_same(self, mock_sky):
         image = images_of_empty_sky(mock_sky).iloc[0]
@@ -200,7 +200,7 @@ class TestSearch:
             assert basename(url.path) == image_name(image)
             assert parse_qs(url.query)["center"] == ["5.8,-0.9"]
 
-    def test_images_are_told_apart_by_their_names(self, mock_sky):
+    def test_images_have_names_of_their_own(self, mock_sky):
         assert mock_sky.exposures.apply(image_name, axis=1).is_unique
 
     def test_images_overlap_the_patch(self, mock_sky):
@@ -249,8 +249,8 @@ class TestSearch:
     def test_metadata_row_from_a_csv_file_will_do(self, mock_sky):
         images = mock_sky.search_images(5.8, -0.9, 0.1)
         again = pd.read_csv(BytesIO(images.to_csv(index=False).encode()))
-        place = images["ra"][0], images["dec"][0]
-        assert mock_sky.get_cutout(again.iloc[0], *place) == mock_sky.get_cutout(images.iloc[0], *place)
+        position = images["ra"][0], images["dec"][0]
+        assert mock_sky.get_cutout(again.iloc[0], *position) == mock_sky.get_cutout(images.iloc[0], *position)
 
 
 class TestCutoutFiles:
@@ -301,10 +301,10 @@ class TestPhotometry:
     def test_catalogue_position_is_on_the_centroid_of_the_star(self, bright_stars):
         distances = []
         for row, pixels, header in bright_stars:
-            place = place_on(header, row)
+            star = place_on(header, row)
             y, x = np.indices(pixels.shape)
-            near = np.hypot(x - place[0], y - place[1]) < 5
-            distances.append(np.hypot(*(centroid(np.where(near, pixels, 0)) - place)))
+            near = np.hypot(x - star[0], y - star[1]) < 5
+            distances.append(np.hypot(*(centroid(np.where(near, pixels, 0)) - star)))
         assert np.median(distances) < 0.2
         assert max(distances) < 0.45
 
@@ -354,9 +354,9 @@ class TestPhotometry:
             assert deviation == pytest.approx(noise, rel=0.03)
 
     def test_neighbours_are_in_the_stamp(self, mock_sky, lights):
-        places = arcseconds(lights)
-        pairs = cKDTree(places).query_pairs(8, output_type="ndarray")
-        apart = np.hypot(*(places[pairs[:, 0]] - places[pairs[:, 1]]).T) > 5
+        points = arcseconds(lights)
+        pairs = cKDTree(points).query_pairs(8, output_type="ndarray")
+        apart = np.hypot(*(points[pairs[:, 0]] - points[pairs[:, 1]]).T) > 5
         shining = (lights["i"].to_numpy()[pairs] < 18).all(axis=1)
         stars = (lights["CLASS"].to_numpy()[pairs] == "star").all(axis=1)
         first, second = pairs[apart & shining & stars].T
