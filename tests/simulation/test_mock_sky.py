@@ -68,7 +68,7 @@ def other():
 
 
 def concentrations(pixels, header, start):
-    """Return the flux in 2, 3 and 4 px over that in 6 px, relative to the ratio that APCOR gives for a star."""
+    """Return the flux in 2, 3 and 4 px over that in 6 px, relative to the ratio of a star by APCOR."""
     centre = windowed_centroid(pixels, start)
     magnitudes = [
         header[f"APCOR{number}"] - 2.5 * np.log10(aperture_counts(pixels, centre, diameter))
