@@ -113,7 +113,7 @@ def run_killed(survey, results):
 
     def kill(cluster):
         killed = set()
-        for parts in (0, files // 4):
+        for parts in (0, files // 4 + 1):
             wait_for_more(parts)
             pid = next(nanny.pid for nanny in cluster.workers.values() if nanny.pid not in {None, *killed})
             os.kill(pid, signal.SIGKILL)

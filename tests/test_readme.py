@@ -41,6 +41,7 @@ def test_every_make_target_named_is_there():
     assert all(f"\n{first or second}:" in makefile for first, second in targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=lambda page: page.name)
 def test_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     (tmp_path / "cutouts_test").symlink_to(ROOT / "cutouts_test")

@@ -45,6 +45,7 @@ def population(mock_sky):
     return templates(mock_sky)
 
 
+@pytest.mark.slow
 class TestTable:
     def test_has_one_row_per_cutout_in_their_order(self, table, folder):
         assert table["name"].tolist() == load_cutouts(folder).table["name"].tolist()
@@ -87,15 +88,15 @@ class TestTable:
         nights = load_cutouts(folder).table["obsmjd"].astype(int)
         assert table["night"].tolist() == nights.tolist()
 
-
-class TestLikelihood:
-    def test_favours_galaxies_for_galaxies_and_stars_for_stars(self, table):
+    def test_likelihood_favours_galaxies_for_galaxies_and_stars_for_stars(self, table):
         ratio = table["log_likelihood_ratio"]
         assert np.isfinite(ratio).all()
         star = table["class"] == "star"
         assert (ratio[~star] > 0).mean() >= 0.8
         assert (ratio[star] < 0).mean() >= 0.8
 
+
+class TestLikelihood:
     def test_tells_nothing_where_there_is_only_noise(self, mock_sky, population, folder):
         ratio = self.ratio(mock_sky, population, folder, lambda parts, rng: rng.normal(0, 7, (20, 20)), 7.0)
         assert abs(ratio) < 4
@@ -198,17 +199,21 @@ class TestTemplates:
 
 class TestWriting:
     @pytest.fixture
-    def quick(self, monkeypatch, table):
-        """Let the truth be known already."""
+    def table(self, monkeypatch):
+        """Return a table that is written in place of the truth, which takes long to compute."""
+        table = pd.DataFrame(
+            {"name": ["star_0", "galaxy_0"], "magnitude": [17.25, 18.5], "radius": [0.0, 1.2]}
+        )
         monkeypatch.setattr(truth, "truth_table", lambda folder, sky: table)
+        return table
 
-    def test_file_is_the_table(self, quick, tmp_path, mock_sky, table):
+    def test_file_is_the_table(self, table, tmp_path, mock_sky):
         path = write_truth(tmp_path, mock_sky)
         assert path == tmp_path / TRUTH == tmp_path / "truth.csv"
         pd.testing.assert_frame_equal(pd.read_csv(path), table, check_dtype=False, rtol=1e-4)
         assert [file.name for file in tmp_path.iterdir()] == ["truth.csv"]
 
-    def test_failure_leaves_the_file_that_was_there(self, quick, tmp_path, mock_sky, monkeypatch):
+    def test_failure_leaves_the_file_that_was_there(self, table, tmp_path, mock_sky, monkeypatch):
         (tmp_path / TRUTH).write_text("as it was")
 
         def fail(self, file, **options):
