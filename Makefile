@@ -1,5 +1,6 @@
 # make notebooks   set up .venv and run the four notebooks in order, offline, in place
-# make test        set up .venv, lint and run all tests, notebooks included
+# make check       set up .venv, lint and run the fast tests: a minute and a half
+# make test        set up .venv, lint and run all tests, with doctests, notebooks and the Python of the README
 # make bundle      remake the simulated catalogue, the bundled cutouts with their truth, and the model
 # make model       train the classifier that comes with the package on the bundled cutouts
 # make bench       run all benchmarks, and write docs/benchmarks.md; an hour or two
@@ -8,10 +9,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=900
+# Two processes, so that a test that waits holds up one of them only; linear algebra takes no further threads.
+PYTEST := MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 export MPLBACKEND := module://matplotlib_inline.backend_inline
 
-.PHONY: notebooks test bundle model bench clean
+.PHONY: notebooks lint check test bundle model bench clean
 
 notebooks: .venv/notebooks.done
 	$(EXECUTE) notebooks/1_*.ipynb
@@ -19,10 +22,15 @@ notebooks: .venv/notebooks.done
 	$(EXECUTE) notebooks/3_*.ipynb
 	$(EXECUTE) notebooks/4_*.ipynb
 
-test: .venv/test.done
+lint: .venv/test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+check: lint
+	$(PYTEST) -m "not slow and not notebooks"
+
+test: lint
+	$(PYTEST)
 
 bundle: .venv/notebooks.done
 	$(BIN)/python -c 'from ztf_sg.simulation import write_catalogue; write_catalogue("data/mock_sweep.fits.gz")'

@@ -2,8 +2,8 @@
 
 python benchmarks/report.py [NAME ...]
 
-With names of scripts, only those are run, and the other sections of the page stay as they are. Those of real
-cutouts are run when the environment variable ZTF_SG_REAL_CUTOUTS names their folder.
+With names of scripts, only those are run, and the other sections of the page stay as they are. Sections of
+real cutouts are made when the environment variable ZTF_SG_REAL_CUTOUTS names a folder of them.
 """
 
 import os
@@ -14,17 +14,16 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "benchmarks.md"
-REAL = "ZTF_SG_REAL_CUTOUTS"
-PLOT = "PLOT"  # stands for the file that a script is to draw
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+REAL = "$ZTF_SG_REAL_CUTOUTS"
+PLOT, SCRATCH = "PLOT", "FOLDER"  # stand for the figure of a section and for a folder that is thrown away
 INTRODUCTION = """# Benchmarks
 
-`make bench` writes this page: each section is what a script of `benchmarks/` printed and drew; its docstring
-says what is measured on what. Seconds are those of one machine; what travels are the ratios and the curves,
-each taken in one run.
+`make bench` writes this page: each section is what a script printed and drew; its docstring says what is
+measured on what. Seconds are those of one machine; compare the ratios and the curves, each taken in one run.
 """
-# What is run for each section, in order; {scratch} is a folder that is thrown away.
+# The command of each section, in order; scripts are in benchmarks/ or tools/.
 SECTIONS = {
     "Prediction beside stock MuyGPyS": "prediction_speed",
     "Cost of a prediction against their number": f"prediction_scaling --plot {PLOT}",
@@ -32,71 +31,60 @@ SECTIONS = {
     "Classification of pixels beside scikit-learn": "classification_speed",
     "Reading cutouts, and the job of notebook 3": "reading_speed",
     "A survey of a million objects": "survey",
-    "Simulating cutouts": "simulate {scratch}/cutouts",
+    "Simulating cutouts": f"simulate {SCRATCH}",
     "Fetching cutouts: requests": "fetch_requests",
     "Fetching cutouts: faults": "fetch_faults --cutouts 2000",
     "Accuracy on the bundled cutouts": "accuracy",
     "Ablation on the bundled cutouts": "ablation",
-}
-SECTIONS_OF_REAL = {
-    "Reading real cutouts, and the job of notebook 3": f"reading_speed ${REAL}",
-    "Realism of the bundled cutouts": f"realism --repeats 3 cutouts_test ${REAL}",
-    "Accuracy on real cutouts": f"accuracy ${REAL}",
-    "Ablation on real cutouts": f"ablation ${REAL}",
+    "Reading real cutouts, and the job of notebook 3": f"reading_speed {REAL}",
+    "Realism of the bundled cutouts": f"realism --repeats 3 cutouts_test {REAL}",
+    "Accuracy on real cutouts": f"accuracy {REAL}",
+    "Ablation on real cutouts": f"ablation {REAL}",
 }
 
 
 def main():
     """Run what is asked for, and write the page after each section."""
-    sections = SECTIONS | (SECTIONS_OF_REAL if os.environ.get(REAL) else {})
-    wanted = sys.argv[1:] or {command.split()[0] for command in sections.values()}
-    unknown = set(wanted) - {command.split()[0] for command in sections.values()}
-    if unknown:
-        raise SystemExit(f"no section is made by {', '.join(unknown)}")
-    for title, command in sections.items():
-        if command.split()[0] in wanted:
-            print(f"{title}: {command}", flush=True)
-            made = section(title, command)
-            write_page(read_page() | {title: made})
+    real = os.environ.get(REAL[1:])
+    sections = {title: command.split() for title, command in SECTIONS.items() if real or REAL not in command}
+    names = {command[0] for command in sections.values()}
+    wanted = set(sys.argv[1:]) or names
+    if wanted - names:
+        raise SystemExit(f"no section is made by {', '.join(wanted - names)}")
+    for title, (name, *arguments) in sections.items():
+        if name in wanted:
+            print(f"{title}: {SECTIONS[title]}", flush=True)
+            write_page(read_page() | {title: section(title, name, arguments)})
 
 
-def section(title, command):
+def section(title, name, arguments):
     """Run a script; return its section of the page."""
-    name, *arguments = command.split()
-    picture = PAGE.with_suffix("") / f"{name}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    script = next(path for path in ROOT.glob(f"*/{name}.py") if path.parent.name in ("benchmarks", "tools"))
+    figure = PAGE.with_suffix("") / f"{name}.png"
+    figure.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        filled = [
-            argument.format(scratch=scratch)
-            .replace(PLOT, str(picture))
-            .replace(f"${REAL}", os.environ.get(REAL, ""))
-            for argument in arguments
-        ]
-        script = [sys.executable, HERE / f"{name}.py", *filled]
-        run = subprocess.run(script, capture_output=True, text=True, cwd=HERE.parent)
+        values = {PLOT: str(figure), SCRATCH: f"{scratch}/made", REAL: os.environ.get(REAL[1:])}
+        command = [sys.executable, script, *(values.get(argument, argument) for argument in arguments)]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if run.returncode:
         print(f"{name} failed:\n{run.stderr}", file=sys.stderr)
-    shown = command.replace(PLOT, picture.name).replace("{scratch}/cutouts", "FOLDER").split(" ", 1)
-    lines = [f"## {title}", "", f"`python benchmarks/{name}.py{' ' + shown[1] if len(shown) > 1 else ''}`, "]
-    lines[-1] += f"{date.today()}"
-    if PLOT in arguments:
-        lines += ["", f"![{title}]({picture.parent.name}/{picture.name})"]
-    printed = run.stdout.rstrip() + (f"\nfailed: exit status {run.returncode}" if run.returncode else "")
-    return "\n".join([*lines, "", "```", printed, "```", ""])
+        run.stdout += f"\nfailed: exit status {run.returncode}"
+    shown = " ".join(["python", str(script.relative_to(ROOT)), *arguments]).replace(PLOT, figure.name)
+    drawn = [f"![{title}]({figure.parent.name}/{figure.name})", ""] if PLOT in arguments else []
+    lines = [f"## {title}", "", f"`{shown}`, {date.today()}", "", *drawn]
+    return "\n".join([*lines, "```", run.stdout.strip("\n").rstrip(), "```", ""])
 
 
 def read_page():
     """Return the sections of the page by title."""
-    if not PAGE.exists():
-        return {}
-    parts = re.split(r"^(?=## )", PAGE.read_text(), flags=re.MULTILINE)[1:]
+    parts = re.split(r"^(?=## )", PAGE.read_text(), flags=re.MULTILINE)[1:] if PAGE.exists() else []
     return {part.splitlines()[0].removeprefix("## "): part for part in parts}
 
 
 def write_page(known):
     """Write the sections that there are, in order."""
-    titles = [title for title in SECTIONS | SECTIONS_OF_REAL if title in known]
-    PAGE.write_text("\n".join([INTRODUCTION, *(known[title].rstrip() + "\n" for title in titles)]))
+    parts = [known[title].rstrip() + "\n" for title in SECTIONS if title in known]
+    PAGE.write_text("\n".join([INTRODUCTION, *parts]))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
-"""Classify a simulated survey, from Parquet to Parquet, and see that nothing that is killed changes a byte.
+"""Classify a simulated survey, and check that killed processes change no byte of the result.
 
-    python benchmarks/survey.py [--objects 1000000] [--folder FOLDER]
+python benchmarks/survey.py [--objects 1000000]
 
-The survey is made of the bundled cutouts, again and again, each time with fresh noise. It is classified by
-threads, in a process of its own, undisturbed: that gives the objects a second, the share of each stage, and
-the largest memory of that process. It is classified again by two processes of a Dask cluster, of which one is
-killed, twice, and then the whole run is; a second run goes on from there. Both results are compared byte by
-byte.
+The survey is made of the bundled cutouts, repeated with fresh noise, in Parquet files. A process of its own
+classifies it with threads, undisturbed: that gives the objects per second, the share of each stage and the
+largest memory. Then two processes of a Dask cluster classify it: one of them is killed, twice, then the whole
+run, and a second run goes on from there. The two results are compared byte by byte.
 """
 
 import argparse
-import contextlib
 import os
 import signal
 import subprocess
@@ -30,35 +28,31 @@ from ztf_sg.features import background
 from ztf_sg.survey import STAGES, classify_survey
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
-FILE_ROWS = 49_152  # cutouts of a Parquet file
-# Dask has its workers give memory back at once, so that each array is cleared anew.
+FILE_ROWS = 49_152  # cutouts per Parquet file
+# By default, Dask's workers give memory back at once, which has to be cleared again for each array.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**26, "OMP_NUM_THREADS": 1}
-NOISE = 0.5  # of the fresh noise, in units of each cutout's own
+NOISE = 0.5  # fresh noise, in units of each cutout's own
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, help="for survey and results; a temporary one by default")
-    parser.add_argument("--run", nargs=3, metavar=("HOW", "SURVEY", "RESULTS"), help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        how, *folders = options.run
-        {"calm": run_and_report, "cluster": run_on_cluster}[how](*folders)
-        return
-    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
-        survey, calm, disturbed = (Path(scratch) / name for name in ("survey", "calm", "disturbed"))
+        name, *folders = options.run
+        return {"threads": run_threads, "cluster": run_cluster, "killed": run_killed}[name](*folders)
+    with tempfile.TemporaryDirectory() as scratch:
+        survey, first, second = (Path(scratch) / name for name in ("survey", "undisturbed", "killed"))
         print(thread_note())
         size = make_survey(survey, options.objects)
         print(f"{options.objects} simulated cutouts, {size / 1e9:.2f} GB of Parquet", flush=True)
-        subprocess.run(command("calm", survey, calm), check=True)
-        kills = disturb(survey, disturbed)
-        same = equal_files(calm, disturbed)
-        print(
-            f"killed a worker {kills} times and the whole run once, then resumed: {same} files are the same"
-        )
+        run("threads", survey, first)
+        run("killed", survey, second, status=-signal.SIGKILL)
+        print(f"the run was killed with {count_parts(second)} partitions written")
+        run("cluster", survey, second)
+        same = count_equal_files(first, second)
+        print(f"killed a worker twice and the whole run once, then resumed: {same} files are the same")
 
 
 def make_survey(folder, objects, random_state=0):
@@ -77,13 +71,17 @@ def make_survey(folder, objects, random_state=0):
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def command(how, survey, results):
-    """Return the command that classifies the survey in a process of its own."""
-    return [sys.executable, __file__, "--run", how, str(survey), str(results)]
+def run(name, *folders, status=0):
+    """Classify in a process of its own, with its own group of processes; stop unless it ends as expected."""
+    process = subprocess.run([sys.executable, __file__, "--run", name, *folders], start_new_session=True)
+    if process.returncode != status:
+        raise SystemExit(
+            f"{name}: exit status {process.returncode}; if it was not killed, classify more objects"
+        )
 
 
-def run_and_report(survey, results):
-    """Classify the survey by threads, and print what it took."""
+def run_threads(survey, results):
+    """Classify with threads; print the speed, the share of each stage and the memory."""
     started = time.perf_counter()
     parts = classify_survey(survey, results, progress=False)
     seconds, memory = time.perf_counter() - started, getrusage(RUSAGE_SELF).ru_maxrss / 1e6
@@ -93,64 +91,50 @@ def run_and_report(survey, results):
     print(f"largest memory of the process {memory:.2f} GB", flush=True)
 
 
-def run_on_cluster(survey, results):
-    """Classify the survey on two single-threaded processes; say on standard output which they are."""
+def run_cluster(survey, results, disturb=None):
+    """Classify with two single-threaded processes of a Dask cluster, which a thread may disturb."""
     import dask
     from distributed import LocalCluster
 
     dask.config.set({"distributed.nanny.pre-spawn-environ": MALLOC})
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        done = threading.Event()
-
-        def tell():
-            while not done.wait(0.5):
-                pids = [nanny.pid for nanny in cluster.workers.values() if nanny.pid]
-                print(*pids, flush=True)
-
-        threading.Thread(target=tell, daemon=True).start()
+        if disturb:
+            threading.Thread(target=disturb, args=[cluster], daemon=True).start()
         classify_survey(survey, results, scheduler=cluster, progress=False)
-        done.set()
 
 
-def disturb(survey, results):
-    """Classify; kill a worker twice, then everything, and go on to the end; return the workers killed."""
-    run = subprocess.Popen(
-        command("cluster", survey, results), stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    files = len(list(survey.iterdir()))
-    kills, killed = 0, set()
-    try:
-        for line in run.stdout:
-            pids = [int(pid) for pid in line.split()]
-            finished = len(list(results.glob("part-*.parquet")))
-            if kills < 2 and finished > kills * files // 4 and set(pids) - killed:
-                victim = (set(pids) - killed).pop()
-                os.kill(victim, signal.SIGKILL)
-                killed.add(victim)
-                kills += 1
-            elif kills == 2 and finished > files:
-                break
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    if run.returncode != -signal.SIGKILL:
-        raise SystemExit("the run was over before it was killed: classify more objects")
-    kept = len(list(results.glob("part-*.parquet")))
-    print(f"the run was killed with {kept} partitions written")
-    subprocess.run(command("cluster", survey, results), check=True, stdout=subprocess.DEVNULL)
-    return kills
+def run_killed(survey, results):
+    """Classify on a cluster; a worker is killed, twice, and then the whole run."""
+    files = len(list(Path(survey).iterdir()))
+
+    def wait_for_more(parts):
+        while count_parts(results) <= parts:
+            time.sleep(0.5)
+
+    def kill(cluster):
+        killed = set()
+        for parts in (0, files // 4 + 1):
+            wait_for_more(parts)
+            pid = next(nanny.pid for nanny in cluster.workers.values() if nanny.pid not in {None, *killed})
+            os.kill(pid, signal.SIGKILL)
+            killed.add(pid)
+        wait_for_more(files)
+        os.killpg(0, signal.SIGKILL)
+
+    run_cluster(survey, results, kill)
 
 
-def equal_files(first, second):
-    """Return how many result files there are, and stop unless they are the same in both folders."""
-    names = [sorted(path.name for path in folder.glob("*.parquet")) for folder in (first, second)]
-    if names[0] != names[1]:
-        raise SystemExit("the results have other files")
-    for name in names[0]:
-        if (first / name).read_bytes() != (second / name).read_bytes():
-            raise SystemExit(f"{name} differs")
-    return len(names[0])
+def count_parts(results):
+    """Return the number of partitions that are written."""
+    return len(list(Path(results).glob("part-*.parquet")))
+
+
+def count_equal_files(first, second):
+    """Return the number of result files, or stop if the two folders do not hold the same."""
+    one, other = ({path.name: path.read_bytes() for path in f.glob("*.parquet")} for f in (first, second))
+    if one != other:
+        raise SystemExit("the results differ")
+    return len(one)
 
 
 if __name__ == "__main__":

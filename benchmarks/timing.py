@@ -1,4 +1,4 @@
-"""What the benchmarks share: alternating repeats, medians and a note on the machine."""
+"""Helpers of the benchmarks: alternating repeats, medians, and a note on the machine."""
 
 import os
 import statistics
@@ -8,14 +8,14 @@ from threadpoolctl import threadpool_info
 
 
 def repeat_alternately(jobs, repeats):
-    """Run jobs in turn, so that a slow moment of the machine hits all of them alike.
+    """Run jobs in turn, so that a slow moment of the machine affects all of them alike.
 
     Parameters
     ----------
     jobs : dict of str to callable
-        What to time, by name.
+        Functions to time, by name.
     repeats : int
-        Rounds; each runs every job once.
+        Number of rounds; each runs every job once.
 
     Returns
     -------

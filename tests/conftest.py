@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ztfquery.io
+from helpers import arcseconds, i_magnitude
 from hypothesis import settings
+from scipy.spatial import cKDTree
 
 from ztf_sg.fetching import fetch_cutouts
 from ztf_sg.positions import cut_types, position_table, select_positions
 from ztf_sg.services import account
 from ztf_sg.simulation import MockSky
+from ztf_sg.simulation.parameters import DEC_RANGE, RA_RANGE
 
 settings.register_profile("tests", deadline=None, max_examples=50)
 settings.load_profile("tests")
@@ -75,6 +78,23 @@ def simulated_cutouts(mock_sky, mock_positions, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def lights(mock_sky):
+    """Return the objects that shine, well inside the area, with their truth and i magnitude."""
+    table = mock_sky.objects
+    inside = table["RA"].between(RA_RANGE[0] + 0.1, RA_RANGE[1] - 0.1)
+    inside &= table["DEC"].between(DEC_RANGE[0] + 0.1, DEC_RANGE[1] - 0.1)
+    table = table[(table["FLUX_I"] > 0) & inside].reset_index(drop=True)
+    return table.assign(i=i_magnitude(table))
+
+
+@pytest.fixture(scope="session")
+def lonely(lights):
+    """Return the objects of `lights` without neighbours."""
+    distance, _ = cKDTree(arcseconds(lights)).query(arcseconds(lights), k=2)
+    return lights[distance[:, 1] > 20]
+
+
 @pytest.fixture
 def no_account(monkeypatch, tmp_path):
     """Let no account of this computer be read, and any prompt fail."""
@@ -120,7 +140,7 @@ def _archive(owner, guest):
 
 @pytest.fixture
 def archive(_archive, no_account, monkeypatch):
-    """Point ztfquery to a loopback IRSA with six images of one place, the last one proprietary.
+    """Point ztfquery to a loopback IRSA with six images of one position, the last one proprietary.
 
     Only one public image is sharper than 1.4 arcsec, and only two sharper than 1.5.
     """

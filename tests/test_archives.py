@@ -493,6 +493,7 @@ def test_stopped_server_is_gone():
         session.get(f"{server.url}/tap/none")
 
 
+@pytest.mark.slow
 def test_process_of_its_own(product, centre):
     folder = Path(__file__).parent / "archives"
     command = [sys.executable, folder, "--images", "3", "--fault-rate", "1", "--kinds", "cutout_5"]

@@ -103,6 +103,7 @@ def test_uncertain_objects_are_wrong_more_often(trained, halves):
     assert wrong[probability < 0.9].mean() > 3 * wrong[probability > 0.99].mean()
 
 
+@pytest.mark.slow
 def test_unseen_nights_of_real_cutouts_are_classified(real_cutouts):
     cutouts = load_cutouts(real_cutouts)
     labels = cutouts.labels

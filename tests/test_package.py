@@ -4,21 +4,21 @@ from importlib.metadata import metadata, version
 from pathlib import Path
 
 import pytest
-from helpers import modules_after, run_python
+from draw_imports import RANKS, find_circle, module_imports, room_imports, upward_imports
+from helpers import ROOT, modules_after, run_python
 
 import ztf_sg
 
 PACKAGE = Path(ztf_sg.__file__).parent
-ABOVE_SERVICES = (
-    "cutouts",
-    "normalization",
-    "features",
-    "muygps",
-    "classification",
-    "evaluation",
-    "plotting",
-)
+DATA_SOURCES = {"services", "simulation", "fetching"}  # the rooms that analysis does without
+HIDDEN_IMPORT = re.compile(r"\b(import_module|__import__)\b")
 URL = re.compile(r"https?://([^/\s'\"`>)]+)")
+
+
+@pytest.fixture(scope="module")
+def imports():
+    """Return which modules each module of the package imports."""
+    return module_imports()
 
 
 def sources(services):
@@ -59,12 +59,32 @@ def test_importing_the_package_is_light(tmp_path):
     assert not modules_after(["ztf_sg"], tmp_path)["ztf_sg"] & heavy
 
 
-def test_analysis_does_without_the_services(tmp_path):
-    names = [f"ztf_sg.{name}" for name in ABOVE_SERVICES]
-    assert len(names) >= 5
-    for name, loaded in modules_after(names, tmp_path).items():
+def test_every_room_has_a_rank_and_every_rank_a_room(imports):
+    assert set(room_imports(imports)) - {"ztf_sg"} == set(RANKS)
+
+
+def test_no_modules_import_each_other_in_a_circle(imports):
+    assert find_circle(imports) == []
+
+
+def test_no_room_imports_upwards(imports):
+    assert upward_imports(room_imports(imports)) == []
+
+
+def test_no_import_is_hidden_from_the_drawing():
+    """Only the names of the package itself are loaded late, by the names of their modules."""
+    hidden = [path for path in PACKAGE.rglob("*.py") if HIDDEN_IMPORT.search(path.read_text())]
+    assert hidden == [PACKAGE / "__init__.py"]
+
+
+def test_analysis_does_without_the_services(imports, tmp_path):
+    rooms = room_imports(imports)
+    analysis = sorted(set(RANKS) - DATA_SOURCES)
+    assert not [(room, rooms[room] & DATA_SOURCES) for room in analysis if rooms[room] & DATA_SOURCES]
+    unwanted = tuple(f"ztf_sg.{room}" for room in DATA_SOURCES)
+    for name, loaded in modules_after([f"ztf_sg.{room}" for room in analysis], tmp_path).items():
         assert name in loaded
-        assert not {module for module in loaded if module.startswith("ztf_sg.services")}, name
+        assert not {module for module in loaded if module.startswith(unwanted)}, name
 
 
 def test_only_services_know_a_url():
@@ -81,7 +101,16 @@ def test_only_services_know_the_hosts_of_the_services():
         assert not [host for host in hosts if host in text], path.name
 
 
-def test_the_installed_version_is_a_version():
-    assert re.fullmatch(r"\d+(\.\d+)+\S*", version("ztf_sg"))
+def test_the_version_is_that_of_the_installed_package():
+    assert re.fullmatch(r"\d+(\.\d+)+\S*", ztf_sg.__version__)
+    assert ztf_sg.__version__ == version("ztf_sg")
+    assert "__version__" in dir(ztf_sg)
     assert metadata("ztf_sg")["Summary"]
     assert metadata("ztf_sg")["Requires-Python"]
+
+
+def test_linter_of_the_hook_is_that_of_the_tests():
+    pinned = re.findall(r"ruff==([\d.]+)", (ROOT / "pyproject.toml").read_text())
+    hooked = re.findall(r"ruff==([\d.]+)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert pinned == [version("ruff")]
+    assert hooked and set(hooked) == set(pinned)

@@ -1,20 +1,28 @@
-"""What the README says is there."""
+"""The README and the pages of docs/ are right: their links lead somewhere, their Python runs."""
 
 import re
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, run_python
 
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# A block of Python that holds the text is not run, for the reason.
+NOT_RUN = {
+    "tcp://": "needs a Dask scheduler at that address",
+    "catalog.map_partitions": "needs a catalogue of LSDB",
+}
+
+
+def python_blocks(page):
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def test_nothing_is_left_to_be_filled_in():
     assert "@@" not in README
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_relative_link_leads_to_a_file(page):
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text())
     assert links
@@ -31,3 +39,19 @@ def test_every_make_target_named_is_there():
     targets = set(re.findall(r"^make (\w+)|`make (\w+)`", README, re.MULTILINE))
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"\n{first or second}:" in makefile for first, second in targets)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [p for p in PAGES if python_blocks(p)], ids=lambda page: page.name)
+def test_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
+    (tmp_path / "cutouts_test").symlink_to(ROOT / "cutouts_test")
+    blocks = [block for block in python_blocks(page) if not any(text in block for text in NOT_RUN)]
+    assert blocks
+    run_python("\n".join(blocks), tmp_path)
+
+
+def test_all_python_of_the_readme_runs_and_every_excuse_is_needed():
+    readme, *docs = ["".join(python_blocks(page)) for page in PAGES]
+    assert readme
+    assert not any(text in readme for text in NOT_RUN)
+    assert all(any(text in page for page in docs) for text in NOT_RUN)

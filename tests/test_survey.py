@@ -225,7 +225,7 @@ class TestResults:
 
 
 class TestSchedulers:
-    @pytest.mark.parametrize("scheduler", ["threads", "processes"])
+    @pytest.mark.parametrize("scheduler", ["threads", pytest.param("processes", marks=pytest.mark.slow)])
     def test_of_this_machine_write_the_same(self, source, undisturbed, tmp_path, scheduler):
         with dask.config.set(num_workers=2):
             classify(source, tmp_path, scheduler=scheduler)
@@ -239,6 +239,7 @@ class TestSchedulers:
         classify(source, tmp_path / "synchronous")
         assert contents(tmp_path / "threads") == contents(tmp_path / "synchronous")
 
+    @pytest.mark.slow
     def test_clusters_clients_and_addresses_write_the_same(self, cluster, source, undisturbed, tmp_path):
         from distributed import Client
 
@@ -251,6 +252,7 @@ class TestSchedulers:
             assert contents(tmp_path / name) == contents(undisturbed), name
             assert_no_leftovers(tmp_path / name)
 
+    @pytest.mark.slow
     def test_a_worker_that_is_killed_changes_nothing(self, cluster, source, undisturbed, tmp_path):
         from distributed import Client
 
@@ -350,6 +352,7 @@ class TestResuming:
         after = times(tmp_path / "results")
         assert {name: after[name] for name in before} == before
 
+    @pytest.mark.slow
     def test_a_run_killed_time_and_again_gives_the_same(self, flawed, tmp_path):
         killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
         killed_run(flawed, killed, "os", "replace", 2)  # between model and settings
@@ -420,7 +423,9 @@ class TestDamagedFiles:
         path.write_bytes(content)
         return folder
 
-    @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "cluster"])
+    @pytest.mark.parametrize(
+        "scheduler", ["synchronous", "threads", pytest.param("cluster", marks=pytest.mark.slow)]
+    )
     def test_damage_is_named_and_the_others_are_written(
         self, damaged, source, undisturbed, tmp_path, scheduler, request
     ):

@@ -1,15 +1,15 @@
-"""Fit what the mock sky rests on to a folder of real cutouts, and print it beside the numbers in use.
+"""Compare the simulation with a folder of real cutouts, or fit its parameters to them.
 
 python tools/calibrate_mock_sky.py [REAL] [--half A|B] [--simulate FOLDER]
 
-With `--half`, only the nights of one half (see realism.py) are used, so that the others can judge. Every line
-gives a distribution over the folder, and in brackets the parameters of ztf_sg.simulation.parameters that go
-with it, or the same distribution among simulated exposures or the bundled cutouts.
+Without options, prints distributions over the real cutouts, and in brackets the parameters of
+ztf_sg.simulation.parameters that belong to them, or the same distribution of simulated exposures or the
+bundled cutouts. With `--half`, only the nights of one half are used (see realism.py), so that the others can
+judge.
 
-With `--simulate`, parameters are fitted instead: those of the PSF are set to what the bright stars say, and
-those of `MATCHED` moved until simulated medians are the real ones; then cutouts of such a sky are written to
-the folder, for realism.py. Seeing, sky and zero point stay as they are: a few nights cannot tell how those of
-ZTF are distributed.
+With `--simulate`, the parameters of the PSF are fitted to the bright stars, and those of `MATCHED` changed
+until simulated medians agree with the real ones; then cutouts of such a sky are written to FOLDER, for
+realism.py. Seeing, sky and zero point stay as they are: a few nights do not show how those of ZTF vary.
 """
 
 import argparse
@@ -30,15 +30,15 @@ from ztf_sg.simulation import parameters as p
 from ztf_sg.simulation.drawing import add_star
 from ztf_sg.simulation.exposures import simulate_exposures
 from ztf_sg.simulation.psf import PSF_COLUMNS, aperture_corrections, make_psf
-from ztf_sg.ztf import READ_NOISE
+from ztf_sg.ztf import APERTURES, READ_NOISE
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-RADIUS = 6.5  # around a star in which its light is fitted [px]
-IMAGES_FOR_SLOPE = 12  # fewer do not tell how the PSF changes with SEEING
-PER_CLASS, ROUNDS = 750, 3  # cutouts simulated of each class, and rounds with half of them before
-# What --simulate matches: the key of one number in a dict; whether logarithms are compared; and by how
-# much the parameter, or its logarithm, changes for a difference of one between the medians.
+RADIUS = 6.5  # the light of a star is fitted within this distance [px]
+IMAGES_FOR_SLOPE = 12  # least number of images that the change of the PSF with SEEING is fitted to
+PER_CLASS, ROUNDS = 750, 3  # cutouts simulated per class; rounds of matching, with half as many
+# The parameters that --simulate matches: the key, if the parameter is a dict; whether the logarithms of
+# parameter and medians are compared; the change of the parameter for a difference of one between the medians.
 MATCHED = {
     "NOISE_EXCESS": (None, True, 1.0),
     "STARS": ("slope", False, 0.1),
@@ -47,11 +47,11 @@ MATCHED = {
     "RADIUS_SCATTER": (None, True, 1.0),
     "ELLIPTICITY": (None, True, 1.0),
 }
-STARS_AN_IMAGE = range(3, 7)  # bright stars that an image must have to be fitted, and may at the most
+STARS_PER_IMAGE = range(3, 7)  # numbers of bright stars that the PSF of an image is fitted to
 
 
 def main():
-    """Print the fits to the PSF, the exposures, the noise, the places and the population."""
+    """Print the comparison, or fit and simulate."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -84,19 +84,19 @@ def bright_stars(cutouts):
 
 
 def fit_images(cutouts):
-    """Fit one PSF to the bright stars of each image; return a table, one row an image."""
+    """Fit one PSF to the bright stars of each image; return a table, one row per image."""
     rows = bright_stars(cutouts)
     table = cutouts.table.iloc[rows]
     image = table["obsmjd"].astype(str) + " " + table["apcor1"].astype(str)
     found = []
     for _, members in pd.Series(rows).groupby(image.to_numpy()):
-        if len(members) >= STARS_AN_IMAGE.start:
-            found.append(fit_psf(cutouts[members.to_numpy()[: STARS_AN_IMAGE.stop - 1]]))
+        if len(members) >= STARS_PER_IMAGE.start:
+            found.append(fit_psf(cutouts[members.to_numpy()[: STARS_PER_IMAGE.stop - 1]]))
     return pd.DataFrame(found)
 
 
 def fit_psf(stars):
-    """Fit the parameters of one PSF, and place and flux of each star, to the pixels around them."""
+    """Fit one PSF, with the position and flux of each star, to the pixels around the stars."""
     images = stars.images.astype(float)
     sky, noise = background(images)
     signal = images - sky[:, None, None]
@@ -107,10 +107,10 @@ def fit_psf(stars):
     gain = stars.table["gain"].to_numpy()
 
     def residuals(values):
-        psf, places = values[: len(PSF_COLUMNS)], values[len(PSF_COLUMNS) :].reshape(-1, 3)
+        psf, stars_fitted = values[: len(PSF_COLUMNS)], values[len(PSF_COLUMNS) :].reshape(-1, 3)
         profile = make_psf.__wrapped__(*psf)
         parts = []
-        for number, (dx, dy, brightness) in enumerate(places):
+        for number, (dx, dy, brightness) in enumerate(stars_fitted):
             model = galsim.ImageD(*signal.shape[:0:-1], xmin=0, ymin=0)
             add_star(model, profile * (brightness * flux[number]), x[number] + dx, y[number] + dy)
             model = model.array
@@ -128,7 +128,7 @@ def fit_psf(stars):
 
 
 def psf_parameters(images):
-    """Return the parameters of the simulated PSF that go with the fits to some images, by name."""
+    """Return the parameters of the simulated PSF by name, from the fits to some images."""
     wider = images["seeing"] - p.REFERENCE_SEEING
     slope, width = p.PSF_FWHM_SLOPE, np.median(images["psf_fwhm"] - p.PSF_FWHM_SLOPE * wider)
     if len(images) >= IMAGES_FOR_SLOPE:
@@ -138,24 +138,24 @@ def psf_parameters(images):
     return {
         "PSF_FWHM": width,
         "PSF_FWHM_SLOPE": slope,
-        "PSF_FWHM_SCATTER": spread(left),
+        "PSF_FWHM_SCATTER": scatter(left),
         "PSF_STEEP": (images["psf_steep"] - p.PSF_STEEP_SLOPE * wider).median(),
-        "PSF_STEEP_SCATTER": spread(images["psf_steep"]),
-        **{name: (images[column].median(), spread(images[column])) for column, name in names.items()},
+        "PSF_STEEP_SCATTER": scatter(images["psf_steep"]),
+        **{name: (images[column].median(), scatter(images[column])) for column, name in names.items()},
         "PSF_E_CORRELATION": images[["psf_e1", "psf_e2"]].corr().iloc[0, 1],
     }
 
 
 def print_psf(images):
-    """Print what is fitted to the images, and in brackets what is in use."""
-    print(f"\nPSF of {len(images)} images with {STARS_AN_IMAGE.start} or more bright stars: median, scatter")
+    """Print the parameters fitted to the images, and in brackets those in use."""
+    print(f"\nPSF of {len(images)} images with {STARS_PER_IMAGE.start} or more bright stars: median, scatter")
     for name, value in psf_parameters(images).items():
         print(f"  {name:18s} {rounded(value)}  ({rounded(getattr(p, name))})")
     print(f"  chi2 a degree of freedom, with 1 % model error: median {images['chi2'].median():.2f}")
 
 
 def fit_parameters(real):
-    """Set the parameters of the simulation to what the cutouts say, and print them."""
+    """Fit the parameters of the simulation to the cutouts, set and print them."""
     for name, value in psf_parameters(fit_images(real)).items():
         print(f"{name} {rounded(value)} (was {rounded(getattr(p, name))})")
         setattr(p, name, value)
@@ -174,7 +174,7 @@ def fit_parameters(real):
 
 
 def matched_medians(cutouts):
-    """Return the medians by which the parameters of `MATCHED` are judged, logarithms where it says so."""
+    """Return the medians that the parameters of `MATCHED` are judged by, logarithms where it says so."""
     stars, galaxies = (
         {name.strip(): values[cutouts.labels == label] for name, values in measured(cutouts).items()}
         for label in (0, 1)
@@ -185,25 +185,25 @@ def matched_medians(cutouts):
         "STARS": np.median(stars["magnitude [mag]"]),
         "GALAXIES": np.median(galaxies["magnitude [mag]"]),
         "RADIUS": np.median(concentration),
-        "RADIUS_SCATTER": np.log(spread(concentration)),
+        "RADIUS_SCATTER": np.log(scatter(concentration)),
         "ELLIPTICITY": np.median(np.log(galaxies["ellipticity"])),
     }
 
 
 def print_aperture_corrections(real):
-    """Print how APCOR depends on SEEING, in the headers and by the simulated PSF."""
+    """Print how APCOR depends on SEEING, in the headers and with the simulated PSF."""
     exposures = simulate_exposures(0)
     exposures = exposures[exposures["seeing"] < 1.85].head(150)
     simulated = np.array([aperture_corrections(row) for _, row in exposures.iterrows()])
     print("\nAPCOR [mag] at a SEEING of 1.6 px, and its slope [mag / px]: headers, (simulated exposures)")
-    for number, diameter in enumerate(p.APERTURES):
+    for number, diameter in enumerate(APERTURES):
         slope, value = np.polyfit(real.table["seeing"] - 1.6, real.table[f"apcor{number + 1}"], 1)
         same = np.polyfit(exposures["seeing_px"] - 1.6, simulated[:, number], 1)
         print(f"  {diameter:3d} px  {value:+.3f} {slope:+.3f}  ({same[1]:+.3f} {same[0]:+.3f})")
 
 
 def print_exposures(real):
-    """Print the distributions of what the headers say, one value an image."""
+    """Print the distributions of the values in the headers, one per image."""
     exposures = simulate_exposures(0)
     exposures = exposures[exposures["seeing"] < 1.85]
     images = real.table.drop_duplicates(["obsmjd", "apcor1"])
@@ -217,7 +217,7 @@ def print_exposures(real):
         print(f"  {name:12s} {quantiles(header)}\n{'':14s}({quantiles(simulated)})")
     saturate = images["saturate"]
     print(
-        f"  SATURATE [DN]  median {saturate.median():.0f}, scatter {spread(saturate):.0f} "
+        f"  SATURATE [DN]  median {saturate.median():.0f}, scatter {scatter(saturate):.0f} "
         f"({p.SATURATE:.0f}, {p.SATURATE_SCATTER:.0f})"
     )
     peak = real.images.max(axis=(1, 2)) / real.table["saturate"]
@@ -227,18 +227,19 @@ def print_exposures(real):
 
 
 def print_cutouts(real, simulated):
-    """Print the distributions of noise, place, magnitude and concentration, real and bundled."""
+    """Print the distributions of noise, position, magnitude and shape, of real and bundled cutouts."""
     print("\ncutouts, (bundled ones)")
+    bundled = measured(simulated)
     for name, values in measured(real).items():
         for label, kind in enumerate(("stars", "galaxies")):
-            other = measured(simulated)[name][simulated.labels == label]
+            other = bundled[name][simulated.labels == label]
             print(
                 f"  {name}, {kind:9s} {quantiles(values[real.labels == label])}\n{'':30s}({quantiles(other)})"
             )
 
 
 def measured(cutouts):
-    """Return what is measured on cutouts, by name."""
+    """Return the measurements of cutouts by name."""
     images = cutouts.images.astype(float)
     sky, noise = background(images)
     gain = cutouts.table["gain"].to_numpy()
@@ -259,8 +260,8 @@ def rounded(value):
     return " ".join(f"{number:+.3f}" for number in np.atleast_1d(value))
 
 
-def spread(values):
-    """Return half the range that holds the middle 68 %."""
+def scatter(values):
+    """Return half the width of the range of the middle 68 %."""
     low, high = np.quantile(values, [0.16, 0.84])
     return (high - low) / 2
 

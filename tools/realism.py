@@ -1,11 +1,11 @@
-"""Print how well simulated cutouts can be told from real ones, beside two halves of real nights.
+"""Measure how well simulated cutouts can be told from real ones, and real nights from other real nights.
 
-python tools/realism.py [SIM] [REAL] [--sheets FOLDER]
+python tools/realism.py [SIM] [REAL] [--repeats 5] [--sheets FOLDER]
 
-The nights of REAL are split into halves A and B. Gradient boosting is asked to tell SIM from B and, as the
-floor, A from B; then SIM from A. The figure is the area under the ROC curve (AUC) of five-fold
-cross-validation, mean and standard deviation over `--repeats` draws of as many simulated cutouts as the other
-half has: 0.5 is a coin. Features leave the absolute background out. REAL defaults to the folder that the
+The nights of REAL are split into halves A and B. Gradient boosting is trained to tell SIM from B, SIM from A
+and, as the floor, A from B. The figure is the area under the ROC curve (AUC) in five-fold cross-validation;
+0.5 is a coin. Its mean and standard deviation are taken over draws of as many simulated cutouts as the other
+half has. The features do not include the absolute background. REAL defaults to the folder that the
 environment variable ZTF_SG_REAL_CUTOUTS names.
 """
 
@@ -28,12 +28,12 @@ from ztf_sg.ztf import READ_NOISE
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 CLASSES = ("star", "galaxy")
-DIAMETERS = (1.5, 2, 3, 4, 5, 6, 8, 10)  # of the apertures whose fluxes are compared [px]
-RANKS = [1, 2, 3, 5, 8, 12]  # of the pixels in the middle, by brightness
+DIAMETERS = (1.5, 2, 3, 4, 5, 6, 8, 10)  # diameters of the apertures whose fluxes are compared [px]
+RANKS = [1, 2, 3, 5, 8, 12]  # ranks by brightness of the central pixels that are compared
 
 
 def main():
-    """Print the two-sample tests, the features that betray the simulation, and accuracies both ways."""
+    """Print the AUCs, the features that differ most, and the accuracies of classifiers on the other set."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,7 +62,7 @@ def main():
 
 
 def half_of_nights(obsmjd):
-    """Return which objects belong to half A: whole nights, in turn to the half with fewer objects."""
+    """Return which objects belong to half A; each night goes to the half that has fewer objects so far."""
     night = nights(obsmjd)
     sizes = pd.Series(night).value_counts()
     counts, half_a = [0, 0], []
@@ -79,9 +79,8 @@ def describe(cutouts):
     sky, noise = background(images)
     signal = images - sky[:, None, None]
     x, y = centroids(signal)
-    features = measure_features(cutouts).drop(
-        columns="magnitude"
-    )  # which with the S/N would tell the background
+    # together with the S/N, the magnitude would give the background away
+    features = measure_features(cutouts).drop(columns="magnitude")
     gain = cutouts.table["gain"].to_numpy()
     theory = np.sqrt(np.maximum(sky, 0) / gain + (READ_NOISE / gain) ** 2)
     fluxes = aperture_fluxes(signal, x, y, DIAMETERS)
@@ -134,7 +133,7 @@ def _turn(image, x, y):
 
 
 def separate(first, second, repeats, size=None):
-    """Return mean and standard deviation of the AUC of telling first from second, by gradient boosting."""
+    """Return mean and standard deviation of the AUC of gradient boosting that tells first from second."""
     scores = []
     for seed in range(repeats):
         sample = first.sample(min(size or len(first), len(first)), random_state=seed)
@@ -151,7 +150,7 @@ def separate(first, second, repeats, size=None):
 
 
 def telling_features(simulated, real, count=10):
-    """Return the features whose distributions differ most, by Kolmogorov-Smirnov distance, as text."""
+    """Return as text the features whose distributions have the largest Kolmogorov-Smirnov distances."""
     rows = []
     for name in simulated:
         distance = ks_2samp(simulated[name], real[name]).statistic
@@ -177,7 +176,7 @@ def print_accuracies(simulated, real, in_a):
 
 
 def write_sheets(simulated, real, folder, count=32, random_state=0):
-    """Write one picture a class: simulated cutouts above real ones, drawn at random."""
+    """Write one picture per class: simulated cutouts above real ones, drawn at random."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(random_state)
     for label, name in enumerate(CLASSES):

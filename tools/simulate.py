@@ -1,4 +1,4 @@
-"""Simulate cutouts of a sky into a folder, catalogue and all, and print how long it took.
+"""Simulate a sky, write cutouts of it to a folder, and print how long it took.
 
 python tools/simulate.py FOLDER [--per-class 750] [--seed 1]
 """
@@ -16,7 +16,7 @@ from ztf_sg.simulation import MockSky
 
 
 def main():
-    """Simulate, and print the time."""
+    """Simulate cutouts and print the time."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder")
     parser.add_argument("--per-class", type=int, default=750)
@@ -29,10 +29,10 @@ def main():
 
 
 def simulate(folder, per_class, seed):
-    """Write cutouts of so many stars and galaxies of a new sky, a class a process; return their paths."""
+    """Write cutouts of `per_class` stars and galaxies of a new sky to a folder; return their paths."""
     folder, sky = Path(folder), MockSky(seed=seed)
     tables = select_positions(sky.catalogue)
-    len(sky.exposures)  # makes them here, with the parameters of this process
+    len(sky.exposures)  # made here, as other processes do not know parameters that were changed in this one
     parts = [folder / "stars", folder / "galaxies"]
     Parallel(n_jobs=2)(
         delayed(fetch_cutouts)(table, part, sky, n_cutouts=per_class, progress=False)

@@ -1,13 +1,16 @@
-"""What is true of a folder of simulated cutouts, and how well the classes can be told apart at all.
+"""Write the truth about a folder of simulated cutouts, and how well their classes can be told apart at all.
 
-Run ``python tools/truth.py FOLDER`` to write ``truth.csv`` beside the cutouts of the mock sky.
-No classifier reads it.
+python tools/truth.py FOLDER
+
+The table ``truth.csv`` is written beside the cutouts, which must come from ``MockSky()``. No classifier reads
+it.
 """
 
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import galsim
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
@@ -19,36 +22,38 @@ from ztf_sg.fetching import read_manifest
 from ztf_sg.files import atomic_write
 from ztf_sg.positions import select_positions
 from ztf_sg.simulation import MockSky
+from ztf_sg.simulation.detector import sky_level
+from ztf_sg.simulation.drawing import add_light, pixel_position
 from ztf_sg.simulation.parameters import FLAT_ERROR, GAIN
-from ztf_sg.ztf import READ_NOISE
+from ztf_sg.ztf import CUTOUT_SIZE, READ_NOISE, first_pixel, image_wcs
 
 TRUTH = "truth.csv"
 TASK_SIZE = 75  # cutouts that a process is given at a time
-BINARY_TEMPLATES = 4  # that stand for the binary stars of about an object's magnitude
-GALAXIES = 128  # that are the galaxies of about an object's magnitude; of these, templates are
-SMALL_TEMPLATES, OTHER_TEMPLATES = 20, 12  # the smallest, which may pass for stars, and some of the others
+BINARY_TEMPLATES = 4  # binary stars that an object is compared with, those nearest to its magnitude
+GALAXIES = 128  # galaxies nearest to its magnitude, which the following templates are taken from
+SMALL_TEMPLATES, OTHER_TEMPLATES = 20, 12  # the smallest ones, which may pass for stars, and some of the rest
 
 
 def truth_table(folder, sky, n_jobs=-1):
-    """Return the truth of the cutouts of a folder.
+    """Return the truth about the cutouts of a folder.
 
     Parameters
     ----------
     folder : path-like
-        With cutouts and the manifest of their fetch.
+        Cutouts and the manifest of their fetch.
     sky : MockSky
-        That they were fetched from.
+        The sky that they were fetched from.
     n_jobs : int
-        Processes; -1 is one a core.
+        Number of processes; -1 is one per core.
 
     Returns
     -------
     pandas.DataFrame
-        One row a cutout: name; object (OBJID of the catalogue); class (star or galaxy) and label_error,
-        whether the label is of the other one; magnitude in i [mag, AB]; radius [arcsec] (without the bulge),
+        One row per cutout: name; object (OBJID of the catalogue); class (star or galaxy) and label_error,
+        whether the label is the other one; magnitude in i [mag, AB]; radius [arcsec] (without the bulge),
         sersic and axis_ratio; bulge and knots, shares of the light; companion, the flux of a companion star
-        over the primary's, and its separation [arcsec]; snr, of the best possible photometry; night [MJD, d]
-        and image; log_likelihood_ratio of galaxy over star, see :func:`log_likelihood_ratio`.
+        relative to the primary, and its separation [arcsec]; snr of the best possible photometry; night [MJD,
+        d] and image; log_likelihood_ratio of galaxy over star, see :func:`log_likelihood_ratio`.
     """
     cutouts = load_cutouts(folder)
     listed = read_manifest(folder).set_index("file").loc[cutouts.table["name"] + ".fits"]
@@ -72,30 +77,70 @@ def templates(sky):
     return SimpleNamespace(galaxies=galaxies, binaries=binaries, binary_share=len(binaries) / len(stars))
 
 
+def scene(sky, name, ra, dec, size=CUTOUT_SIZE):
+    """Return what a simulated cutout was made from.
+
+    Parameters
+    ----------
+    sky : MockSky
+        The sky that it was fetched from.
+    name : str
+        File name of its image.
+    ra, dec : float
+        Position of its object [deg, ICRS].
+    size : float
+        Width of the cutout [arcsec].
+
+    Returns
+    -------
+    SimpleNamespace
+        target, the row of `sky.objects`; exposure, the row of `sky.exposures`; sky and neighbours, the sky
+        level and the light of the other objects [DN], shape (height, width); draw, a function that returns
+        the light [DN] of a row like `target` at the position of the target, same shape.
+    """
+    exposure, target = sky.exposure(name), sky.nearest_object(ra, dec)
+    wcs = image_wcs(exposure)
+    centre = tuple(float(v) for v in wcs.wcs_world2pix(ra, dec, 0))
+    (x0, side), (y0, _) = (first_pixel(v, size) for v in centre)
+    position = pixel_position(target, exposure, wcs)
+
+    def draw(row):
+        stamp = galsim.ImageD(side, side, xmin=x0, ymin=y0, scale=1.0)
+        add_light(stamp, row, exposure, *position)
+        return stamp.array
+
+    return SimpleNamespace(
+        target=target,
+        exposure=exposure,
+        sky=sky_level(exposure, (x0, y0), (side, side)),
+        neighbours=sky.draw(exposure, wcs, centre, (x0, y0), (side, side)) - draw(target),
+        draw=draw,
+    )
+
+
 def log_likelihood_ratio(signal, variance, draw, row, population):
     r"""Return the logarithm of the likelihood of a galaxy over that of a star.
 
-    It is what the best possible classifier of an image works with (Slater, Ivezic & Lupton 2020, AJ 159, 65):
-    one that knows the point-spread function, the noise, the place of the object and its neighbours, and how
-    galaxies and stars of its magnitude are distributed, but neither its flux nor its shape. The likelihood of
-    a class is the mean over objects of that class with about the same magnitude, of which small galaxies are
-    all used and others by samples. With the template T of unit
-    flux, weights W and the image s, the flux integrated out,
+    It is what the best possible classifier of an image works with (Slater, Ivezic & Lupton 2020, AJ 159, 65).
+    Such a classifier knows the point-spread function, the noise, the position of the object and its
+    neighbours, and how galaxies and stars of its magnitude are distributed, but neither its flux nor its
+    shape. The likelihood of a class is its mean over templates: objects of that class with about the same
+    magnitude. For a template T of unit flux, weights W and the image s, with the flux integrated out,
 
     .. math:: \ln L = \frac{(s^T W T)^2}{2\, T^T W T} - \frac{1}{2} \ln T^T W T + \mathrm{const}.
 
     Parameters
     ----------
     signal : numpy.ndarray
-        Image less sky and neighbours [DN], shape (height, width).
+        Image minus sky and neighbours [DN], shape (height, width).
     variance : numpy.ndarray
-        Of the pixels [DN^2], infinite where they are not to be used; same shape.
+        Variance of the pixels [DN^2], infinite where they are not to be used; same shape.
     draw : callable
-        Returns the image of a row of a catalogue, placed where the object is.
+        Returns the image of a row of a catalogue, drawn at the position of the object.
     row : named tuple
         The object, which is no template of its own.
     population : SimpleNamespace
-        As of :func:`templates`.
+        Templates, as :func:`templates` returns them.
 
     Returns
     -------
@@ -134,14 +179,15 @@ def _truths(sky, population, images, listed):
 
 
 def _truth(sky, population, image, line):
-    scene = sky.scene(line.source_image, line.RA, line.DEC)
-    row, exposure = scene.target, scene.exposure
-    light = scene.draw(row)
+    """Return one row of the table, for a cutout and its line of the manifest."""
+    parts = scene(sky, line.source_image, line.RA, line.DEC)
+    row, exposure = parts.target, parts.exposure
+    light = parts.draw(row)
     noise = exposure["noise_excess"]
-    expected = light + scene.neighbours + scene.sky
+    expected = light + parts.neighbours + parts.sky
     variance = noise**2 * (expected / GAIN + (READ_NOISE / GAIN) ** 2) + (FLAT_ERROR * expected) ** 2
     variance[binary_dilation(image > 0.8 * exposure["saturate"])] = np.inf
-    signal = image.astype(float) - scene.sky - scene.neighbours
+    signal = image.astype(float) - parts.sky - parts.neighbours
     return {
         "object": row.OBJID,
         "class": row.CLASS,
@@ -157,12 +203,12 @@ def _truth(sky, population, image, line):
         "snr": np.sqrt(np.sum(light**2 / variance)),
         "night": int(exposure["mjd"]),
         "image": line.source_image,
-        "log_likelihood_ratio": log_likelihood_ratio(signal, variance, scene.draw, row, population),
+        "log_likelihood_ratio": log_likelihood_ratio(signal, variance, parts.draw, row, population),
     }
 
 
 def _nearest(table, row, count):
-    """Return the rows that are nearest in magnitude, but for the object itself."""
+    """Return the rows nearest in magnitude to an object, without the object itself."""
     table = table[table["OBJID"] != row.OBJID]
     magnitude = 22.5 - 2.5 * np.log10(row.FLUX_I)
     first = np.searchsorted(table["magnitude"], magnitude) - count // 2

@@ -25,7 +25,9 @@ __all__ = sorted(_HOME)
 
 def __getattr__(name):
     if name == "__version__":
-        return import_module("importlib.metadata").version(__name__)
+        from importlib.metadata import version
+
+        return version(__name__)
     if name in _HOME:
         return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

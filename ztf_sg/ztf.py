@@ -1,4 +1,4 @@
-"""The camera of the Zwicky Transient Facility (ZTF) and its image products: the facts, each in one place.
+"""Facts about the camera of the Zwicky Transient Facility (ZTF) and its images, each in one place.
 
 Camera: Dekany et al. 2020, PASP 132, 038001; image products: Masci et al. 2019, PASP 131, 018003, and
 https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html.
@@ -9,14 +9,14 @@ import pandas as pd
 from astropy.wcs import WCS
 
 FILTERCODES = ("zg", "zr", "zi")
-QUADRANT = (3072, 3080)  # width and height of a science image, which is one readout quadrant [px]
+QUADRANT = (3072, 3080)  # width and height of a science image, one readout quadrant of a CCD [px]
 PIXEL_SCALE = 1.012  # [arcsec / px]
 READ_NOISE = 10.0  # [e-]
-APERTURES = (2, 3, 4, 6, 10, 14)  # diameters of the apertures of APCOR1..6 [px]
+APERTURES = (2, 3, 4, 6, 10, 14)  # diameters of the apertures that APCOR1..6 belong to [px]
 
 CUTOUT_SIZE = 20.0  # width and height of a cutout [arcsec]
-CUTOUT_SHAPE = (20, 20)  # its height and width [px]
-# A cutout of 20 px starts at the first pixel whose centre is at most this far from its object [px].
+CUTOUT_SHAPE = (20, 20)  # height and width of a cutout [px]
+# A cutout starts with the first pixel whose centre is at most this far before its object [px].
 FIRST_PIXEL = 9.72
 
 FITS_BLOCK = 2880  # [bytes]
@@ -54,7 +54,7 @@ def image_name(image):
 
 
 def image_wcs(image):
-    """Return the tangent-plane WCS of an image from its metadata; without distortion, good to a few px.
+    """Return the tangent-plane WCS of an image; it leaves out the distortion and is good to a few px.
 
     Parameters
     ----------
@@ -74,12 +74,12 @@ def image_wcs(image):
 
 
 def first_pixel(position, size=CUTOUT_SIZE):
-    """Return where a cutout begins on one axis of its image, as the cutout service rounds.
+    """Return the first pixel of a cutout on one axis of its image, rounded as the cutout service does.
 
     Parameters
     ----------
     position : float
-        Pixel coordinate of the object on this axis, counted from 0.
+        Position of the object on this axis [px, from 0].
     size : float
         Width of the cutout [arcsec].
 
@@ -90,8 +90,13 @@ def first_pixel(position, size=CUTOUT_SIZE):
 
     Notes
     -----
-    Measured on cutouts from IRSA: objects lie 8.72 to 9.72 px from the centre of the first of 20 pixels. Of a
-    cutout that comes with 21 pixels the first is dropped, see :func:`ztf_sg.fetching.cut.trim_cutout`.
+    In cutouts from IRSA, objects lie 8.72 to 9.72 px from the centre of the first of 20 pixels, and a cutout
+    of 21 pixels has one more in front.
+
+    Examples
+    --------
+    >>> first_pixel(1000.0)
+    (991, 20)
     """
     width = int(round(size / PIXEL_SCALE))
     return int(np.ceil(position - FIRST_PIXEL - (width - 20) / 2)), width

@@ -411,6 +411,7 @@ def wait_for_files(process, directory, number):
         time.sleep(0.003)
 
 
+@pytest.mark.slow
 class TestKills:
     def test_killed_twice_and_finished_is_as_never_disturbed(
         self, archive, uneven_stars, tmp_path, start_client

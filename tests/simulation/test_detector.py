@@ -8,13 +8,13 @@ from scipy import ndimage, stats
 
 from ztf_sg.simulation import detector
 from ztf_sg.simulation.detector import (
-    across,
     bleed,
     cosmic_rays,
     expose,
     hot_pixels,
     satellite_trail,
     sky_level,
+    slope_factor,
 )
 from ztf_sg.simulation.parameters import (
     COSMIC_RAY_COUNTS,
@@ -47,7 +47,7 @@ def rng():
 
 @pytest.fixture
 def clean(monkeypatch):
-    """Let no hot pixels, cosmic rays and trails be."""
+    """Leave out hot pixels, cosmic rays and trails."""
     for name in ("HOT_PIXEL_RATE", "COSMIC_RAY_RATE", "TRAIL_FRACTION"):
         monkeypatch.setattr(detector, name, 0.0)
 
@@ -73,7 +73,7 @@ class TestSky:
         np.testing.assert_allclose(one[3:, 5:], other[:17, :15])
 
     def test_changes_by_its_slope_across_the_image(self, exposure):
-        edges = [across(exposure, "sky", x, QUADRANT[1] / 2) for x in (0, QUADRANT[0])]
+        edges = [slope_factor(exposure, "sky", x, QUADRANT[1] / 2) for x in (0, QUADRANT[0])]
         assert edges == pytest.approx([0.995, 1.005])
 
 
@@ -156,7 +156,7 @@ class TestSaturation:
 
 class TestHotPixels:
     def test_appear_at_their_rate_with_their_counts(self, rng):
-        counts = hot_pixels((4000, 4000), rng)
+        counts = hot_pixels((2500, 2500), rng)
         hot = counts[counts > 0]
         assert stats.poisson.cdf(len(hot), HOT_PIXEL_RATE * counts.size) == pytest.approx(0.5, abs=0.499)
         assert hot.mean() == pytest.approx(HOT_PIXEL_COUNTS, rel=5 / len(hot) ** 0.5)
@@ -178,9 +178,9 @@ class TestCosmicRays:
         values, number = np.unique(counts[counts > 0], return_counts=True)
         assert values.mean() == pytest.approx(COSMIC_RAY_COUNTS, rel=5 / len(values) ** 0.5)
         for value in values[number >= 5]:
-            places = np.argwhere(counts == value)
-            spread = np.linalg.svd(places - places.mean(axis=0))[1]
-            assert spread[1] / len(places) ** 0.5 < 0.6
+            track = np.argwhere(counts == value)
+            width = np.linalg.svd(track - track.mean(axis=0))[1][1]
+            assert width / len(track) ** 0.5 < 0.6
 
     def test_there_are_few_in_a_cutout(self, rng):
         hit = [cosmic_rays((20, 20), rng).any() for _ in range(3000)]
@@ -214,7 +214,7 @@ class TestTrails:
 
 
 def test_marks_that_no_object_made_are_in_the_pixels(exposure, rng):
-    pixels = expose(np.zeros((3000, 3000)), 300.0, exposure, rng)
+    pixels = expose(np.zeros((1500, 1500)), 300.0, exposure, rng)
     marks = (pixels > 300 + 12 * 8).sum()
     expected = pixels.size * HOT_PIXEL_RATE * np.exp(-96 / HOT_PIXEL_COUNTS)
     assert 0.6 * expected < marks < 3 * expected

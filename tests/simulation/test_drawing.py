@@ -4,7 +4,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from helpers import aperture_counts, centroid, windowed_centroid
 
-from ztf_sg.simulation.drawing import add_light, galaxy_profile, place
+from ztf_sg.simulation.drawing import add_light, galaxy_profile, pixel_position
 from ztf_sg.simulation.psf import aperture_corrections
 from ztf_sg.ztf import PIXEL_SCALE, image_wcs
 
@@ -48,8 +48,8 @@ def position_angle(row, exposure, dx, dy):
     """Return the position angle [rad] on the sky of a displacement on the detector, by the WCS."""
     wcs = image_wcs(exposure)
     x, y = wcs.wcs_world2pix(row.RA, row.DEC, 0)
-    places = SkyCoord(*wcs.wcs_pix2world([x, x + dx], [y, y + dy], 0), unit="deg")
-    return places[0].position_angle(places[1]).rad
+    ends = SkyCoord(*wcs.wcs_pix2world([x, x + dx], [y, y + dy], 0), unit="deg")
+    return ends[0].position_angle(ends[1]).rad
 
 
 def sky_moments(light, row, exposure):
@@ -113,7 +113,7 @@ class TestShape:
         assert inside == pytest.approx(0.5, abs=0.02)
 
     @pytest.mark.parametrize("kind", TYPES)
-    def test_galaxy_without_knots_has_its_centroid_in_its_place(self, galaxies, star, exposure, kind):
+    def test_galaxy_without_knots_has_its_centroid_at_its_position(self, galaxies, star, exposure, kind):
         row = galaxies[kind]._replace(KNOTS=0.0)
         shift = centroid(draw(row, exposure, 60.3, 59.8)) - centroid(draw(star, exposure, 60.3, 59.8))
         assert np.hypot(*shift) < 0.03
@@ -182,19 +182,21 @@ class TestBinaries:
         assert abs((difference + np.pi) % (2 * np.pi) - np.pi) < 0.02
 
 
-class TestPlace:
+class TestPixelPosition:
     def test_is_that_of_the_wcs_where_nothing_is_off(self, star, exposure):
         still = exposure.copy()
         still[["shift_x", "shift_y"]] = 0.0
         expected = image_wcs(exposure).all_world2pix(star.RA, star.DEC, 0)
-        np.testing.assert_allclose(place(star, still, image_wcs(exposure)), np.ravel(expected), atol=1e-6)
+        np.testing.assert_allclose(
+            pixel_position(star, still, image_wcs(exposure)), np.ravel(expected), atol=1e-6
+        )
 
     def test_offsets_are_on_the_sky_and_shifts_on_the_detector(self, star, exposure):
         shifted = exposure.copy()
         shifted[["shift_x", "shift_y"]] = 0.25, -0.5
         wcs = image_wcs(exposure)
         row = star._replace(OFFSET_RA=3.0, OFFSET_DEC=4.0)
-        x, y = place(row, shifted, wcs)
+        x, y = pixel_position(row, shifted, wcs)
         found = SkyCoord(*wcs.wcs_pix2world(x - 0.25, y + 0.5, 0), unit="deg")
         east, north = SkyCoord(star.RA, star.DEC, unit="deg").spherical_offsets_to(found)
         assert (east.arcsec, north.arcsec) == pytest.approx((3, 4), abs=1e-3)

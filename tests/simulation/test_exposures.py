@@ -30,7 +30,7 @@ class TestTable:
         assert set(exposures.columns) == {*METADATA_COLUMNS, *PHYSICS, *PSF_COLUMNS}
         assert not exposures.isna().any(axis=None)
 
-    def test_images_are_told_apart(self, exposures):
+    def test_images_have_keys_of_their_own(self, exposures):
         assert not exposures.duplicated(["filefracday", "rcid"]).any()
         assert exposures["meta_id"].is_unique
         assert exposures["pid"].is_unique
@@ -55,19 +55,19 @@ class TestTable:
         for _, image in exposures.iloc[::100].iterrows():
             wcs = image_wcs(image)
             x, y = (QUADRANT[0] - 1) / 2, (QUADRANT[1] - 1) / 2
-            places = SkyCoord(*wcs.wcs_pix2world([x, x + 100, x], [y, y, y + 100], 0), unit="deg")
-            steps = places[0].separation(places[1:]).arcsec
+            points = SkyCoord(*wcs.wcs_pix2world([x, x + 100, x], [y, y, y + 100], 0), unit="deg")
+            steps = points[0].separation(points[1:]).arcsec
             np.testing.assert_allclose(steps, 100 * PIXEL_SCALE, rtol=1e-3)
             # x grows to the west, y to the south
-            angles = places[0].position_angle(places[1:]).deg
+            angles = points[0].position_angle(points[1:]).deg
             np.testing.assert_allclose(angles, [270, 180], atol=1)
 
     def test_area_is_covered_by_several_nights(self, found):
         rng = np.random.default_rng(0)
-        places = zip(rng.uniform(*RA_RANGE, 200), rng.uniform(*DEC_RANGE, 200), strict=True)
+        positions = zip(rng.uniform(*RA_RANGE, 200), rng.uniform(*DEC_RANGE, 200), strict=True)
         inside = [
             (found["ra1"].gt(ra) & found["ra2"].lt(ra) & found["dec1"].gt(dec) & found["dec3"].lt(dec))
-            for ra, dec in places
+            for ra, dec in positions
         ]
         images = np.array([hit.sum() for hit in inside])
         assert (images > 0).mean() > 0.7
@@ -104,7 +104,7 @@ class TestConditions:
         assert found["saturate"].between(45000, 53000).all()
         assert (found["full_well"] / found["saturate"]).between(1.05, 1.35).all()
 
-    def test_moonlight_is_told_by_the_moon(self, found):
+    def test_moonlit_skies_are_brighter(self, found):
         moonlit = found["moonillf"] > 0.35
         assert 0.1 < moonlit.mean() < 0.7
         assert found.loc[moonlit, "background"].median() > found.loc[~moonlit, "background"].median()

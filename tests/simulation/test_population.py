@@ -15,7 +15,7 @@ from ztf_sg.simulation.parameters import (
     RADIUS,
     STARS,
 )
-from ztf_sg.simulation.population import TRUTH_COLUMNS, plane, simulate_population
+from ztf_sg.simulation.population import TRUTH_COLUMNS, plane_coordinates, simulate_population
 
 TYPES = {"PSF", "REX", "EXP", "DEV", "SER", "DUP"}
 FLUXES = ["FLUX_G", "FLUX_R", "FLUX_I", "FLUX_Z"]
@@ -97,7 +97,7 @@ class TestCatalogue:
         assert (shares[lonely] == 0).all(axis=None)
 
     def test_plane_keeps_distances(self):
-        here, there = plane(5.8, -0.9), plane(5.8 + 1 / 3600, -0.9 + 2 / 3600)
+        here, there = plane_coordinates(5.8, -0.9), plane_coordinates(5.8 + 1 / 3600, -0.9 + 2 / 3600)
         assert np.hypot(*(there - here)) * 3600 == pytest.approx(np.sqrt(5), rel=1e-3)
 
 

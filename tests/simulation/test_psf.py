@@ -19,7 +19,7 @@ PSFS = {
 
 
 def draw_star(psf, x, y, side=41):
-    """Return the light of a star of unit flux, whose place is given from the stamp's first pixel [px]."""
+    """Return the light of a star of unit flux at x, y [px] of a stamp, counted from its first pixel."""
     stamp = galsim.ImageD(side, side, xmin=0, ymin=0, scale=1.0)
     add_star(stamp, psf, x, y)
     return stamp.array
@@ -51,13 +51,13 @@ class TestProfile:
         light = draw_star(psf, 15.3, 14.6, side=31)
         np.testing.assert_allclose(light, expected.array, atol=0.005 * expected.array.max())
 
-    def test_shares_are_those_of_photutils_over_many_places_on_the_pixel_grid(self, values):
+    def test_shares_are_those_of_photutils_over_many_positions_on_the_pixel_grid(self, values):
         psf = make_psf(*values)
         counts = []
         for x, y in np.random.default_rng(0).uniform(19.5, 20.5, (64, 2)):
             light = draw_star(psf, x, y)
-            place = windowed_centroid(light, (x, y))
-            counts.append([aperture_counts(light, place, diameter) for diameter in APERTURES])
+            centre = windowed_centroid(light, (x, y))
+            counts.append([aperture_counts(light, centre, diameter) for diameter in APERTURES])
         np.testing.assert_allclose(aperture_shares(psf), np.mean(counts, axis=0), rtol=0.01)
 
     def test_shares_rise_to_all_of_the_light(self, values):
@@ -93,7 +93,7 @@ def test_aperture_corrections_rise(sharp):
     assert (np.abs(sharp[1][:, 5]) < 0.04).all()
 
 
-def test_aperture_corrections_are_the_shares_but_for_one_offset_an_image(sharp):
+def test_aperture_corrections_are_the_shares_but_for_one_offset_per_image(sharp):
     images, corrections = sharp
     for (_, row), values in zip(images.head(5).iterrows(), corrections, strict=False):
         difference = values - 2.5 * np.log10(aperture_shares(psf_of(row)))

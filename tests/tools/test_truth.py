@@ -5,17 +5,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import truth
-from helpers import i_magnitude
-from truth import TRUTH, log_likelihood_ratio, templates, truth_table, write_truth
+from astropy.stats import sigma_clipped_stats
+from helpers import centroid, get_stamp, i_magnitude, place_on
+from truth import TRUTH, log_likelihood_ratio, scene, templates, truth_table, write_truth
 
 from ztf_sg.cutouts import load_cutouts
-from ztf_sg.fetching import fetch_cutouts, read_manifest
+from ztf_sg.fetching import ImageChooser, fetch_cutouts, read_manifest
+from ztf_sg.simulation import MockSky
+from ztf_sg.simulation.parameters import FLAT_ERROR, GAIN
+from ztf_sg.ztf import READ_NOISE, image_name
 
 COLUMNS = (
     "name object class label_error magnitude radius sersic axis_ratio bulge knots companion separation snr "
     "night image log_likelihood_ratio"
 ).split()
-N = 5  # cutouts a class
+N = 4  # cutouts per class
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +45,9 @@ def population(mock_sky):
     return templates(mock_sky)
 
 
+@pytest.mark.slow
 class TestTable:
-    def test_has_one_row_a_cutout_in_their_order(self, table, folder):
+    def test_has_one_row_per_cutout_in_their_order(self, table, folder):
         assert table["name"].tolist() == load_cutouts(folder).table["name"].tolist()
         assert len(table) == 2 * N
 
@@ -83,22 +88,22 @@ class TestTable:
         nights = load_cutouts(folder).table["obsmjd"].astype(int)
         assert table["night"].tolist() == nights.tolist()
 
-
-class TestLikelihood:
-    def test_favours_galaxies_for_galaxies_and_stars_for_stars(self, table):
+    def test_likelihood_favours_galaxies_for_galaxies_and_stars_for_stars(self, table):
         ratio = table["log_likelihood_ratio"]
         assert np.isfinite(ratio).all()
         star = table["class"] == "star"
         assert (ratio[~star] > 0).mean() >= 0.8
         assert (ratio[star] < 0).mean() >= 0.8
 
+
+class TestLikelihood:
     def test_tells_nothing_where_there_is_only_noise(self, mock_sky, population, folder):
-        ratio = self.ratio(mock_sky, population, folder, lambda scene, rng: rng.normal(0, 7, (20, 20)), 7.0)
+        ratio = self.ratio(mock_sky, population, folder, lambda parts, rng: rng.normal(0, 7, (20, 20)), 7.0)
         assert abs(ratio) < 4
 
     def test_grows_with_the_light(self, mock_sky, population, folder):
-        def galaxy(scene, rng):
-            light = scene.draw(scene.target._replace(CLASS="galaxy", RADIUS=1.5, INDEX=1.0))
+        def galaxy(parts, rng):
+            light = parts.draw(parts.target._replace(CLASS="galaxy", RADIUS=1.5, INDEX=1.0))
             return light / light.sum() * 1e4
 
         noisy, clean = (self.ratio(mock_sky, population, folder, galaxy, noise) for noise in (50.0, 5.0))
@@ -107,10 +112,66 @@ class TestLikelihood:
     @staticmethod
     def ratio(sky, population, folder, signal, noise):
         line = read_manifest(folder).set_index("file").loc["star_0.fits"]
-        scene = sky.scene(line["source_image"], line["RA"], line["DEC"])
-        signal = signal(scene, np.random.default_rng(0))
+        parts = scene(sky, line["source_image"], line["RA"], line["DEC"])
+        signal = signal(parts, np.random.default_rng(0))
         variance = np.full(signal.shape, noise**2)
-        return log_likelihood_ratio(signal, variance, scene.draw, scene.target, population)
+        return log_likelihood_ratio(signal, variance, parts.draw, parts.target, population)
+
+
+@pytest.fixture(scope="module")
+def without_offsets(mock_sky):
+    """Return the sky of `mock_sky` with every object exactly where the WCS has its catalogue position."""
+    sky = MockSky(seed=1)
+    truth = mock_sky.truth.assign(OFFSET_RA=0.0, OFFSET_DEC=0.0)
+    sky.__dict__["_population"] = mock_sky.catalogue, truth
+    sky.__dict__["exposures"] = mock_sky.exposures.assign(shift_x=0.0, shift_y=0.0)
+    return sky
+
+
+class TestScene:
+    @pytest.mark.parametrize("kind", ["star", "binary", "galaxy"])
+    def test_catalogue_position_is_on_the_centre_of_all_light(self, without_offsets, lonely, kind):
+        one_peak = {
+            "star": (lonely["CLASS"] == "star") & (lonely["COMPANION"] == 0),
+            "binary": lonely["COMPANION"] > 0,
+            "galaxy": (lonely["CLASS"] == "galaxy") & (lonely["KNOTS"] == 0) & (lonely["RADIUS"] < 2),
+        }[kind]
+        chooser = ImageChooser(without_offsets)
+        for row in lonely[one_peak].head(4).itertuples():
+            image = chooser.choose(row.RA, row.DEC)
+            if image is None:
+                continue
+            pixels, header = get_stamp(without_offsets, row.RA, row.DEC, 120, image)
+            light = scene(without_offsets, image_name(image), row.RA, row.DEC, 120)
+            light = light.draw(light.target)
+            extra = np.array(pixels.shape) - light.shape
+            found = centroid(light) + extra[::-1]
+            assert np.hypot(*(found - place_on(header, row))) < 0.1
+
+    def test_parts_are_what_the_cutout_shows(self, mock_sky, lights):
+        chooser = ImageChooser(mock_sky)
+        for row in lights[lights["i"].between(16, 18)].head(8).itertuples():
+            image = chooser.choose(row.RA, row.DEC)
+            if image is None:
+                continue
+            pixels, _ = get_stamp(mock_sky, row.RA, row.DEC, image=image)
+            parts = scene(mock_sky, image_name(image), row.RA, row.DEC)
+            assert parts.target.OBJID == row.OBJID
+            expected = parts.draw(parts.target) + parts.neighbours + parts.sky
+            assert expected.shape == (20, 20)
+            noise = parts.exposure["noise_excess"] * np.sqrt(expected / GAIN + (READ_NOISE / GAIN) ** 2)
+            noise = np.hypot(noise, FLAT_ERROR * expected)
+            pull = ((pixels[-20:, -20:] - expected) / noise).ravel()
+            assert abs(np.median(pull)) < 0.2
+            assert sigma_clipped_stats(pull, sigma=4)[2] == pytest.approx(1, abs=0.15)
+
+    def test_light_of_another_row_is_drawn_at_the_position_of_the_target(self, mock_sky, lights):
+        star = next(lights[(lights["CLASS"] == "star") & (lights["i"] < 17)].head(1).itertuples())
+        image = ImageChooser(mock_sky).choose(star.RA, star.DEC)
+        parts = scene(mock_sky, image_name(image), star.RA, star.DEC)
+        own = parts.draw(parts.target._replace(COMPANION=0.0))
+        twice = parts.draw(parts.target._replace(COMPANION=0.0, FLUX_I=2 * star.FLUX_I, RA=0.0, DEC=0.0))
+        np.testing.assert_allclose(twice, 2 * own, rtol=1e-5)
 
 
 class TestTemplates:
@@ -138,17 +199,21 @@ class TestTemplates:
 
 class TestWriting:
     @pytest.fixture
-    def quick(self, monkeypatch, table):
-        """Let the truth be known already."""
+    def table(self, monkeypatch):
+        """Return a table that is written in place of the truth, which takes long to compute."""
+        table = pd.DataFrame(
+            {"name": ["star_0", "galaxy_0"], "magnitude": [17.25, 18.5], "radius": [0.0, 1.2]}
+        )
         monkeypatch.setattr(truth, "truth_table", lambda folder, sky: table)
+        return table
 
-    def test_file_is_the_table(self, quick, tmp_path, mock_sky, table):
+    def test_file_is_the_table(self, table, tmp_path, mock_sky):
         path = write_truth(tmp_path, mock_sky)
         assert path == tmp_path / TRUTH == tmp_path / "truth.csv"
         pd.testing.assert_frame_equal(pd.read_csv(path), table, check_dtype=False, rtol=1e-4)
         assert [file.name for file in tmp_path.iterdir()] == ["truth.csv"]
 
-    def test_failure_leaves_the_file_that_was_there(self, quick, tmp_path, mock_sky, monkeypatch):
+    def test_failure_leaves_the_file_that_was_there(self, table, tmp_path, mock_sky, monkeypatch):
         (tmp_path / TRUTH).write_text("as it was")
 
         def fail(self, file, **options):

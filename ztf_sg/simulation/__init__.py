@@ -1,7 +1,8 @@
-"""The physics of the mock sky: stars, galaxies and the camera, drawn with GalSim.
+"""The simulated sky: stars, galaxies and the camera, drawn with GalSim.
 
-All numbers stand in `parameters`, each with its source; the others put them to use: `population` (objects),
-`exposures` (nights and images), `psf`, `drawing` (light on the detector), `detector` (what it makes of it).
+`parameters` holds every number with its source. `population` draws the objects, `exposures` the nights and
+images, `psf` the point-spread functions; `drawing` puts light on the detector, `detector` makes counts of it.
+`mock_sky` and `gaia` stand in for the live services.
 """
 
 from ztf_sg.simulation.mock_sky import ORIGIN, MockSky, write_catalogue

@@ -1,4 +1,4 @@
-"""What the detector makes of the light: sky, noise, saturation, and marks that no object made."""
+"""The detector: it adds sky and noise to the light, saturates, and shows marks that no object made."""
 
 import numpy as np
 
@@ -12,36 +12,37 @@ from ztf_sg.simulation.parameters import (
     HOT_PIXEL_RATE,
     TRAIL_COUNTS,
     TRAIL_FRACTION,
+    TRAIL_FWHM,
 )
 from ztf_sg.ztf import QUADRANT, READ_NOISE
 
 
 def sky_level(exposure, origin, shape):
-    """Return the sky [DN] of a stamp: a plane over its image.
+    """Return the sky of a stamp, which is a plane over its image.
 
     Parameters
     ----------
     exposure : pandas.Series
-        With background [DN], and sky_slope_x, sky_slope_y, its relative change across the image.
+        Row of :func:`~ztf_sg.simulation.exposures.simulate_exposures`.
     origin : tuple of int
-        First pixel of the stamp, x and y.
+        First pixel of the stamp on the image (x, y).
     shape : tuple of int
-        Of the stamp (height, width).
+        Shape of the stamp (height, width).
 
     Returns
     -------
     numpy.ndarray
-        Of the shape asked for.
+        Sky level [DN], shape (height, width).
     """
     rows, columns = np.indices(shape)
-    return exposure["background"] * across(exposure, "sky", columns + origin[0], rows + origin[1])
+    return exposure["background"] * slope_factor(exposure, "sky", columns + origin[0], rows + origin[1])
 
 
-def across(exposure, name, x, y):
-    """Return the factor by which something is larger at x, y [px] of its image than on average."""
+def slope_factor(exposure, name, x, y):
+    """Return the "sky" or the width of the "psf" at x, y [px] of an image, relative to its middle."""
     return 1 + sum(
-        exposure[f"{name}_slope_{axis}"] * (place / side - 0.5)
-        for axis, place, side in zip("xy", (x, y), QUADRANT, strict=True)
+        exposure[f"{name}_slope_{axis}"] * (position / side - 0.5)
+        for axis, position, side in zip("xy", (x, y), QUADRANT, strict=True)
     )
 
 
@@ -55,13 +56,14 @@ def expose(light, sky, exposure, rng):
     sky : numpy.ndarray or float
         Sky level [DN].
     exposure : pandas.Series
-        With full_well [DN] and noise_excess.
+        Row of :func:`~ztf_sg.simulation.exposures.simulate_exposures`.
     rng : numpy.random.Generator
+        Source of the noise.
 
     Returns
     -------
     numpy.ndarray
-        Counts [DN], float32, same shape.
+        Counts [DN], float32, shape (height, width).
     """
     full_well = exposure["full_well"]
     light = np.maximum(light, 0) + satellite_trail(light.shape, rng)
@@ -75,19 +77,9 @@ def expose(light, sky, exposure, rng):
 
 
 def bleed(counts, full_well):
-    """Spill charge above the full well along its column, outwards from the brightest pixel.
+    """Return counts [DN] where charge above the full well spilled along its column, away from the peak.
 
-    Parameters
-    ----------
-    counts : numpy.ndarray
-        [DN], shape (height, width).
-    full_well : float
-        [DN].
-
-    Returns
-    -------
-    numpy.ndarray
-        Same shape, nowhere above `full_well`; charge that finds no room in the stamp is lost.
+    No pixel of the result is above `full_well` [DN]; charge that finds no room in the column is lost.
     """
     counts = counts.copy()
     for column in np.flatnonzero((counts > full_well).any(axis=0)):
@@ -103,13 +95,13 @@ def bleed(counts, full_well):
 
 
 def hot_pixels(shape, rng):
-    """Return counts [DN] of pixels that leak current: `HOT_PIXEL_RATE` of them."""
+    """Return the counts [DN] of leaking pixels, which are a share `HOT_PIXEL_RATE` of all pixels."""
     hot = rng.random(shape) < HOT_PIXEL_RATE
     return np.where(hot, rng.exponential(HOT_PIXEL_COUNTS, shape), 0.0)
 
 
 def cosmic_rays(shape, rng):
-    """Return counts [DN] of cosmic rays: straight tracks, one pixel wide."""
+    """Return the counts [DN] of cosmic rays: straight tracks, one pixel wide."""
     counts = np.zeros(shape)
     for _ in range(rng.poisson(COSMIC_RAY_RATE * counts.size)):
         start, angle = rng.uniform(0, shape), rng.uniform(0, 2 * np.pi)
@@ -120,23 +112,14 @@ def cosmic_rays(shape, rng):
     return counts
 
 
-def satellite_trail(shape, rng, fwhm=2.0):
-    """Return the light [DN] of a satellite's trail across the stamp, most often none.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (height, width).
-    rng : numpy.random.Generator
-    fwhm : float
-        Of the trail's Gaussian cross-section [px].
-    """
-    chance, share, where, angle = rng.random(4)
+def satellite_trail(shape, rng):
+    """Return the light [DN] of a satellite trail across a stamp; most stamps have none."""
+    chance, share, offset, angle = rng.random(4)
     if chance >= TRAIL_FRACTION:
         return np.zeros(shape)
     rows, columns = np.indices(shape)
     angle *= np.pi
-    across = (columns - shape[1] / 2) * np.cos(angle) + (rows - shape[0] / 2) * np.sin(angle)
-    across -= (where - 0.5) * min(shape)
+    distance = (columns - shape[1] / 2) * np.cos(angle) + (rows - shape[0] / 2) * np.sin(angle)
+    distance -= (offset - 0.5) * min(shape)
     peak = np.exp(np.interp(share, (0, 1), np.log(TRAIL_COUNTS)))
-    return peak * np.exp(-4 * np.log(2) * across**2 / fwhm**2)
+    return peak * np.exp(-4 * np.log(2) * distance**2 / TRAIL_FWHM**2)

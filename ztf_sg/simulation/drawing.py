@@ -1,15 +1,15 @@
-"""The light of objects on the detector, before its noise."""
+"""The light of objects on the detector, without noise."""
 
 import galsim
 import numpy as np
 
-from ztf_sg.simulation.detector import across
+from ztf_sg.simulation.detector import slope_factor
 from ztf_sg.simulation.parameters import BULGE_RADIUS, KNOT_COUNT, PSF_BETAS
 from ztf_sg.simulation.psf import psf_of
 from ztf_sg.ztf import PIXEL_SCALE
 
-FINE = 7  # points a side over which the light of a star is averaged in a pixel
-SMALLEST_RADIUS = 0.05  # of a profile [px]: GalSim cannot draw points as galaxies
+SUBPIXELS = 7  # the light of a star in a pixel is the mean over this many points per side
+SMALLEST_RADIUS = 0.05  # of a galaxy profile [px]: GalSim cannot draw galaxies that are points
 
 
 def add_light(stamp, row, exposure, x, y):
@@ -18,21 +18,20 @@ def add_light(stamp, row, exposure, x, y):
     Parameters
     ----------
     stamp : galsim.Image
-        [DN], with pixels of unit scale; changed in place.
+        Counts [DN], with pixels of unit scale and bounds in pixels of the image; changed in place.
     row : named tuple
-        FLUX_I [nanomaggies], OBJID, and the columns of the truth table, see
-        :func:`~ztf_sg.simulation.population.simulate_population`.
+        Row of :attr:`MockSky.objects <ztf_sg.simulation.mock_sky.MockSky.objects>`.
     exposure : pandas.Series
         Row of :func:`~ztf_sg.simulation.exposures.simulate_exposures`.
     x, y : float
-        Place of the object on the image, in whose coordinates the stamp has its bounds [px].
+        Position of the object on the image [px].
 
     Notes
     -----
-    A star is drawn in real space, which is fast; a galaxy by Fourier transforms, since it is convolved.
+    A star is drawn in real space, which is fast; a galaxy has to be convolved, so Fourier transforms draw it.
     """
     counts = _counts(row, exposure)
-    psf = psf_of(exposure).dilate(across(exposure, "psf", x, y))
+    psf = psf_of(exposure).dilate(slope_factor(exposure, "psf", x, y))
     if row.CLASS == "star":
         add_star(stamp, _with_companion(psf, row) * counts, x, y)
     else:
@@ -41,18 +40,18 @@ def add_light(stamp, row, exposure, x, y):
 
 
 def add_star(stamp, profile, x, y):
-    """Add the light of a profile that need not be convolved, averaged over each pixel, to a stamp."""
-    fine = galsim.ImageD(stamp.ncol * FINE, stamp.nrow * FINE, scale=1 / FINE)
-    centre = [(v - first + 0.5) * FINE + 0.5 for v, first in ((x, stamp.xmin), (y, stamp.ymin))]
+    """Add the light of a profile to a stamp without any convolution, averaged over each pixel."""
+    fine = galsim.ImageD(stamp.ncol * SUBPIXELS, stamp.nrow * SUBPIXELS, scale=1 / SUBPIXELS)
+    centre = [(v - first + 0.5) * SUBPIXELS + 0.5 for v, first in ((x, stamp.xmin), (y, stamp.ymin))]
     profile.drawImage(fine, center=tuple(centre), method="no_pixel")
-    stamp.array[:] += fine.array.reshape(stamp.nrow, FINE, stamp.ncol, FINE).sum(axis=(1, 3))
+    stamp.array[:] += fine.array.reshape(stamp.nrow, SUBPIXELS, stamp.ncol, SUBPIXELS).sum(axis=(1, 3))
 
 
 def galaxy_profile(row):
-    """Return the GalSim profile [px] of a galaxy of unit flux, with a bulge and knots if it has any.
+    """Return the GalSim profile [px] of a galaxy of unit flux, with its bulge and knots.
 
-    Ellipticity components and position angles are from north over east, as Tractor's. On the detector, x
-    grows to the west and y to the south, so that g1 = -e1 and g2 = e2.
+    Ellipticities and position angles are measured from north over east, as in the Tractor catalogue. On the
+    detector x grows to the west and y to the south, so that g1 = -e1 and g2 = e2.
     """
     radius = max(row.RADIUS / PIXEL_SCALE, SMALLEST_RADIUS)
     parts = galsim.Sersic(n=row.INDEX, half_light_radius=radius, flux=1 - row.BULGE - row.KNOTS)
@@ -65,16 +64,16 @@ def galaxy_profile(row):
     return parts.shear(g1=-row.E1, g2=row.E2)
 
 
-def place(row, exposure, wcs):
-    """Return where an object is on its image [px, from 0], its true offset and the image's included."""
+def pixel_position(row, exposure, wcs):
+    """Return the true position of an object on its image, x and y [px, from 0]."""
     dec = row.DEC + row.OFFSET_DEC / 3600
     ra = row.RA + row.OFFSET_RA / 3600 / np.cos(np.radians(row.DEC))
     x, y = wcs.wcs_world2pix(ra, dec, 0)
     return float(x) + exposure["shift_x"], float(y) + exposure["shift_y"]
 
 
-def reach(row, exposure):
-    """Return how far from its place [px] the light of an object falls below some 0.1 DN a pixel."""
+def light_radius(row, exposure):
+    """Return the radius [px] beyond which an object adds less than about 0.1 DN to a pixel."""
     return 2 * _counts(row, exposure) ** (1 / (2 * PSF_BETAS[0])) + 4 * row.RADIUS / PIXEL_SCALE
 
 
@@ -84,13 +83,11 @@ def _counts(row, exposure):
 
 
 def _with_companion(psf, row):
-    """Return a star with its companion, the pair's centre of light at the origin."""
+    """Return a star with its companion; the centre of light of the pair is at the origin."""
     if not row.COMPANION:
         return psf
     east, north = (row.SEPARATION / PIXEL_SCALE * f(row.ANGLE) for f in (np.sin, np.cos))
     share = row.COMPANION / (1 + row.COMPANION)
-    first, second = -share, 1 - share
-    return (
-        psf.shift(-first * east, -first * north) * (1 - share)
-        + psf.shift(-second * east, -second * north) * share
-    )
+    parts = ((-share, 1 - share), (1 - share, share))
+    first, second = (psf.shift(-offset * east, -offset * north) * light for offset, light in parts)
+    return first + second

@@ -1,4 +1,4 @@
-"""Made-up ZTF exposures: when and where, and the conditions of each image quadrant."""
+"""Simulated ZTF exposures: time, pointing, and the observing conditions of each image."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from ztf_sg.simulation import parameters as p
 from ztf_sg.simulation.psf import PSF_COLUMNS
 from ztf_sg.ztf import PIXEL_SCALE, QUADRANT, READ_NOISE
 
-# What IRSA's metadata tells of an image.
+# The columns of IRSA's metadata of images.
 METADATA_COLUMNS = (
     "ra dec infobits field ccdid qid rcid fid filtercode pid nid expid itid imgtype imgtypecode obsdate "
     "obsjd exptime filefracday seeing airmass moonillf moonesb maglimit crpix1 crpix2 crval1 crval2 "
@@ -17,21 +17,23 @@ METADATA_COLUMNS = (
 
 
 def simulate_exposures(seed=0):
-    """Return made-up ZTF exposures, one row an image quadrant.
+    """Return simulated ZTF exposures.
 
     Parameters
     ----------
     seed : int
+        Seed of the random numbers.
 
     Returns
     -------
     pandas.DataFrame
-        :data:`METADATA_COLUMNS` of IRSA, and what the images are made from: mjd [d]; background [DN] with
-        sky_slope_x and sky_slope_y, its relative change across the image; noise_excess; magzp [mag]; saturate
-        and full_well [DN]; seeing_px [px]; the parameters of the PSF
-        (:data:`~ztf_sg.simulation.psf.PSF_COLUMNS`), with psf_slope_x and psf_slope_y, the relative change of
-        its width across the image; psf_mag_offset [mag]; and shift_x, shift_y [px], by which objects are off
-        their WCS positions.
+        One row per image, which is one of the 64 quadrants of an exposure. The columns are
+        :data:`METADATA_COLUMNS` and what the pixels are drawn from: mjd [d]; background [DN], with its
+        relative change across the image along each axis, sky_slope_x and sky_slope_y; noise_excess, the ratio
+        of the noise to that expected; magzp [mag]; saturate and full_well [DN]; seeing_px [px];
+        :data:`~ztf_sg.simulation.psf.PSF_COLUMNS`, with the relative change of the width across the image,
+        psf_slope_x and psf_slope_y; psf_mag_offset [mag], the magnitude of all light minus the PSF magnitude;
+        shift_x and shift_y [px], the offset of all objects from their WCS positions.
     """
     rng = np.random.default_rng([seed, 2])
     rows = []
@@ -42,13 +44,13 @@ def simulate_exposures(seed=0):
             exposure = {"expid": 1000 * night + number, "field": field, **_times(mjd), **_conditions(rng)}
             rows += [_quadrant(exposure, pointing, rcid, rng) for rcid in range(64)]
     table = pd.DataFrame(rows)
-    near = table["ra"].between(p.RA_RANGE[0] - 0.5, p.RA_RANGE[1] + 0.5) & table["dec"].between(
-        p.DEC_RANGE[0] - 0.5, p.DEC_RANGE[1] + 0.5
-    )
-    return table[near].reset_index(drop=True)
+    for name, (low, high) in {"ra": p.RA_RANGE, "dec": p.DEC_RANGE}.items():
+        table = table[table[name].between(low - 0.5, high + 0.5)]
+    return table.reset_index(drop=True)
 
 
 def _times(mjd):
+    """Return the times of an exposure as the metadata give them."""
     time = Time(mjd, format="mjd")
     day = int(time.strftime("%Y%m%d")) * 10**6
     return {
@@ -60,7 +62,7 @@ def _times(mjd):
 
 
 def _conditions(rng):
-    """Draw what all quadrants of an exposure share: weather, moon, and how the optics are set."""
+    """Draw the conditions that all quadrants of an exposure share: weather, moon and state of the optics."""
     airmass = rng.uniform(*p.AIRMASS_RANGE)
     moonlit = rng.random() < p.MOONLIT_FRACTION
     dark = p.DARK_SKY * np.exp(rng.normal(0, p.DARK_SKY_SCATTER))
@@ -76,7 +78,7 @@ def _conditions(rng):
 
 
 def _quadrant(exposure, pointing, rcid, rng):
-    """Return the metadata and physics of one of the 64 readout quadrants of an exposure."""
+    """Draw the row of one quadrant of an exposure."""
     ccdid, qid = rcid // 4 + 1, rcid % 4 + 1
     column, row = (ccdid - 1) % 4, (ccdid - 1) // 4
     east = (1.5 - column) * 1.92 + (0.434 if qid in (2, 3) else -0.434)
@@ -134,6 +136,7 @@ def _draw_psf(rng, seeing, coma_x):
 
 
 def _corners(ra, dec):
+    """Return the positions of the four corners of an image, ra1, dec1 .. ra4, dec4 [deg]."""
     half_x, half_y = (side * PIXEL_SCALE / 7200 for side in QUADRANT)
     half_x /= np.cos(np.radians(dec))
     signs = ((1, 1), (-1, 1), (-1, -1), (1, -1))
@@ -145,7 +148,7 @@ def _corners(ra, dec):
 
 
 def _limiting_magnitude(psf_fwhm, background, magzp):
-    """Return the 5-sigma PSF limit, with 4 pi sigma^2 noise-equivalent pixels of a Gaussian core."""
+    """Return the 5-sigma limit of PSF photometry [mag]; a Gaussian has the noise of 4 pi sigma^2 pixels."""
     pixels = 4 * np.pi * ((psf_fwhm / 2.355) ** 2 + 1 / 12) * 1.6
     noise = p.NOISE_EXCESS * np.sqrt(pixels * (background / p.GAIN + (READ_NOISE / p.GAIN) ** 2))
     return magzp - 2.5 * np.log10(5 * noise)

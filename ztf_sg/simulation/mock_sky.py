@@ -1,12 +1,9 @@
-"""A simulated survey with the face of the live services: catalogue, image search and cutouts, offline.
+"""The simulated survey: catalogue, images and Gaia sources, with the methods of the live services.
 
-Stars and galaxies are drawn with GalSim on made-up ZTF exposures, see :mod:`ztf_sg.simulation`. Whatever it
-makes says so: the ``ORIGIN`` of every cutout is :data:`ORIGIN`.
+Whatever it makes says so: the card ``ORIGIN`` of every cutout is :data:`ORIGIN`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from gzip import GzipFile
 from pathlib import Path
 
@@ -21,11 +18,11 @@ from scipy.spatial import cKDTree
 from ztf_sg.files import atomic_write
 from ztf_sg.services import GAIA_COLUMNS, Cuts, NothingFound, add_matches, check_match, read_sweep
 from ztf_sg.simulation.detector import expose, sky_level
-from ztf_sg.simulation.drawing import add_light, place, reach
+from ztf_sg.simulation.drawing import add_light, light_radius, pixel_position
 from ztf_sg.simulation.exposures import METADATA_COLUMNS, simulate_exposures
 from ztf_sg.simulation.gaia import simulate_gaia
 from ztf_sg.simulation.parameters import DEC_RANGE, EXPTIME, GAIN, RA_RANGE
-from ztf_sg.simulation.population import TRUTH_COLUMNS, plane, simulate_population
+from ztf_sg.simulation.population import TRUTH_COLUMNS, plane_coordinates, simulate_population
 from ztf_sg.simulation.psf import aperture_corrections
 from ztf_sg.ztf import (
     APERTURES,
@@ -41,58 +38,33 @@ from ztf_sg.ztf import (
 ORIGIN = "ztf_sg mock sky (simulated)"
 BUNDLED_CATALOGUE = Path(__file__).parents[2] / "data" / "mock_sweep.fits.gz"
 
-SEARCH_RADIUS = 45  # the light of objects is in a cutout at the most from so far [arcsec]
-MATCH_RADIUS = 1  # a position is that of an object if it is this near [arcsec]
-EXTRA_PIXEL_SHARE = 0.02  # share of cutouts with one more row, or column, at their beginning
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a simulated cutout was made from: the object it is of, and all else.
-
-    Attributes
-    ----------
-    target : named tuple
-        Row of :attr:`MockSky.objects`.
-    exposure : pandas.Series
-        Row of :attr:`MockSky.exposures`.
-    sky, neighbours : numpy.ndarray
-        Level of the sky, and light of the other objects [DN], shape (height, width).
-    draw : callable
-        Returns the light [DN] of such a row as if it were in the place of the target, same shape.
-    """
-
-    target: tuple
-    exposure: pd.Series
-    sky: np.ndarray
-    neighbours: np.ndarray
-    draw: Callable
+SEARCH_RADIUS = 45  # objects farther away than this do not shine into a cutout [arcsec]
+MATCH_RADIUS = 1  # a position nearer to an object than this is that of the object [arcsec]
+EXTRA_PIXEL_SHARE = 0.02  # share of the cutouts that start with one more row, or column
 
 
 class MockSky:
-    """A simulated Legacy Survey catalogue and simulated ZTF images of its objects.
+    """A simulated Legacy Survey catalogue, and simulated ZTF images of its objects.
+
+    Its methods take the place of the live services :class:`ztf_sg.services.legacy_survey.LegacySurvey`,
+    :class:`ztf_sg.services.irsa.Irsa` and :func:`ztf_sg.services.gaia.crossmatch_gaia`, with the same
+    parameters, results and errors. There is one filter, "zi", and no image has a quality flag.
 
     Parameters
     ----------
-    catalogue : path-like, optional
-        Sweep-like FITS table with the table TRUTH, as `write_catalogue` writes it. Left out, it is the
-        bundled ``data/mock_sweep.fits.gz`` where the package
-        runs from a checkout, else the same table simulated anew.
     seed : int
-        Seed of the exposures and the noise, and of the catalogue where it is simulated; any seed
-        but 0 simulates its own catalogue.
+        Seed of objects, exposures and noise. In a checkout, the objects of seed 0 are read from
+        ``data/mock_sweep.fits.gz``.
     """
 
     origin = ORIGIN
 
-    def __init__(self, catalogue=None, seed=0):
+    def __init__(self, seed=0):
         self.seed = seed
-        bundled = BUNDLED_CATALOGUE if seed == 0 and BUNDLED_CATALOGUE.exists() else None
-        self._path = Path(catalogue) if catalogue else bundled
         self._headers = {}
 
     def __repr__(self):
-        return f"MockSky(catalogue={str(self._path.name) if self._path else None!r}, seed={self.seed})"
+        return f"MockSky(seed={self.seed})"
 
     @cached_property
     def catalogue(self):
@@ -101,44 +73,19 @@ class MockSky:
 
     @cached_property
     def truth(self):
-        """What is true of the objects, row by row, see :mod:`ztf_sg.simulation.population`."""
+        """The truth about the objects, row by row, see :mod:`ztf_sg.simulation.population`."""
         return self._population[1]
 
     @cached_property
     def _population(self):
-        if not self._path:
+        if self.seed or not BUNDLED_CATALOGUE.exists():
             return simulate_population(self.seed)
-        try:
-            with fits.open(self._path) as hdus:
-                truth = Table(hdus["TRUTH"].data)
-        except KeyError:
-            raise ValueError(
-                f"{self._path.name} has no table TRUTH to draw its objects from; "
-                "make such a file with ztf_sg.simulation.write_catalogue(path)"
-            ) from None
+        truth = Table.read(BUNDLED_CATALOGUE, hdu="TRUTH")
         truth.convert_bytestring_to_unicode()
-        return read_sweep(self._path, columns=None), truth.to_pandas()
+        return read_sweep(BUNDLED_CATALOGUE, columns=None), truth.to_pandas()
 
     def query_region(self, ra, dec, limits=None, max_fracflux=None):
-        """Return the catalogued objects of a rectangle on the sky, as `LegacySurvey.query_region` does.
-
-        Parameters
-        ----------
-        ra, dec, limits, max_fracflux
-            The region and the limits, see `ztf_sg.services.cuts.Cuts`.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Rows of :attr:`catalogue`.
-
-        Raises
-        ------
-        ValueError
-            The bounds or limits make no sense.
-        NothingFound
-            There is no such object.
-        """
+        """Return the objects of a region, rows of `catalogue`; as ``LegacySurvey.query_region``."""
         table = self.catalogue
         keep = Cuts(ra, dec, limits, max_fracflux).passes(table)
         if not keep.any():
@@ -148,31 +95,7 @@ class MockSky:
         return table[keep].reset_index(drop=True)
 
     def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85, max_infobits=0):
-        """Return the metadata of the images that overlap a patch of sky.
-
-        Parameters
-        ----------
-        ra, dec : float
-            Centre of the patch [deg, ICRS].
-        size : float
-            Full width of the patch [deg].
-        filtercode : str
-            ZTF filter; the mock sky has only "zi".
-        max_seeing : float
-            Images must be sharper than this [arcsec, FWHM].
-        max_infobits : int
-            Largest value of the quality flags; all images have 0.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row an image, with the columns of IRSA's ZTF metadata.
-
-        Raises
-        ------
-        NothingFound
-            If there is no such image.
-        """
+        """Return the metadata of the images that overlap a patch of sky; as ``Irsa.search_images``."""
         images = self.exposures
         reach_x, reach_y = (size / 2 + side * PIXEL_SCALE / 7200 for side in QUADRANT)
         keep = (
@@ -210,7 +133,7 @@ class MockSky:
         NothingFound
             If the position lies off the image, or the image is not one of this sky.
         """
-        exposure = self._exposure(image)
+        exposure = self.exposure(image_name(image))
         wcs = image_wcs(exposure)
         x, y = (float(v) for v in wcs.wcs_world2pix(ra, dec, 0))
         (x0, x1), (y0, y1) = (
@@ -219,7 +142,7 @@ class MockSky:
         if x1 <= x0 or y1 <= y0:
             raise NothingFound(f"RA {ra:.5f}, DEC {dec:.5f} lies off image {image_name(image)}")
         shape = (y1 - y0, x1 - x0)
-        light = self._draw(exposure, wcs, (x, y), (x0, y0), shape)
+        light = self.draw(exposure, wcs, (x, y), (x0, y0), shape)
         sky = sky_level(exposure, (x0, y0), shape)
         noise_seed = [self.seed, int(exposure["filefracday"]), int(exposure["rcid"]), x0, y0]
         pixels = expose(light, sky, exposure, np.random.default_rng(noise_seed))
@@ -228,49 +151,12 @@ class MockSky:
             self._headers[key] = fits.PrimaryHDU(pixels, _image_header(exposure)).header
         return _fits_bytes(pixels, self._headers[key], (x0, y0))
 
-    def scene(self, name, ra, dec, size=20):
-        """Return what a cutout was made from.
-
-        Parameters
-        ----------
-        name : str
-            File name of the image.
-        ra, dec : float
-            Of an object of the catalogue [deg, ICRS].
-        size : float
-            Width of the cutout [arcsec].
-
-        Returns
-        -------
-        Scene
-        """
-        exposure = self._exposures_by_name[name]
-        objects, tree = self._objects
-        target = objects[tree.query(plane(ra, dec))[1]]
-        wcs = image_wcs(exposure)
-        centre = tuple(float(v) for v in wcs.wcs_world2pix(ra, dec, 0))
-        (x0, side), (y0, _) = (first_pixel(v, size) for v in centre)
-        shape = (side, side)
-        stamp = partial(galsim.ImageD, side, side, xmin=x0, ymin=y0, scale=1.0)
-        middle = place(target, exposure, wcs)
-
-        def draw(row):
-            image = stamp()
-            add_light(image, row, exposure, *middle)
-            return image.array
-
-        neighbours = self._draw(exposure, wcs, centre, (x0, y0), shape) - draw(target)
-        return Scene(target, exposure, sky_level(exposure, (x0, y0), shape), neighbours, draw)
-
     def check_positions(self, positions):
-        """Raise a ValueError unless there is an object at every position: empty sky is no labelled star.
+        """Raise a ValueError if there is no object at one of n positions, RA and DEC [deg, ICRS].
 
-        Parameters
-        ----------
-        positions : pandas.DataFrame
-            Columns RA and DEC [deg, ICRS].
+        A cutout of empty sky would be labelled a star or a galaxy.
         """
-        distance = self._objects[1].query(plane(positions["RA"], positions["DEC"]))[0] * 3600
+        distance = self._objects[1].query(plane_coordinates(positions["RA"], positions["DEC"]))[0] * 3600
         missing = int(np.sum(distance > MATCH_RADIUS))
         if missing:
             raise ValueError(
@@ -279,26 +165,12 @@ class MockSky:
             )
 
     def crossmatch_gaia(self, positions, radius=1 * u.arcsec):
-        """Add the nearest simulated Gaia source to each position, as `gaia.crossmatch_gaia` does.
-
-        Parameters
-        ----------
-        positions : pandas.DataFrame
-            n rows with RA and DEC [deg, ICRS]; other columns are kept.
-        radius : astropy.units.Quantity or float
-            Largest separation, at most 180 arcsec; a plain number is in arcsec.
-
-        Returns
-        -------
-        pandas.DataFrame
-            The n rows in the same order, with the columns of `gaia.crossmatch_gaia`, missing where no source
-            is within `radius`.
-        """
+        """Add the nearest simulated Gaia source to each position; as ``gaia.crossmatch_gaia``."""
         radius = check_match(positions, radius).value
         sources = self.gaia_sources
-        tree = cKDTree(plane(sources["RA"], sources["DEC"]) * 3600)
-        places = plane(positions["RA"], positions["DEC"]).reshape(-1, 2) * 3600
-        separation, nearest = tree.query(places, distance_upper_bound=radius)
+        tree = cKDTree(plane_coordinates(sources["RA"], sources["DEC"]) * 3600)
+        points = plane_coordinates(positions["RA"], positions["DEC"]).reshape(-1, 2) * 3600
+        separation, nearest = tree.query(points, distance_upper_bound=radius)
         rows = np.flatnonzero(np.isfinite(separation))
         matches = sources.iloc[nearest[rows]].assign(separation=separation[rows]).set_index(rows)
         matched = add_matches(positions, matches[list(GAIA_COLUMNS)])
@@ -312,67 +184,84 @@ class MockSky:
 
     @cached_property
     def exposures(self):
-        """All made-up images: IRSA's metadata columns and the physics behind them."""
+        """All images: IRSA's metadata columns, and what the pixels are drawn from."""
         return simulate_exposures(self.seed)
 
     @cached_property
     def objects(self):
-        """Catalogue and truth side by side."""
+        """The objects: catalogue and truth side by side."""
         return pd.concat([self.catalogue, self.truth[list(TRUTH_COLUMNS)]], axis=1)
 
     @cached_property
     def _objects(self):
-        """Objects with light, row by row, and a tree of their places on a tangent plane [deg]."""
+        """The objects that shine, row by row, and a tree of their positions on a plane [deg]."""
         table = self.objects[self.objects["FLUX_I"] > 0]
-        return list(table.itertuples()), cKDTree(plane(table["RA"], table["DEC"]))
+        return list(table.itertuples()), cKDTree(plane_coordinates(table["RA"], table["DEC"]))
 
     @cached_property
     def _exposures_by_name(self):
         return {image_name(row): row for _, row in self.exposures.iterrows()}
 
-    def _exposure(self, image):
-        name = image_name(image)
+    def exposure(self, name):
+        """Return the row of `exposures` with the file name of an image, or raise NothingFound."""
         if name not in self._exposures_by_name:
             raise NothingFound(f"image {name} is not one of the mock sky with seed {self.seed}")
         return self._exposures_by_name[name]
 
-    def _draw(self, exposure, wcs, centre, origin, shape):
-        """Return the noiseless light [DN] of all objects in and around a stamp, without sky."""
+    def nearest_object(self, ra, dec):
+        """Return the row of `objects` that shines nearest to a position [deg, ICRS], as a named tuple."""
+        objects, tree = self._objects
+        return objects[tree.query(plane_coordinates(ra, dec))[1]]
+
+    def draw(self, exposure, wcs, centre, origin, shape):
+        """Return the light of all objects in a stamp, without sky and noise.
+
+        Parameters
+        ----------
+        exposure : pandas.Series
+            Row of `exposures`.
+        wcs : astropy.wcs.WCS
+            That of the image.
+        centre : tuple of float
+            Position around which objects are looked for (x, y) [px, from 0].
+        origin : tuple of int
+            First pixel of the stamp on the image (x, y).
+        shape : tuple of int
+            Shape of the stamp (height, width).
+
+        Returns
+        -------
+        numpy.ndarray
+            Light [DN], shape (height, width).
+        """
         objects, tree = self._objects
         stamp = galsim.ImageD(shape[1], shape[0], xmin=origin[0], ymin=origin[1], scale=1.0)
-        nearby = tree.query_ball_point(plane(*wcs.wcs_pix2world(*centre, 0)), SEARCH_RADIUS / 3600)
-        for row in (objects[number] for number in sorted(nearby)):
-            x, y = place(row, exposure, wcs)
-            if max(abs(x - centre[0]), abs(y - centre[1])) < reach(row, exposure) + max(shape) / 2:
+        middle = plane_coordinates(*wcs.wcs_pix2world(*centre, 0))
+        for row in (objects[i] for i in sorted(tree.query_ball_point(middle, SEARCH_RADIUS / 3600))):
+            x, y = pixel_position(row, exposure, wcs)
+            if max(abs(x - centre[0]), abs(y - centre[1])) < light_radius(row, exposure) + max(shape) / 2:
                 add_light(stamp, row, exposure, x, y)
         return stamp.array
 
 
-def write_catalogue(path, seed=0):
-    """Write the simulated catalogue as a FITS table that says so, and the truth as a second one.
+def write_catalogue(path):
+    """Write the catalogue of seed 0, and its truth as a second table, to a compressed FITS file.
 
     Parameters
     ----------
     path : path-like
-        Compressed if it ends in ``.gz``.
-    seed : int
+        File to write; its name should end in ``.fits.gz``.
     """
-    catalogue, truth = (Table.from_pandas(table) for table in simulate_population(seed))
+    catalogue, truth = (Table.from_pandas(table) for table in simulate_population())
     for table in (catalogue, truth):
-        table.meta.update(ORIGIN=ORIGIN, SEED=seed)
-    hdus = fits.HDUList(
-        [fits.PrimaryHDU(), fits.BinTableHDU(catalogue), fits.BinTableHDU(truth, name="TRUTH")]
-    )
-    with atomic_write(path) as file:
-        if Path(path).suffix == ".gz":
-            with GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-                hdus.writeto(packed)
-        else:
-            hdus.writeto(file)
+        table.meta.update(ORIGIN=ORIGIN, SEED=0)
+    hdus = [fits.PrimaryHDU(), fits.BinTableHDU(catalogue), fits.BinTableHDU(truth, name="TRUTH")]
+    with atomic_write(path) as file, GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+        fits.HDUList(hdus).writeto(packed)
 
 
 def _pixel_range(position, size, length):
-    """Return first and past-the-end pixel of a cutout on one axis; some have one more at their beginning."""
+    """Return the first pixel of a cutout on one axis, perhaps an extra one, and the pixel after its last."""
     first, width = first_pixel(position, size)
     past = first + width
     if first_pixel(position - EXTRA_PIXEL_SHARE, size)[0] < first:
@@ -398,19 +287,18 @@ def _image_header(exposure):
     corrections = zip(APERTURES, aperture_corrections(exposure), strict=True)
     for number, (diameter, correction) in enumerate(corrections, start=1):
         header[f"APCOR{number}"] = (round(correction, 6), f"PSF_mag - AP_mag for AP.diam={diameter} px [mag]")
-    wcs = image_wcs(exposure)
-    for key in ("CTYPE1", "CTYPE2", "CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2"):
-        name, axis = key[:-1].lower(), int(key[-1]) - 1
-        header[key] = getattr(wcs.wcs, name)[axis]
-    for i in (1, 2):
-        for j in (1, 2):
-            header[f"CD{i}_{j}"] = wcs.wcs.cd[i - 1, j - 1]
+    wcs = image_wcs(exposure).wcs
+    for name in ("ctype", "crpix", "crval"):
+        for axis, value in enumerate(getattr(wcs, name), start=1):
+            header[f"{name}{axis}"] = value
+    for (i, j), value in np.ndenumerate(wcs.cd):
+        header[f"CD{i + 1}_{j + 1}"] = value
     header["RADESYS"] = "ICRS"
     return header
 
 
 def _fits_bytes(pixels, header, origin):
-    """Return the FITS file of a cutout that starts at pixel ``origin`` of its image."""
+    """Return the FITS file of a cutout whose first pixel on its image is `origin`."""
     header = header.copy()
     for axis, first in enumerate(origin, start=1):
         header[f"CRPIX{axis}"] -= first

@@ -1,4 +1,4 @@
-"""Stars and galaxies of a made-up sky: what a catalogue says of them, and what is true."""
+"""Stars and galaxies of the simulated sky: their catalogue, and the truth behind it."""
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ def simulate_population(seed=0):
     Parameters
     ----------
     seed : int
+        Seed of the random numbers.
 
     Returns
     -------
@@ -25,26 +26,26 @@ def simulate_population(seed=0):
         n rows with the columns of a Legacy Survey sweep file: OBJID, TYPE, RA and DEC [deg], FLUX_G, R, I, Z
         [nanomaggies], FRACFLUX_G, R, Z, SHAPE_R [arcsec], SHAPE_E1, SHAPE_E2 and SERSIC.
     truth : pandas.DataFrame
-        n rows: CLASS (star or galaxy), RADIUS (half-light, without the bulge, [arcsec]), ellipticity E1 and
-        E2, Sersic INDEX, shares of the light in a BULGE and in KNOTS; flux of a COMPANION star over the
-        primary's, its SEPARATION [arcsec] and position ANGLE [rad]; OFFSET_RA and OFFSET_DEC, by which the
-        object is off its catalogue position [arcsec]; LABEL_ERROR, whether TYPE is of the other class.
+        n rows: OBJID; CLASS (star or galaxy); half-light RADIUS without the bulge [arcsec]; ellipticity E1,
+        E2; Sersic INDEX; shares of the light in a BULGE and in KNOTS; flux of a COMPANION star relative to
+        the primary, its SEPARATION [arcsec] and position ANGLE [rad]; OFFSET_RA and OFFSET_DEC, from the
+        catalogue position to the true one [arcsec]; LABEL_ERROR, whether TYPE belongs to the other class.
     """
     rng = np.random.default_rng([seed, 1])
     table = pd.concat([_simulate_stars(rng), _simulate_galaxies(rng)], ignore_index=True)
     table = table.iloc[rng.permutation(len(table))].reset_index(drop=True)
     for band in "GRZ":
         table[f"FRACFLUX_{band}"] = _fracflux(table, f"FLUX_{band}")
-    table = _mistake_labels(table, rng)
-    table = _spoil(table, rng)
+    table = _confuse_labels(table, rng)
+    table = _add_defects(table, rng)
     table.insert(0, "OBJID", np.arange(len(table), dtype=np.int32))
     singles = table.select_dtypes("float64").columns.difference(["RA", "DEC"])
     table = table.astype(dict.fromkeys(singles, np.float32))
     return table.drop(columns=list(TRUTH_COLUMNS)), table[["OBJID", *TRUTH_COLUMNS]]
 
 
-def plane(ra, dec):
-    """Return coordinates [deg] on a plane good to 0.1 % over the mock sky, shape (..., 2)."""
+def plane_coordinates(ra, dec):
+    """Return positions [deg] on a plane, shape (..., 2), with distances right to 0.1 % over the mock sky."""
     ra, dec = np.asarray(ra, dtype=float), np.asarray(dec, dtype=float)
     return np.stack([ra * np.cos(np.radians(np.mean(p.DEC_RANGE))), dec], axis=-1)
 
@@ -58,6 +59,7 @@ def _magnitudes(rng, population):
 
 
 def _positions(rng, count):
+    """Draw right ascensions and declinations [deg]."""
     return rng.uniform(*p.RA_RANGE, count), rng.uniform(*p.DEC_RANGE, count)
 
 
@@ -72,12 +74,13 @@ def _with_companions(rng, ra, dec):
 
 
 def _fluxes(i, g_r, r_i, i_z):
+    """Return the fluxes [nanomaggies] by column, from the i magnitude and the colours."""
     magnitudes = {"G": i + r_i + g_r, "R": i + r_i, "I": i, "Z": i - i_z}
     return {f"FLUX_{band}": 10 ** (0.4 * (22.5 - m)) for band, m in magnitudes.items()}
 
 
 def _simulate_stars(rng):
-    """Stars along the stellar locus: turn-off stars and M dwarfs, redder when fainter; some are binaries."""
+    """Draw stars along the stellar locus: turn-off stars and M dwarfs, redder when fainter, and binaries."""
     i = _magnitudes(rng, p.STARS)
     n = len(i)
     dwarf = rng.random(n) < np.clip(0.15 + 0.08 * (i - 14), 0.05, 0.75)
@@ -100,7 +103,7 @@ def _simulate_stars(rng):
 
 
 def _simulate_galaxies(rng):
-    """Galaxies of the red sequence and the blue cloud, smaller when fainter, a share of them in groups."""
+    """Draw galaxies of the red sequence and the blue cloud, smaller when fainter, some of them in groups."""
     i = _magnitudes(rng, p.GALAXIES)
     n = len(i)
     red = rng.random(n) < p.RED_FRACTION
@@ -129,14 +132,14 @@ def _simulate_galaxies(rng):
     )  # fmt: skip
 
 
-def _offsets(rng, further):
-    """Draw how far objects are off their catalogue positions [arcsec], galaxies by a further scatter."""
-    scatter = np.hypot(p.POSITION_SCATTER, further)
+def _offsets(rng, extra_scatter):
+    """Draw the offsets of objects from their catalogue positions [arcsec]."""
+    scatter = np.hypot(p.POSITION_SCATTER, extra_scatter)
     return {name: rng.normal(0, scatter) for name in ("OFFSET_RA", "OFFSET_DEC")}
 
 
-def _mistake_labels(table, rng):
-    """Let a few stars be catalogued as small galaxies, and a few compact galaxies as stars."""
+def _confuse_labels(table, rng):
+    """Give a few stars the type of a small galaxy, and a few compact galaxies that of a star."""
     chance, star = rng.random(len(table)), table["CLASS"] == "star"
     as_galaxy = star & (chance < p.STAR_AS_GALAXY)
     compact = ~star & (table["RADIUS"] < p.COMPACT_RADIUS)
@@ -149,7 +152,7 @@ def _mistake_labels(table, rng):
 
 
 def _profiles(rng, i, radius, red):
-    """Return morphological types and Sersic indices: round ones when faint, free ones when bright."""
+    """Draw Tractor types and Sersic indices: many faint galaxies are round, bright ones have a free index."""
     n = len(i)
     kind = np.where(red, "DEV", "EXP")
     kind[(i < 18.5) & (rng.random(n) < 0.5)] = "SER"
@@ -163,27 +166,26 @@ def _in_groups(rng, ra, dec):
     """Move a share of the galaxies into groups with a Gaussian radius of 2 arcmin."""
     members = np.flatnonzero(rng.random(len(ra)) < p.GROUPED_FRACTION)
     centres = np.stack(_positions(rng, max(len(members) // 25, 1)), axis=1)
-    places = centres[rng.integers(0, len(centres), len(members))] + rng.normal(0, 2 / 60, (len(members), 2))
-    inside = (np.abs(places - [np.mean(p.RA_RANGE), np.mean(p.DEC_RANGE)]) < np.ptp(p.RA_RANGE) / 2).all(
-        axis=1
-    )
-    ra[members[inside]], dec[members[inside]] = places[inside].T
+    moved = centres[rng.integers(0, len(centres), len(members))] + rng.normal(0, 2 / 60, (len(members), 2))
+    from_middle = np.abs(moved - [np.mean(p.RA_RANGE), np.mean(p.DEC_RANGE)])
+    inside = (from_middle < np.ptp(p.RA_RANGE) / 2).all(axis=1)
+    ra[members[inside]], dec[members[inside]] = moved[inside].T
     return ra, dec
 
 
 def _fracflux(table, flux):
-    """Return the share of each object's flux that belongs to neighbours, weighted by a 1.2 arcsec PSF."""
-    places = plane(table["RA"], table["DEC"]) * 3600
-    pairs = cKDTree(places).query_pairs(8.0, output_type="ndarray")
+    """Return the share of each object's flux that belongs to neighbours, in an image of 1.2 arcsec seeing."""
+    positions = plane_coordinates(table["RA"], table["DEC"]) * 3600
+    pairs = cKDTree(positions).query_pairs(8.0, output_type="ndarray")
     first, second = np.concatenate([pairs, pairs[:, ::-1]]).T
     values, radius = table[flux].to_numpy(), table["SHAPE_R"].to_numpy()
-    spread = 2 * (1.2 / 2.355) ** 2 + (0.6 * radius[first]) ** 2 + (0.6 * radius[second]) ** 2
-    overlap = np.exp(-np.sum((places[first] - places[second]) ** 2, axis=1) / (2 * spread))
+    variance = 2 * (1.2 / 2.355) ** 2 + (0.6 * radius[first]) ** 2 + (0.6 * radius[second]) ** 2
+    overlap = np.exp(-np.sum((positions[first] - positions[second]) ** 2, axis=1) / (2 * variance))
     return np.bincount(first, overlap * values[second], len(table)) / values
 
 
-def _spoil(table, rng):
-    """Add what a real catalogue has: DUP rows without flux, and bands without an image."""
+def _add_defects(table, rng):
+    """Add the defects of a real catalogue: rows of type DUP, and bands without an image, all without flux."""
     fluxes = [f"FLUX_{band}" for band in "GRIZ"]
     table.loc[rng.random(len(table)) < p.DUPLICATE_FRACTION, "TYPE"] = "DUP"
     table.loc[table["TYPE"] == "DUP", fluxes] = 0.0

@@ -1,4 +1,4 @@
-"""The point-spread function of an exposure, and the aperture corrections that follow from it."""
+"""The point-spread function (PSF) of an exposure, and the aperture corrections that follow from it."""
 
 from functools import lru_cache
 
@@ -9,12 +9,12 @@ from ztf_sg.simulation.parameters import COMA_FLUX, COMA_WIDTH, PSF_BETAS
 from ztf_sg.ztf import APERTURES
 
 PSF_COLUMNS = ("psf_fwhm", "psf_steep", "psf_e1", "psf_e2", "coma_x", "coma_y")
-SCALE, SIDE = 0.2, 161  # of the image on which light is counted [px], [pixels of that image]
+SCALE, SIDE = 0.2, 161  # pixel size and width of the image that aperture_shares sums [px], [its pixels]
 WINDOW_FWHM = 3.0  # [px]
 
 
 def psf_of(exposure):
-    """Return the PSF in the middle of an image, a row with the columns `PSF_COLUMNS`: see `make_psf`."""
+    """Return the PSF in the middle of an image, a row with the columns `PSF_COLUMNS`; see `make_psf`."""
     return make_psf(*(float(exposure[name]) for name in PSF_COLUMNS))
 
 
@@ -27,22 +27,22 @@ def make_psf(fwhm, steep, e1=0.0, e2=0.0, coma_x=0.0, coma_y=0.0):
     fwhm : float
         Width of the core [px].
     steep : float
-        Share of the core that is the Moffat profile with the larger index of `PSF_BETAS`.
+        Share of the core that has the Moffat profile with the larger index of `PSF_BETAS`.
     e1, e2 : float
         Distortion of the core, (a^2 - b^2) / (a^2 + b^2) along the rows and along their diagonal.
     coma_x, coma_y : float
-        Where the wide component is, in units of `fwhm`.
+        Offset of the wide component from the core, in units of `fwhm`.
 
     Returns
     -------
     galsim.GSObject
-        Of unit flux, before the pixel [px]. The centroid of all its light, to which astrometry is calibrated,
-        is at the origin.
+        Profile [px] of unit flux, not yet convolved with the pixel. Its centroid, to which astrometry is
+        calibrated, is at the origin.
 
     Notes
     -----
-    GalSim knows the transforms of Moffat profiles with half-integer indices in closed form, and draws them
-    many times faster than others: so a mixture of two stands for an index in between.
+    GalSim draws Moffat profiles with half-integer indices many times faster than others, as their transforms
+    have a closed form. A mixture of two of them stands for an index in between.
     """
     flat, steeper = (galsim.Moffat(beta=beta, fwhm=fwhm) for beta in PSF_BETAS)
     core = (flat * (1 - steep) + steeper * steep).shear(e1=e1, e2=e2)
@@ -53,39 +53,27 @@ def make_psf(fwhm, steep, e1=0.0, e2=0.0, coma_x=0.0, coma_y=0.0):
 
 @lru_cache(maxsize=2048)
 def aperture_shares(psf):
-    """Return the shares of a star's light inside circular apertures with the diameters `APERTURES`.
+    """Return the shares of a star's light inside circular apertures of the diameters `APERTURES`.
 
-    Parameters
-    ----------
-    psf : galsim.GSObject
-        As of `make_psf`.
-
-    Returns
-    -------
-    tuple of float
-
-    Notes
-    -----
-    The apertures are centred where photometry sees the middle of a star: on its centroid under a window. An
-    aperture's edge cuts pixels, which count by the share inside. Averaged over the places that a star can
-    have on the pixel grid, the sum is that of the profile convolved with the pixel twice: once by the
-    detector, once by the cutting.
+    An aperture is centred on the centroid under a Gaussian window, and a pixel at its edge counts by the
+    share of it that is inside. Averaged over all positions of a star on the pixel grid, this sums the PSF
+    convolved with the pixel twice: once by the detector, once by the cut pixels.
     """
     counted = galsim.Convolve(psf, galsim.Pixel(1.0), galsim.Pixel(1.0))
     image = counted.drawImage(nx=SIDE, ny=SIDE, scale=SCALE, method="no_pixel").array
     y, x = (np.indices(image.shape) - SIDE // 2) * SCALE
-    radius = np.hypot(*_less_centroid(image, x, y))
-    edge = [np.clip((d / 2 - radius) / SCALE + 0.5, 0, 1) for d in APERTURES]
-    return tuple(float((image * inside).sum()) for inside in edge)
+    radius = np.hypot(*_from_centroid(image, x, y))
+    inside = [np.clip((diameter / 2 - radius) / SCALE + 0.5, 0, 1) for diameter in APERTURES]
+    return tuple(float((image * weight).sum()) for weight in inside)
 
 
 def aperture_corrections(exposure):
-    """Return APCOR1..6 of an exposure: PSF magnitude less aperture magnitude [mag], for `APERTURES`."""
+    """Return APCOR1..6 of an exposure: PSF magnitude minus aperture magnitude [mag], for `APERTURES`."""
     return [2.5 * np.log10(share) - exposure["psf_mag_offset"] for share in aperture_shares(psf_of(exposure))]
 
 
-def _less_centroid(image, x, y, iterations=10):
-    """Return x, y [px] from the centroid of the light under a Gaussian window that moves along."""
+def _from_centroid(image, x, y, iterations=10):
+    """Return x, y [px] measured from the centroid under a Gaussian window, found step by step."""
     for _ in range(iterations):
         weight = image * np.exp(-4 * np.log(2) * (x**2 + y**2) / WINDOW_FWHM**2)
         x, y = (axis - 2 * (weight * axis).sum() / weight.sum() for axis in (x, y))
