@@ -27,9 +27,8 @@ each taken in one run.
 # What is run for each section, in order; {scratch} is a folder that is thrown away.
 SECTIONS = {
     "Prediction beside stock MuyGPyS": "prediction_speed",
-    "Cost of a prediction against their number": f"prediction_scaling --plot {PLOT}",
-    "Training and prediction against the size of the training set": f"training_scaling --plot {PLOT}",
-    "Classification of pixels beside scikit-learn": "classification_speed",
+    "The first classification in a new process": "first_use",
+    "Cost against the number of predictions and of training points": f"scaling --plot {PLOT}",
     "Reading cutouts": "reading_speed",
     "Reading and normalizing: the job of notebook 3": "normalization_job",
     "A survey of a million objects": "survey",
