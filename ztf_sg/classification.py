@@ -48,8 +48,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     --------
     >>> from ztf_sg import StarGalaxyClassifier, load_cutouts
     >>> cutouts = load_cutouts("cutouts_test")  # doctest: +SKIP
-    >>> model = StarGalaxyClassifier().fit(cutouts, cutouts.labels)  # doctest: +SKIP
-    >>> model.predict_proba(cutouts)  # doctest: +SKIP
+    >>> StarGalaxyClassifier().fit(cutouts, cutouts.labels).predict_proba(cutouts)  # doctest: +SKIP
+    >>> StarGalaxyClassifier.pretrained().predict_proba(cutouts)  # doctest: +SKIP
     """
 
     def __init__(self, nn_count=50, galaxy_fraction=None, random_state=0):
@@ -239,14 +239,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def pretrained(cls):
-        """Return a classifier that is ready for ZTF i-band cutouts, trained on the bundled simulated ones.
-
-        Examples
-        --------
-        >>> from ztf_sg import StarGalaxyClassifier, load_cutouts
-        >>> cutouts = load_cutouts("my_cutouts")  # doctest: +SKIP
-        >>> StarGalaxyClassifier.pretrained().predict_proba(cutouts)  # doctest: +SKIP
-        """
+        """Return a classifier that is ready for ZTF i-band cutouts, trained on the bundled simulated ones."""
         return cls.load(PRETRAINED)
 
     def is_same_as(self, other):
@@ -375,20 +368,22 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """Return the more probable class of each row of X, shape (n,)."""
-        return self._fitted().predict(validate_data(self, X, dtype=np.float64, reset=False))
+        components = self._components(X)
+        return self.pipeline_[1].predict(components)
 
     def predict_proba(self, X):
         """Return the probabilities of the two classes, shape (n, 2)."""
-        return self._fitted().predict_proba(validate_data(self, X, dtype=np.float64, reset=False))
+        components = self._components(X)
+        return self.pipeline_[1].predict_proba(components)
 
     def posterior(self, X):
         """Return mean and variance of the regression of the labels -1 and +1, shape (n,) each."""
-        components = self._fitted()[0].transform(validate_data(self, X, dtype=np.float64, reset=False))
+        components = self._components(X)
         return self.pipeline_[1].posterior(components)
 
-    def _fitted(self):
+    def _components(self, X):
         check_is_fitted(self)
-        return self.pipeline_
+        return self.pipeline_[0].transform(validate_data(self, X, dtype=np.float64, reset=False))
 
 
 def orientations(X):

@@ -40,7 +40,7 @@ def read_arrays(path, shapes):
     ----------
     path : path-like
     shapes : dict of str to tuple
-        The arrays that must be there, with their shapes; a letter stands for any length, the same one in all.
+        The arrays that must be there, with their shapes; a word stands for any length, the same one in all.
 
     Returns
     -------

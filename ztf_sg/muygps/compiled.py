@@ -1,9 +1,8 @@
 """Neighbour search and posterior of local Gaussian processes, compiled by numba.
 
-They run without the interpreter's lock, so that threads share the work, on vectors that stay in the
-registers of the processor: LLVM, with which numba compiles, finds none in loops as short as these.
-Offsets into arrays count numbers from the first one, as if the array were flat, and are not checked.
-numba keeps the machine code on disk, beside this file or in the user's cache, until this file changes.
+They run without the interpreter's lock, so that threads share the work, on vectors in the processor's
+registers, which LLVM finds in longer loops only. Offsets into arrays count numbers from the first one and are
+not checked. numba keeps the machine code on disk, here or in the user's cache, until this file changes.
 """
 
 import operator
@@ -183,12 +182,11 @@ def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances
 
     The distances to a few near blocks, in single precision, give a limit within which the wanted points are.
     All points within it are candidates; blocks beyond it hold none. The distances of the candidates are
-    computed anew in double precision. `x` are the queries `X`, shape (m, n_features), along the axes of the
-    index, in its unit and in single precision. The results, nearest first, are `distances` and `indices`,
-    shape (m, count); they stay as they are where a query is out of the range of numbers.
+    computed anew in double precision. `x` are the queries `X`, shape (m, n_features), along the index's axes,
+    in its unit and in single precision. The results, nearest first, are `distances` and `indices`, shape
+    (m, count); they stay as they are for queries that overflow.
     """
-    m, n_features = X.shape
-    count, n_groups = distances.shape[1], len(block_sides)
+    (m, n_features), count = X.shape, distances.shape[1]
     bounds = np.empty((m, len(group_sides) * WIDTH), dtype=np.float32)  # of squared distances to groups
     limits, largest = np.empty(m, dtype=np.float32), np.zeros(m)
     for query in range(m):
@@ -203,7 +201,7 @@ def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances
 
     candidates, found = np.empty((m, count + ROOM + WIDTH), dtype=np.intp), np.zeros(m, dtype=np.intp)
     exact = np.empty(candidates.shape[1])
-    for group in range(n_groups):  # the outer loop, so that its points stay in the processor's cache
+    for group in range(len(block_sides)):  # the outer loop, so that its points stay in the processor's cache
         for query in range(m):
             if not bounds[query, group] <= limits[query]:
                 continue
@@ -249,9 +247,11 @@ def _limit(blocks, block_sides, x, bounds, count, limits):
                 n += WIDTH
         block_limit = _threshold(block_bounds, n, near_blocks, 4, block_limit)
         n_squared = 0
-        for near in range(n):
-            if block_bounds[near] <= block_limit and n_squared < len(squared):
-                block = groups[near // WIDTH] * WIDTH + near % WIDTH
+        for start in range(0, n, WIDTH):
+            bits = less_equal_mask(load(block_bounds, start, WIDTH), block_limit)
+            while bits and n_squared < len(squared):
+                block = groups[start // WIDTH] * WIDTH + first_bit(bits)
+                bits &= bits - LOWEST_BIT
                 store(_squared_to_points(blocks, block, x, query), squared, n_squared)
                 n_squared += WIDTH
         limits[query] = limit = _threshold(squared, n_squared, count, 8, limit)
@@ -313,8 +313,8 @@ def _threshold(values, n, count, spare, guess):
 def _widened(squared, largest, n_features):
     """Return a limit of squared distances that covers the rounding errors of single precision.
 
-    `largest` is the query's largest number. Those of points within the limit exceed it by no more than the
-    distance; two of them, and their difference, are rounded for each feature.
+    `largest` is the query's largest number; the numbers of points within the limit exceed it by no more than
+    the distance. For each feature, two numbers and their difference are rounded.
     """
     distance = np.sqrt(np.float64(squared))
     slack = 2 * np.sqrt(n_features) * ROUNDING * (2 * largest + distance)
@@ -348,8 +348,7 @@ def posterior(X, points, targets, indices, formula, factor, noise, mean, varianc
     With the covariance :math:`K` of the neighbours, noise included, their covariance :math:`k` with the query
     and their targets :math:`y`, one Cholesky factorisation gives both:
 
-    .. math::
-        \begin{pmatrix} K & k & y \\ k^T & a & 0 \\ y^T & 0 & b \end{pmatrix} = L L^T
+    .. math:: \begin{pmatrix} K & k & y \\ k^T & a & 0 \\ y^T & 0 & b \end{pmatrix} = L L^T
 
     has the rows :math:`v = L_K^{-1} k` and :math:`w = L_K^{-1} y` at the bottom of L, whatever a and b are;
     the mean is :math:`v w` and the variance :math:`1 - v v`, in units of the prior variance (Rasmussen &
@@ -431,10 +430,8 @@ def _correlate(formula, factor, squared):
     Of distances r in units of the length scale, with :math:`s = r \sqrt{2 \nu}`: :math:`e^{-s}` for the
     smoothness :math:`\nu = 1/2`, :math:`(1 + s) e^{-s}` for 3/2, :math:`(1 + s + s^2/3) e^{-s}` for 5/2, and
     :math:`e^{-r^2/2}` for infinity (Rasmussen & Williams 2006, section 4.2.1); `formula` is that of
-    `FORMULA`, and `factor` turns squared distances into :math:`s^2`, or into :math:`r^2/2`.
-
-    The exponential is the 1024th power of its series, good to 1e-12, which vectors can compute; beyond
-    exp(-700) it stays there.
+    `FORMULA`, and `factor` turns squared distances into :math:`s^2`, or :math:`r^2/2`. The exponential is the
+    1024th power of its series, good to 1e-12, which vectors can compute; it stays at or above exp(-700).
     """
     for index in range(len(squared)):
         s = squared[index] * factor
