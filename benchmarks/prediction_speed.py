@@ -9,7 +9,6 @@ line is "ratio R max_diff D": stock time over ours, and the largest difference o
 
 import argparse
 import time
-from importlib.util import find_spec
 
 import numpy as np
 from MuyGPyS.neighbors import NN_Wrapper
@@ -24,14 +23,14 @@ STOCK_COUNT = {400: 500}  # of the predictions, as many as stock MuyGPyS makes
 
 
 def simulate(n, n_features, random_state):
-    """Return features (n, n_features) and labels (n,) of two classes that differ in place and in shape."""
+    """Return features (n, n_features) and labels (n,) of two classes that differ in position and shape."""
     shape_rng, rng = np.random.default_rng(n_features), np.random.default_rng(random_state)
     y = rng.integers(0, 2, n)
     X = rng.normal(size=(n, n_features))
     for label in (0, 1):
         mixing = shape_rng.normal(size=(n_features, n_features)) / np.sqrt(n_features)
-        place = shape_rng.normal(size=n_features) / np.sqrt(n_features)
-        X[y == label] = X[y == label] @ mixing + 1.5 * place
+        centre = shape_rng.normal(size=n_features) / np.sqrt(n_features)
+        X[y == label] = X[y == label] @ mixing + 1.5 * centre
     return X, y ^ (rng.random(n) < WRONG_LABELS)
 
 
@@ -61,72 +60,37 @@ def compare(n_features, repeats):
     classifier = MuyGPSClassifier(NN_COUNT).fit(train, labels)
     neighbours = NN_Wrapper(train / classifier.distance_unit_, NN_COUNT, nn_method="exact")
     start = time.perf_counter()
-    classifier.predict(test), classifier.predict_fast(test)  # what is done once, such as compiling
+    classifier.posterior(test)
     first = time.perf_counter() - start
     jobs = {
         "ours": lambda: classifier.posterior(test),
         "stock": lambda: stock_posterior(classifier, neighbours, labels, few),
-        "class": lambda: classifier.predict(test),
-        "fast class": lambda: classifier.predict_fast(test),
     }
     seconds, results = repeat_alternately(jobs, repeats)
     times = medians(seconds)
-    rates = {name: (len(few) if name == "stock" else len(test)) / time for name, time in times.items()}
-    difference = max(
-        np.abs(one[: len(few)] - other).max()
-        for one, other in zip(results["ours"][0], results["stock"][0], strict=True)
-    )
+    rates = {"ours": len(test) / times["ours"], "stock": len(few) / times["stock"]}
     ratio = rates["ours"] / rates["stock"]
-    agreement = np.mean(results["class"][0] == results["fast class"][0])
+    pairs = zip(results["ours"][0], results["stock"][0], strict=True)
+    difference = max(np.abs(ours[: len(few)] - stock).max() for ours, stock in pairs)
     print(
-        f"{n_features:8}{rates['stock']:10.0f}{rates['ours']:10.0f}{ratio:8.1f}{difference:12.1e}"
-        f"{rates['fast class']:12.0f}{agreement:11.4f}{first:11.1f}",
+        f"{n_features:8}{rates['stock']:10.0f}{rates['ours']:10.0f}{ratio:8.1f}{difference:12.1e}{first:11.1f}",
         flush=True,
     )
-    return ratio, difference, (classifier, train, labels, test)
-
-
-def compare_hnsw(classifier, train, labels, test, repeats):
-    """Print speed, recall and agreement of approximate neighbours."""
-    try:
-        approximate = MuyGPSClassifier(NN_COUNT, neighbours="hnsw").fit(train, labels)
-    except ImportError as error:
-        print(f"hnsw: {error}")
-        return
-    jobs = {"exact": lambda: classifier.predict(test), "hnsw": lambda: approximate.predict(test)}
-    seconds, results = repeat_alternately(jobs, repeats)
-    found, true = (
-        model.neighbours_.query(test - train.mean(axis=0), NN_COUNT)[1] for model in (approximate, classifier)
-    )
-    recall = np.mean([len(set(one) & set(other)) for one, other in zip(found, true, strict=True)]) / NN_COUNT
-    agreement = np.mean(results["exact"][0] == results["hnsw"][0])
-    rate = len(test) / medians(seconds)["hnsw"]
-    index = type(classifier.neighbours_).__name__
-    print(
-        f"{train.shape[1]:8} features: hnsw {rate:.0f}/s, recall {recall:.4f}, same class {agreement:.4f}; "
-        f"exact ({index}) {len(test) / medians(seconds)['exact']:.0f}/s",
-        flush=True,
-    )
+    return ratio, difference
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--features", type=int, nargs="+", default=[400, 32, 8])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--hnsw", action="store_true", help="measure approximate neighbours too")
     arguments = parser.parse_args()
     if arguments.repeats < 1 or min(arguments.features) < 1:
         parser.error("--repeats and --features must be at least 1")
-    print(f"{thread_note()}; numba {'in use' if find_spec('numba') else 'not installed'}")
-    print(f"{N_TRAIN} training points, {NN_COUNT} neighbours, {N_PREDICT} predictions; objects a second")
-    columns = ("stock", "ours", "ratio", "difference", "fast class", "agreement", "first [s]")
-    widths = (10, 10, 8, 12, 12, 11, 11)
-    cells = (f"{column:>{width}}" for column, width in zip(columns, widths, strict=True))
-    print("features" + "".join(cells))
+    print(thread_note())
+    print(f"{N_TRAIN} training points, {NN_COUNT} neighbours, {N_PREDICT} predictions; objects per second")
+    print(f"features{'stock':>10}{'ours':>10}{'ratio':>8}{'difference':>12}{'first [s]':>11}")
     for n_features in arguments.features:
-        ratio, difference, models = compare(n_features, arguments.repeats)
-        if arguments.hnsw:
-            compare_hnsw(*models, arguments.repeats)
+        ratio, difference = compare(n_features, arguments.repeats)
     print(f"ratio {ratio:.1f} max_diff {difference:.1e}")
 
 

@@ -26,9 +26,8 @@ measured on what. Seconds are those of one machine; compare the ratios and the c
 # The command of each section, in order; scripts are in benchmarks/ or tools/.
 SECTIONS = {
     "Prediction beside stock MuyGPyS": "prediction_speed",
-    "Cost of a prediction against their number": f"prediction_scaling --plot {PLOT}",
-    "Training and prediction against the size of the training set": f"training_scaling --plot {PLOT}",
-    "Classification of pixels beside scikit-learn": "classification_speed",
+    "The first classification in a new process": "first_use",
+    "Cost against the number of predictions and of training points": f"scaling --plot {PLOT}",
     "Reading cutouts, and the job of notebook 3": "reading_speed",
     "A survey of a million objects": "survey",
     "Simulating cutouts": f"simulate {SCRATCH}",

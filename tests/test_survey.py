@@ -81,7 +81,7 @@ def expected(cutouts):
     model = StarGalaxyClassifier.pretrained()
     columns = {
         "p_galaxy": model.predict_proba(cutouts)[:, 1],
-        "posterior_variance": model.posterior_variance(cutouts),
+        "posterior_variance": model.posterior(cutouts)[1],
         "class": model.predict(cutouts).astype(np.int8),
         "ambiguous": model.ambiguous(cutouts),
     }
@@ -154,7 +154,7 @@ class TestResults:
         assert parts["objects"].tolist() == [20, 10, 20, 10]
         assert parts["file"].tolist() == [f"part-0000{number}.parquet" for number in range(4)]
         assert parts["skipped"].tolist() == [0] * 4
-        assert (parts[["reading", "embedding", "classifying", "writing"]] > 0).all(axis=None)
+        assert (parts[["reading", "features", "classifying", "writing"]] > 0).all(axis=None)
         assert_no_leftovers(tmp_path)
         small = tmp_path / "small"
         assert classify(source, small, partition=1)["objects"].tolist() == [10] * 6
@@ -232,13 +232,6 @@ class TestSchedulers:
         assert contents(tmp_path) == contents(undisturbed)
         assert_no_leftovers(tmp_path)
 
-    def test_threads_write_the_same_by_compiled_prediction(self, source, tmp_path, monkeypatch):
-        pytest.importorskip("numba")
-        monkeypatch.setattr("ztf_sg.muygps.classifier.COMPILED_FROM", 1)
-        classify(source, tmp_path / "threads", scheduler="threads")
-        classify(source, tmp_path / "synchronous")
-        assert contents(tmp_path / "threads") == contents(tmp_path / "synchronous")
-
     @pytest.mark.slow
     def test_clusters_clients_and_addresses_write_the_same(self, cluster, source, undisturbed, tmp_path):
         from distributed import Client
@@ -277,17 +270,15 @@ class TestSchedulers:
 
     @pytest.mark.parametrize("scheduler", ["threads", "tcp://127.0.0.1:1"])
     def test_missing_dask_is_named_with_the_remedy(self, source, tmp_path, monkeypatch, scheduler):
-        def missing(name):
-            raise ModuleNotFoundError(f"No module named {name!r}")
-
-        monkeypatch.setattr(survey, "import_module", missing)
-        with pytest.raises(ImportError, match=r"pip install 'ztf_sg\[survey\]' \(No module named"):
+        for name in ("dask", "distributed"):
+            monkeypatch.setitem(sys.modules, name, None)  # its import fails
+        with pytest.raises(ImportError, match=r"pip install 'ztf_sg\[survey\]' \(import of d"):
             classify(source, tmp_path, scheduler=scheduler)
 
     def test_importing_loads_none_of_them(self, tmp_path):
         code = (
             "import sys, ztf_sg, ztf_sg.survey\n"
-            "print({'dask', 'distributed', 'numba'} & {name.split('.')[0] for name in sys.modules})"
+            "print({'dask', 'distributed'} & {name.split('.')[0] for name in sys.modules})"
         )
         command = [sys.executable, "-c", code]
         run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
@@ -339,6 +330,23 @@ class TestResuming:
         assert times(tmp_path / "results") == before
         assert parts["objects"].tolist() == [20, 10, 20, 10]
         assert parts["reading"].isna().all()
+
+    def test_another_version_of_the_package_continues(self, source, undisturbed, tmp_path, monkeypatch):
+        shutil.copytree(undisturbed, tmp_path / "results")
+        (tmp_path / "results" / "part-00001.parquet").unlink()
+        monkeypatch.setattr("ztf_sg.model_file.version", lambda name: "99.9")
+        assert classify(source, tmp_path / "results")["reading"].notna().sum() == 1
+        assert contents(tmp_path / "results") == contents(undisturbed)
+
+    def test_results_of_a_model_that_cannot_be_read_any_more_are_kept(
+        self, source, undisturbed, tmp_path, monkeypatch
+    ):
+        shutil.copytree(undisturbed, tmp_path / "results")
+        monkeypatch.setattr("ztf_sg.model_file.FORMAT", "ztf_sg star-galaxy classifier, version 99")
+        model = StarGalaxyClassifier(nn_count=5).fit(load_files(list_cutouts(BUNDLED)[::25]))
+        with pytest.raises(ValueError, match="holds results with another model; name another destination"):
+            classify(source, tmp_path / "results", model=model)
+        assert contents(tmp_path / "results") == contents(undisturbed)
 
     @pytest.mark.parametrize("removed", [[1], [0, 2]], ids=str)
     def test_what_is_missing_is_made_again(self, source, undisturbed, tmp_path, removed):

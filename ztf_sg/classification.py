@@ -7,26 +7,18 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ztf_sg.features import measure_features
 from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
-from ztf_sg.muygps import STATE_VALUES, MuyGPSClassifier
+from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 
 CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")
 PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
 BATCH_COUNT = 250  # cutouts that train the hyperparameters
 OUTLIER = 3.0  # scaled features are clipped here, so that rare ones have neighbours
-
-
-MODEL_SHAPES = {
-    "scaler_center": (len(CLASSIFIER_FEATURES),),
-    "scaler_scale": (len(CLASSIFIER_FEATURES),),
-    "points": ("objects", len(CLASSIFIER_FEATURES)),
-    "targets": ("objects",),
-    "center": (len(CLASSIFIER_FEATURES),),
-    "values": (len(STATE_VALUES),),
-}
+MODEL_SHAPES = {"scaler_center": ("features",), "scaler_scale": ("features",), **STATE_SHAPES}
 
 
 class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
@@ -38,7 +30,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         Nearest neighbours that each prediction is conditioned on.
     galaxy_fraction : float, optional
         Share of galaxies among the objects to be classified, if it is not that of the training set: the
-        probabilities then go with it. For a training set with few objects of one class, or made in
+        probabilities change accordingly. For a training set with few objects of one class, or made in
         proportions that the sky does not have.
     random_state : int, RandomState instance or None
         Draws the batch that trains the hyperparameters.
@@ -56,8 +48,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     --------
     >>> from ztf_sg import StarGalaxyClassifier, load_cutouts
     >>> cutouts = load_cutouts("cutouts_test")  # doctest: +SKIP
-    >>> model = StarGalaxyClassifier().fit(cutouts, cutouts.labels)  # doctest: +SKIP
-    >>> model.predict_proba(cutouts)  # doctest: +SKIP
+    >>> StarGalaxyClassifier().fit(cutouts, cutouts.labels).predict_proba(cutouts)  # doctest: +SKIP
+    >>> StarGalaxyClassifier.pretrained().predict_proba(cutouts)  # doctest: +SKIP
     """
 
     def __init__(self, nn_count=50, galaxy_fraction=None, random_state=0):
@@ -73,7 +65,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         cutouts : CutoutSet
             n cutouts.
         labels : array-like of int, optional
-            0 star, 1 galaxy; shape (n,). The set's own labels when left out.
+            0 star, 1 galaxy; shape (n,). The set's own labels if left out.
 
         Returns
         -------
@@ -92,17 +84,16 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         features = self.features(cutouts)
         labels = np.asarray(cutouts.labels if labels is None else labels)
         if labels.shape != (len(cutouts),):
-            raise ValueError(f"labels: expected shape ({len(cutouts)},), one a cutout, got {labels.shape}")
+            raise ValueError(f"labels: expected shape ({len(cutouts)},), one per cutout, got {labels.shape}")
         if not np.isin(labels, (0, 1)).all():
             found = ", ".join(map(str, np.unique(labels)))
             raise ValueError(
                 f"labels must be 0 (star) or 1 (galaxy), got {found}; "
                 "cutouts[cutouts.labels >= 0] leaves out unknown ones"
             )
-        muygps = MuyGPSClassifier(self.nn_count, batch_count=BATCH_COUNT, random_state=self.random_state)
-        self.pipeline_ = with_scaling(muygps).fit(features, labels)
+        self.pipeline_ = with_scaling(self._muygps()).fit(features, labels)
         self.classes_ = self.pipeline_.classes_
-        self.training_fraction_, self._scales = float(labels.mean()), {}
+        self.training_fraction_, self._thresholds = float(labels.mean()), {}
         return self
 
     def predict(self, cutouts):
@@ -126,22 +117,18 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._posterior(self.features(cutouts))
 
-    def posterior_variance(self, cutouts):
-        """Return the posterior variance of each cutout, shape (n,)."""
-        return self.posterior(cutouts)[1]
-
     def confidence_threshold(self, max_error=0.01):
-        """Return how many standard deviations wide the intervals of :meth:`ambiguous` are, to either side.
+        """Return how many standard deviations the posterior mean of a decided object is away from 0.
 
         Parameters
         ----------
         max_error : float
-            Largest share of wrong answers among the decided ones.
+            Largest share of wrong answers among the decided objects.
 
         Returns
         -------
         float
-            The least width for which the leave-one-out predictions of the training set meet `max_error`.
+            The least threshold for which the leave-one-out predictions of the training set meet `max_error`.
 
         Raises
         ------
@@ -151,39 +138,28 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not 0 <= max_error < 1:
             raise ValueError(f"max_error: expected a share from 0 to 1, got {max_error!r}")
-        if max_error not in self._scales:
-            self._scales[max_error] = self._tuned_scale(max_error)
-        return self._scales[max_error]
-
-    def _tuned_scale(self, max_error):
-        muygps = self.pipeline_[-1]
-        mean, variance = muygps.leave_one_out()
-        certainty = _certainty(mean, variance)
-        order = np.argsort(-certainty)
-        wrong = (mean * muygps.get_state()["targets"] <= 0)[order]
-        ranked = certainty[order]
-        whole = np.append(ranked[1:] * (1 + 1e-12) < ranked[:-1], True)  # those of one certainty, or none
-        allowed = np.flatnonzero(whole & (np.cumsum(wrong) <= max_error * np.arange(1, len(wrong) + 1)))
-        decided = allowed[-1] + 1 if len(allowed) else 0
-        if decided == len(order):
-            return 0.0
-        return float(certainty[order[decided]]) * (1 + 1e-12)
+        if max_error not in self._thresholds:
+            muygps = self.pipeline_[-1]
+            mean, variance = muygps.leave_one_out()
+            wrong = mean * muygps.get_state()["targets"] <= 0
+            self._thresholds[max_error] = _threshold(_confidence(mean, variance), wrong, max_error)
+        return self._thresholds[max_error]
 
     def ambiguous(self, cutouts, max_error=0.01):
-        """Return which cutouts are better looked at by eye: their interval does not decide the class.
+        """Return which cutouts a person should look at: those that the posterior does not decide.
 
-        The interval reaches :meth:`confidence_threshold` standard deviations of the posterior to either side
-        of its mean; it decides if it does not hold 0. The scale trades false decisions against deferred ones,
-        as in arXiv:2105.01106: it is tuned on the training set, with its share of galaxies, for a given share
-        of false decisions. A share below that of the wrong labels costs dearly. Objects whose class changes
-        with `galaxy_fraction` are ambiguous too.
+        An object is decided if its posterior mean is more than :meth:`confidence_threshold` standard
+        deviations away from 0. The threshold trades wrong decisions against deferred ones, as in
+        arXiv:2105.01106: it is tuned on the training set, with its share of galaxies, for a given share
+        of wrong decisions. A share below that of the wrong labels defers many objects. Objects whose class
+        changes with `galaxy_fraction` are ambiguous too.
 
         Parameters
         ----------
         cutouts : CutoutSet
             n cutouts.
         max_error : float
-            Largest share of wrong answers among the decided ones of the training set.
+            Largest share of wrong answers among the decided objects of the training set.
 
         Returns
         -------
@@ -193,12 +169,12 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         return self.classify_features(self.features(cutouts), max_error)["ambiguous"]
 
     def classify_features(self, features, max_error=0.01):
-        """Return all that there is to tell of cutouts, from their features: for many, in little time.
+        """Return everything that is known of cutouts from their features, which are measured only once.
 
         Parameters
         ----------
         features : numpy.ndarray
-            As of :meth:`features`.
+            From :meth:`features`.
         max_error : float
             See :meth:`ambiguous`.
 
@@ -211,7 +187,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         mean, variance = self._posterior(features)
         probability = self._galaxy_probability(mean, variance)
         galaxy = probability > 0.5
-        undecided = _certainty(mean, variance) <= self.confidence_threshold(max_error)
+        undecided = _confidence(mean, variance) <= self.confidence_threshold(max_error)
         return {
             "p_galaxy": probability,
             "posterior_variance": variance,
@@ -227,22 +203,14 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     def save(self, path):
         """Write the trained classifier to a file of plain arrays and JSON, for :meth:`load`.
 
+        Of a `random_state` that is a RandomState instance the file holds None.
+
         Parameters
         ----------
         path : path-like
             By custom with the ending ``.npz``.
         """
-        check_is_fitted(self)
-        scaler, _, muygps = (step for _, step in self.pipeline_.steps)
-        arrays = {"scaler_center": scaler.center_, "scaler_scale": scaler.scale_, **muygps.get_state()}
-        description = {
-            "features": list(CLASSIFIER_FEATURES),
-            "nn_count": int(self.nn_count),
-            "galaxy_fraction": None if self.galaxy_fraction is None else float(self.galaxy_fraction),
-            "training_fraction": self.training_fraction_,
-            "smoothness": muygps.smoothness,
-        }
-        write_arrays(path, arrays, description)
+        write_arrays(path, *self._get_state())
 
     @classmethod
     def load(cls, path):
@@ -261,37 +229,64 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         FileNotFoundError
             If there is no such file.
         ModelFileError
-            If the file holds no usable model.
+            If the file holds no usable model, or that of another version.
         """
         arrays, description = read_arrays(path, MODEL_SHAPES)
         try:
-            if description["features"] != list(CLASSIFIER_FEATURES):
-                raise ValueError(f"it was trained on the features {description['features']}")
-            model = cls(int(description["nn_count"]), description["galaxy_fraction"])
-            model.training_fraction_ = float(description["training_fraction"])
-            muygps = MuyGPSClassifier(nn_count=model.nn_count, smoothness=float(description["smoothness"]))
-            _check_model(arrays, model, muygps.smoothness)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            return cls._from_state(arrays, description)
+        except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{path}: no model that can be used ({error}); {REMEDY}") from error
-        scaler = RobustScaler()
-        scaler.center_, scaler.scale_ = arrays.pop("scaler_center"), arrays.pop("scaler_scale")
-        scaler.n_features_in_ = len(CLASSIFIER_FEATURES)
-        model.classes_ = np.array([0, 1])
-        muygps.set_state(model.classes_, **arrays)
-        model.pipeline_, model._scales = make_pipeline(scaler, *with_scaling(muygps)[1:]), {}
-        return model
 
     @classmethod
     def pretrained(cls):
-        """Return a classifier that is ready for ZTF i-band cutouts, trained on the bundled simulated ones.
-
-        Examples
-        --------
-        >>> from ztf_sg import StarGalaxyClassifier, load_cutouts
-        >>> cutouts = load_cutouts("my_cutouts")  # doctest: +SKIP
-        >>> StarGalaxyClassifier.pretrained().predict_proba(cutouts)  # doctest: +SKIP
-        """
+        """Return a classifier that is ready for ZTF i-band cutouts, trained on the bundled simulated ones."""
         return cls.load(PRETRAINED)
+
+    def is_same_as(self, other):
+        """Return whether another trained classifier has the same parameters and has learned the same."""
+        (arrays, description), (others, other_description) = self._get_state(), other._get_state()
+        same = all(np.array_equal(array, others[name]) for name, array in arrays.items())
+        return same and description == other_description
+
+    def _get_state(self):
+        """Return what makes a trained classifier: arrays, and a description that JSON can hold."""
+        check_is_fitted(self)
+        scaler, _, muygps = (step for _, step in self.pipeline_.steps)
+        arrays = {"scaler_center": scaler.center_, "scaler_scale": scaler.scale_, **muygps.get_state()}
+        is_number = isinstance(self.random_state, (int, np.integer))
+        return arrays, {
+            "features": list(CLASSIFIER_FEATURES),
+            "nn_count": int(self.nn_count),
+            "galaxy_fraction": None if self.galaxy_fraction is None else float(self.galaxy_fraction),
+            "random_state": int(self.random_state) if is_number else None,
+            "training_fraction": self.training_fraction_,
+            "smoothness": muygps.smoothness,
+        }
+
+    @classmethod
+    def _from_state(cls, arrays, description):
+        """Return the classifier that `_get_state` described; raise a ValueError if there is no such one."""
+        if description["features"] != list(CLASSIFIER_FEATURES):
+            raise ValueError(f"it was trained on the features {description['features']}")
+        model = cls(*(description[name] for name in ("nn_count", "galaxy_fraction", "random_state")))
+        check_random_state(model.random_state)
+        _check_fraction(model.galaxy_fraction)
+        scaler, muygps = RobustScaler(), model._muygps()
+        muygps.smoothness = float(description["smoothness"])
+        scaler.center_, scaler.scale_ = arrays.pop("scaler_center"), arrays.pop("scaler_scale")
+        scaler.n_features_in_ = len(CLASSIFIER_FEATURES)
+        if scaler.scale_.shape != (scaler.n_features_in_,) or scaler.scale_.min() <= 0:
+            raise ValueError(f"its scale {scaler.scale_} is not positive for each feature")
+        model.training_fraction_ = float(description["training_fraction"])
+        if not 0 < model.training_fraction_ < 1:
+            raise ValueError(f"its training set has a share of {model.training_fraction_} galaxies")
+        model.classes_ = np.array([0, 1])
+        muygps.set_state(model.classes_, **arrays)
+        model.pipeline_, model._thresholds = make_pipeline(scaler, *with_scaling(muygps)[1:]), {}
+        return model
+
+    def _muygps(self):
+        return MuyGPSClassifier(self.nn_count, batch_count=BATCH_COUNT, random_state=self.random_state)
 
     def _posterior(self, features):
         return self.pipeline_[-1].posterior(self.pipeline_[:-1].transform(features))
@@ -312,9 +307,19 @@ def with_scaling(classifier):
     return make_pipeline(RobustScaler(), clip, classifier)
 
 
-def _certainty(mean, variance):
+def _confidence(mean, variance):
     """Return how many standard deviations the posterior mean is away from 0."""
     return np.abs(mean) / np.sqrt(np.maximum(variance, 1e-12))
+
+
+def _threshold(confidence, wrong, max_error):
+    """Return the least confidence above which at most a share `max_error` of the predictions is wrong."""
+    order = np.argsort(-confidence)
+    ranked, wrong = confidence[order], wrong[order]
+    last = np.append(ranked[1:] * (1 + 1e-12) < ranked[:-1], True)  # of those that are equally confident
+    allowed = np.flatnonzero(last & (np.cumsum(wrong) <= max_error * np.arange(1, len(wrong) + 1)))
+    decided = allowed[-1] + 1 if len(allowed) else 0
+    return 0.0 if decided == len(ranked) else float(ranked[decided]) * (1 + 1e-12)
 
 
 def _check_fraction(galaxy_fraction):
@@ -322,24 +327,8 @@ def _check_fraction(galaxy_fraction):
         raise ValueError(f"galaxy_fraction: expected a number between 0 and 1, got {galaxy_fraction!r}")
 
 
-def _check_model(arrays, model, smoothness):
-    """Raise a ValueError unless the numbers of a stored model make sense together."""
-    _check_fraction(model.galaxy_fraction)
-    if model.nn_count < 1 or not smoothness > 0:
-        raise ValueError("its neighbours or its smoothness are not positive")
-    values = dict(zip(STATE_VALUES, arrays["values"], strict=True))
-    if not np.isin(arrays["targets"], (-1, 1)).all():
-        raise ValueError("its labels are not -1 and 1")
-    if min(*arrays["values"], *arrays["scaler_scale"]) <= 0:
-        raise ValueError("a scale or a hyperparameter is not positive")
-    if not (values["nn_count_"] == int(values["nn_count_"]) < len(arrays["points"])):
-        raise ValueError(f"it has {values['nn_count_']} neighbours of {len(arrays['points'])} points")
-    if not 0 < model.training_fraction_ < 1:
-        raise ValueError(f"its training set has a share of {model.training_fraction_} galaxies")
-
-
 class PixelClassifier(ClassifierMixin, BaseEstimator):
-    """MuyGPs on the pixels of square cutouts, raw or normalized, embedded by principal components.
+    """MuyGPs on the principal components of the pixels of square cutouts, raw or normalized.
 
     The sky has no preferred direction: each training cutout is used in its eight orientations.
 
@@ -379,20 +368,22 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """Return the more probable class of each row of X, shape (n,)."""
-        return self._fitted().predict(validate_data(self, X, dtype=np.float64, reset=False))
+        components = self._components(X)
+        return self.pipeline_[1].predict(components)
 
     def predict_proba(self, X):
         """Return the probabilities of the two classes, shape (n, 2)."""
-        return self._fitted().predict_proba(validate_data(self, X, dtype=np.float64, reset=False))
+        components = self._components(X)
+        return self.pipeline_[1].predict_proba(components)
 
     def posterior(self, X):
         """Return mean and variance of the regression of the labels -1 and +1, shape (n,) each."""
-        components = self._fitted()[0].transform(validate_data(self, X, dtype=np.float64, reset=False))
+        components = self._components(X)
         return self.pipeline_[1].posterior(components)
 
-    def _fitted(self):
+    def _components(self, X):
         check_is_fitted(self)
-        return self.pipeline_
+        return self.pipeline_[0].transform(validate_data(self, X, dtype=np.float64, reset=False))
 
 
 def orientations(X):

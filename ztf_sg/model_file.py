@@ -8,7 +8,7 @@ import numpy as np
 
 from ztf_sg.files import atomic_write
 
-FORMAT = "ztf_sg star-galaxy classifier, version 1"
+FORMAT = "ztf_sg star-galaxy classifier, version 2"
 LARGEST_FILE = 2**30  # [bytes]
 REMEDY = "save the model again, or fetch the file anew"
 
@@ -40,7 +40,7 @@ def read_arrays(path, shapes):
     ----------
     path : path-like
     shapes : dict of str to tuple
-        The arrays that must be there, with their shapes; a letter stands for any length, the same one in all.
+        The arrays that must be there, with their shapes; a word stands for any length, the same one in all.
 
     Returns
     -------
@@ -64,10 +64,13 @@ def read_arrays(path, shapes):
             with np.load(file, allow_pickle=False) as stored:
                 found = {name: stored[name] for name in stored.files}
         description = json.loads(str(found.pop("description")))
+        if description["format"] != FORMAT:
+            raise ModelFileError(
+                f"{path}: holds a {description['format']!r}, expected a {FORMAT!r}; "
+                "train the model and save it again with this version of ztf_sg"
+            )
         if set(found) != set(shapes):
             raise ModelFileError(f"{path}: holds {sorted(found)}, expected {sorted(shapes)}; {REMEDY}")
-        if description["format"] != FORMAT:
-            raise ModelFileError(f"{path}: is of format {description['format']!r}, not {FORMAT!r}; {REMEDY}")
         arrays = {name: np.asarray(found[name], dtype=np.float64) for name in shapes}
     except (FileNotFoundError, ModelFileError):
         raise

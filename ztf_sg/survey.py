@@ -1,7 +1,7 @@
-"""Classification of whole surveys: cutouts in Parquet files, or in a folder of FITS files, to Parquet.
+"""Classification of whole surveys: cutouts in Parquet files, or in a folder of FITS files, to Parquet files.
 
-The work is cut into partitions, each of which is read, classified and written by one task of Dask, in bounded
-memory. A partition is written whole or not at all, and what is written is not done again.
+The work is divided into partitions. One task of Dask reads, classifies and writes a partition, in bounded
+memory. A partition is written whole or not at all, and a written one is not done again.
 """
 
 import json
@@ -9,7 +9,6 @@ import shutil
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from joblib import parallel_config
 from tqdm.auto import tqdm
 
-from ztf_sg.classification import StarGalaxyClassifier
+from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier
 from ztf_sg.cutouts import (
     LABEL,
     UNKNOWN,
@@ -34,6 +33,7 @@ from ztf_sg.cutouts import (
     row_group_sizes,
 )
 from ztf_sg.files import atomic_write, lock_folder
+from ztf_sg.model_file import ModelFileError
 
 PARTITION = 16384  # cutouts of a partition, or more where a row group holds more
 BATCH = 4096  # cutouts that are in memory at a time, in each task
@@ -50,7 +50,7 @@ RESULT = pa.schema(
         "ambiguous": pa.bool_(),
     }
 )
-STAGES = ("reading", "embedding", "classifying", "writing")
+STAGES = ("reading", "features", "classifying", "writing")
 ROW = "row within the partition"
 SCHEDULERS = ("threads", "processes", "synchronous")
 
@@ -65,8 +65,8 @@ def classify_partition(table, model=None, max_error=0.01):
     Parameters
     ----------
     table : pandas.DataFrame or pyarrow.Table
-        Cutouts, one a row, as :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>` takes them; the
-        ``label`` of a DataFrame is not looked at, as Dask makes one up to learn the types of the result.
+        Cutouts, one per row, as :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>` takes them; the
+        ``label`` of a DataFrame is ignored, because Dask makes one up to learn the types of the result.
     model : StarGalaxyClassifier, optional
         Trained; the pretrained one if left out.
     max_error : float
@@ -75,10 +75,9 @@ def classify_partition(table, model=None, max_error=0.01):
     Returns
     -------
     pandas.DataFrame
-        A row for each usable cutout, in order: name, ra, dec [deg], p_galaxy, posterior_variance, class (0
-        star, 1 galaxy) and ambiguous. Rows that cannot be used are left out, and listed by name and reason
-        in ``attrs["skipped"]``. Rows keep their labels in the index of a DataFrame, such as LSDB's
-        ``_healpix_29``, by which results can be joined to other columns.
+        One row per usable cutout, in order: name, ra, dec [deg], p_galaxy, posterior_variance, class (0
+        star, 1 galaxy) and ambiguous. ``attrs["skipped"]`` lists the other rows by name and reason. The index
+        of a DataFrame is kept, such as LSDB's ``_healpix_29``, so that other columns can be joined.
 
     Raises
     ------
@@ -106,9 +105,9 @@ def classify_survey(
 ):
     """Classify all cutouts of Parquet files, or of a folder of FITS files, and write the classes as Parquet.
 
-    A run that was stopped, by whatever means, is continued by the same call: partitions that are written are
-    kept, unless their files have changed since. However often it was stopped, the results are the same, byte
-    by byte, given the same packages.
+    The same call continues a run that was stopped by whatever means: written partitions are kept, unless
+    their files have changed since. However often the run was stopped, the results are the same byte by byte,
+    given the same packages.
 
     Parameters
     ----------
@@ -117,24 +116,24 @@ def classify_survey(
         cutouts.
     destination : path-like
         Folder for the results: ``part-00000.parquet`` and so on, in the order of the source, with the columns
-        of :func:`classify_partition`. For rows that could not be used see :func:`read_skipped`.
+        of :func:`classify_partition`. :func:`read_skipped` returns the rows that could not be used.
     model : StarGalaxyClassifier, optional
         Trained; the pretrained one if left out.
     max_error : float
         See :meth:`StarGalaxyClassifier.ambiguous <ztf_sg.StarGalaxyClassifier.ambiguous>`.
     scheduler : str or distributed.Client or distributed.LocalCluster
-        "threads", "processes" or "synchronous" of Dask, on this machine; or a client, a cluster or the
+        Dask's "threads", "processes" or "synchronous", on this machine; or a client, a cluster or the
         address of a Dask scheduler, ``"tcp://..."``, whose workers see the same files.
     partition : int
-        Cutouts of a partition, at least; its row groups are not divided.
+        Least number of cutouts in a partition; row groups are not divided.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     pandas.DataFrame
-        One row a partition: file, objects, skipped, and the seconds that were spent reading, embedding,
-        classifying and writing, missing where it was there from an earlier run.
+        One row per partition: file, objects, skipped, and the seconds spent on reading, features, classifying
+        and writing, NaN if an earlier run wrote it.
 
     Raises
     ------
@@ -144,16 +143,16 @@ def classify_survey(
         If the destination holds results of another source, model or setting, or an argument is not one of
         those above.
     SurveyError
-        If some partitions could not be read or written; all others are there, and the same call tries those
+        If some partitions could not be read or written: the others are written, and the same call tries those
         again. Or if another run is at work in the destination.
     ImportError
-        If Dask is needed and not installed: ``pip install 'ztf_sg[survey]'``.
+        If Dask is not installed: ``pip install 'ztf_sg[survey]'``.
     """
     source, destination, model = Path(source).resolve(), Path(destination).resolve(), model or _pretrained()
     _check_scheduler(scheduler)
     if source == destination:
         raise ValueError(f"{source}: is the source; name another folder for the results")
-    model.confidence_threshold(max_error)  # raises here for a share that is none, before anything is written
+    model.confidence_threshold(max_error)  # raises for an impossible share, before anything is written
     parts = _plan(source, partition)
     settings = {"source": str(source), "partition": int(partition), "max_error": float(max_error)}
     with lock_folder(destination / NOTES, SurveyError):
@@ -176,7 +175,7 @@ def classify_survey(
 
 
 def read_skipped(destination):
-    """Return the rows that :func:`classify_survey` could not use, from all partitions: name and reason.
+    """Return the rows of all partitions that :func:`classify_survey` could not use.
 
     Parameters
     ----------
@@ -186,6 +185,7 @@ def read_skipped(destination):
     Returns
     -------
     pandas.DataFrame
+        Columns name and reason.
 
     Raises
     ------
@@ -228,14 +228,14 @@ def _plan(source, partition):
 
 
 def _fingerprint(part):
-    """Return a text that changes with the files of a partition: names, sizes and times of last change."""
+    """Return a text that changes when the name, size or time of a partition's files change."""
     paths, groups = (part, None) if isinstance(part, list) else ([part[0]], part[1])
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
     return sha256(json.dumps([stats, groups]).encode()).hexdigest()
 
 
 def _remove_outdated(destination, parts):
-    """Remove the results of partitions whose files have changed, or are gone, since they were read."""
+    """Remove the results of partitions whose files have changed or disappeared since they were read."""
     current = {_result(destination, number): part for number, part in enumerate(parts)}
     for path in destination.glob("part-*.parquet"):
         read = _note(path, READ, "txt")
@@ -246,7 +246,7 @@ def _remove_outdated(destination, parts):
 
 
 def _prepare(destination, model, settings):
-    """Make the folder of the results, or see that the results in it are of the same model and settings."""
+    """Make the folder of the results, or check that its results are from the same model and settings."""
     notes = destination / NOTES
     kept = notes / SETTINGS
     if not kept.exists():
@@ -257,11 +257,8 @@ def _prepare(destination, model, settings):
             file.write(json.dumps(settings).encode())
     before = json.loads(kept.read_text())
     changed = [name for name in settings if before.get(name) != settings[name]]
-    given = notes / UNFINISHED / MODEL
-    model.save(given)
-    if given.read_bytes() != (notes / MODEL).read_bytes():
+    if not _is_model(notes / MODEL, model):
         changed.append("model")
-    shutil.rmtree(notes / UNFINISHED, ignore_errors=True)
     if changed:
         raise ValueError(
             f"{destination}: holds results with another {', '.join(changed)}; name another destination, or "
@@ -269,17 +266,26 @@ def _prepare(destination, model, settings):
         )
 
 
+def _is_model(path, model):
+    """Return whether a file holds the same model, whatever version of the package wrote it."""
+    try:
+        return StarGalaxyClassifier.load(path).is_same_as(model)
+    except ModelFileError:  # of a version that cannot be compared
+        return False
+
+
 def _run(tasks, scheduler, progress):
     """Return what `_work` returns for each task, in any order."""
     if not tasks:
         return []
     if isinstance(scheduler, str) and scheduler in SCHEDULERS:
-        dask = _dask("dask")
-        callback = _dask("tqdm.dask").TqdmCallback
-        shown = callback(desc="partitions", tqdm_class=tqdm) if progress else nullcontext()
-        with shown:
+        with _dask_needed():
+            import dask
+            from tqdm.dask import TqdmCallback
+        with TqdmCallback(desc="partitions", tqdm_class=tqdm) if progress else nullcontext():
             return dask.compute([dask.delayed(_work)(*task) for task in tasks], scheduler=scheduler)[0]
-    distributed = _dask("distributed")
+    with _dask_needed():
+        import distributed
     with _client(scheduler, distributed) as client:
         futures = client.map(_work, *zip(*tasks, strict=True), pure=False, retries=2)
         names = {future.key: task[0].name for future, task in zip(futures, tasks, strict=True)}
@@ -291,28 +297,29 @@ def _run(tasks, scheduler, progress):
         ]
 
 
-def _dask(name):
-    """Return a module of Dask, which is needed by surveys alone."""
+@contextmanager
+def _dask_needed():
+    """Say how to install Dask, which only surveys need, if it cannot be imported."""
     try:
-        return import_module(name)
+        yield
     except ImportError as error:
         raise ImportError(f"surveys need Dask: pip install 'ztf_sg[survey]' ({error})") from error
 
 
 @contextmanager
 def _client(scheduler, distributed):
-    """Yield a client of a scheduler; one that was handed over is left open."""
+    """Yield a client of a scheduler, and close it if it was not given."""
     if isinstance(scheduler, distributed.Client):
         yield scheduler
-        return
-    with distributed.Client(scheduler) as client:
-        yield client
+    else:
+        with distributed.Client(scheduler) as client:
+            yield client
 
 
 def _work(path, part, max_error, alone):
-    """Classify one partition and write it to a path; return what is to be told of it.
+    """Classify one partition and write it to a path; return its row of the table, or its error.
 
-    Unless a task is alone, the processors are shared by tasks, not by the threads within one.
+    A task that is not alone uses one thread: the tasks share the processors.
     """
     notes = path.parent / NOTES
     seconds = dict.fromkeys(STAGES, 0.0)
@@ -324,7 +331,7 @@ def _work(path, part, max_error, alone):
             atomic_write(path, unfinished) as file,
             pq.ParquetWriter(file, RESULT, compression="zstd") as writer,
         ):
-            model = _model(notes / MODEL)
+            model = _load(notes / MODEL, (notes / MODEL).stat().st_mtime_ns)
             fingerprint = _fingerprint(part)
             started = perf_counter()
             for cutouts in _cutouts(part):
@@ -336,8 +343,8 @@ def _work(path, part, max_error, alone):
                 objects += len(result)
                 seconds["writing"] += perf_counter() - started
                 started = perf_counter()
-            flaws = pd.concat(skipped)
-            _write_note(_note(path, SKIPPED, "csv"), flaws.to_csv(index=False) if len(flaws) else "")
+            listed = pd.concat(skipped)
+            _write_note(_note(path, SKIPPED, "csv"), listed.to_csv(index=False) if len(listed) else "")
             _write_note(_note(path, READ, "txt"), fingerprint)
     except Exception as error:  # one partition must not stop the others
         kind = "" if isinstance(error, CutoutError | OSError) else f"{type(error).__name__}: "
@@ -355,30 +362,30 @@ def _cutouts(part):
 
 
 def _classified(cutouts, model, max_error, seconds):
-    """Return the classes of cutouts as an Arrow table, and book the time."""
+    """Return the classes of cutouts as an Arrow table, and add the time to `seconds`."""
     started = perf_counter()
     columns = {name: cutouts.table[name] for name in ("name", "ra", "dec")}
     if len(cutouts):
         features = model.features(cutouts)
-        embedded = perf_counter()
+        measured = perf_counter()
         columns |= model.classify_features(features, max_error)
-        seconds["embedding"] = seconds.get("embedding", 0.0) + embedded - started
-        seconds["classifying"] = seconds.get("classifying", 0.0) + perf_counter() - embedded
+        seconds["features"] = seconds.get("features", 0.0) + measured - started
+        seconds["classifying"] = seconds.get("classifying", 0.0) + perf_counter() - measured
     else:
         columns |= {name: [] for name in RESULT.names[3:]}
     return pa.table([pa.array(columns[name], RESULT.field(name).type) for name in RESULT.names], RESULT)
 
 
 def _write_note(path, text):
-    """Write a file of notes on a partition; where there is nothing to note, there is no file."""
-    path.unlink(missing_ok=True)  # of a run that was stopped before the source was mended
+    """Write a file of notes on a partition, or none if there is nothing to note."""
+    path.unlink(missing_ok=True)  # of an earlier run, before the source was mended
     if text:
         with atomic_write(path, path.parents[1] / UNFINISHED / f"{path.name}.{uuid4().hex}") as file:
             file.write(text.encode())
 
 
 def _known(path):
-    """Return what is known of a partition that was there."""
+    """Return the row of the table for a partition that an earlier run wrote."""
     listed = _note(path, SKIPPED, "csv")
     skipped = len(pd.read_csv(listed)) if listed.exists() else 0
     return {"file": path.name, "objects": pq.read_metadata(path).num_rows, "skipped": skipped}
@@ -393,14 +400,10 @@ def _note(path, kind, suffix):
 
 
 @lru_cache(maxsize=4)
-def _model_of(path, changed):
+def _load(path, changed):
+    """Return the model of a file that was last changed then."""
     return StarGalaxyClassifier.load(path)
 
 
-def _model(path):
-    return _model_of(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
 def _pretrained():
-    return StarGalaxyClassifier.pretrained()
+    return _load(PRETRAINED, None)

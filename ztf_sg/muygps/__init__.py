@@ -1,5 +1,5 @@
 """MuyGPs: a Gaussian process conditioned on nearest neighbours, as a scikit-learn classifier."""
 
-from ztf_sg.muygps.classifier import STATE_VALUES, MuyGPSClassifier
+from ztf_sg.muygps.classifier import STATE_SHAPES, MuyGPSClassifier
 
-__all__ = ["MuyGPSClassifier", "STATE_VALUES"]
+__all__ = ["MuyGPSClassifier", "STATE_SHAPES"]

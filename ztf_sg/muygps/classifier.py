@@ -1,7 +1,8 @@
-"""MuyGPs as a scikit-learn classifier, composed of the parts of MuyGPyS.
+"""MuyGPs as a scikit-learn classifier.
 
 A Gaussian process is conditioned, for every prediction, on the nearest neighbours of the point alone
-(local kriging, [1]_); class labels are regressed as -1 and +1 ([2]_).
+(local kriging, [1]_); class labels are regressed as -1 and +1 ([2]_). MuyGPyS trains the hyperparameters;
+neighbours and posterior are found by the code of :mod:`ztf_sg.muygps.compiled`.
 
 References
 ----------
@@ -10,45 +11,30 @@ References
 """
 
 import warnings
-from functools import cache, partial
-from importlib.util import find_spec
-from numbers import Real
 
 import numpy as np
 from joblib import effective_n_jobs
-from MuyGPyS.gp import MuyGPS
-from MuyGPyS.gp.deformation import Isotropy, l2
-from MuyGPyS.gp.hyperparameter import AnalyticScale, Parameter
-from MuyGPyS.gp.kernels import Matern
-from MuyGPyS.gp.noise import HomoscedasticNoise
-from MuyGPyS.optimize import L_BFGS_B_optimize
-from MuyGPyS.optimize.loss import mse_fn
 from scipy.optimize import minimize_scalar
-from scipy.stats import norm
+from scipy.special import log_ndtr, ndtr
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ztf_sg.muygps.neighbours import FEW_FEATURES, BlockIndex, neighbour_index
-from ztf_sg.muygps.posterior import (
-    coefficients,
-    compiled_posterior,
-    distance_tensors,
-    fast_mean,
-    matern,
-    posterior,
-)
+from ztf_sg.muygps import compiled
+from ztf_sg.muygps.neighbours import neighbour_index
 from ztf_sg.parallel import slices, threaded
 
-LENGTH_SCALE = (3.0, (0.1, 30.0))  # start and bounds, in units of the typical neighbour distance
-NOISE = (1e-1, (1e-3, 10.0))  # start and bounds, in units of the prior variance
 STATE_VALUES = ("nn_count_", "distance_unit_", "length_scale_", "noise_", "scale_", "slope_")
+STATE_SHAPES = {
+    "points": ("objects", "features"),
+    "targets": ("objects",),
+    "groups": ("objects",),
+    "center": ("features",),
+    "values": (len(STATE_VALUES),),
+}
+"""The arrays that a trained classifier consists of, see :meth:`MuyGPSClassifier.get_state`."""
 CHUNK = (64, 256)  # predictions that a thread makes together: at least, if there are so many, and at most
-SHORT_FORMULA = (0.5, 1.5, 2.5, np.inf)  # values of smoothness
-# Predictions from which on numba makes them. It takes a second to import, and seconds to compile for the
-# first time; it may choose another one of several neighbours that are equally far, and rounds otherwise.
-COMPILED_FROM = 2048
 
 
 class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
@@ -61,18 +47,14 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     ----------
     nn_count : int
         Nearest neighbours that each prediction is conditioned on.
-    smoothness : float
-        Matern smoothness; 0.5, 1.5, 2.5 and ``inf`` (the RBF kernel) are fast, others slow.
+    smoothness : {0.5, 1.5, 2.5, inf}
+        Matern smoothness; ``inf`` is the RBF kernel.
     batch_count : int
         Training points whose leave-one-out predictions train the hyperparameters.
     random_state : int, RandomState instance or None
         Draws that batch.
-    neighbours : {"exact", "hnsw"}
-        ``"hnsw"`` finds most of the nearest neighbours, not always all, and needs the package hnswlib
-        (``pip install 'ztf_sg[hnsw]'``). ``benchmarks/prediction_speed.py --hnsw`` measures
-        how many, and whether it pays: for 20,000 training points it did not.
     n_jobs : int
-        Threads that predict, -1 for one a processor. They change nothing but the time.
+        Threads that predict, -1 for one per processor. They change nothing but the time.
 
     Attributes
     ----------
@@ -81,7 +63,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     length_scale_, noise_, scale_ : float
         Trained hyperparameters: length scale in units of ``distance_unit_``, noise in units of the
         prior variance, and the prior variance (``scale``) itself.
-    neighbours_ : TreeIndex, MatrixIndex or GraphIndex
+    neighbours_ : BlockIndex or MatrixIndex
         Nearest-neighbour index of the training points, see :mod:`ztf_sg.muygps.neighbours`.
     nn_count_ : int
         Neighbours in use: ``nn_count``, or fewer when there are too few training points.
@@ -100,14 +82,11 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     ['galaxy', 'star']
     """
 
-    def __init__(
-        self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0, neighbours="exact", n_jobs=-1
-    ):
+    def __init__(self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0, n_jobs=-1):
         self.nn_count = nn_count
         self.smoothness = smoothness
         self.batch_count = batch_count
         self.random_state = random_state
-        self.neighbours = neighbours
         self.n_jobs = n_jobs
 
     def __sklearn_tags__(self):
@@ -138,8 +117,6 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If y does not hold exactly two classes, X is not finite, a parameter is out of range, or
             groups are not n or only one.
-        ImportError
-            If `neighbours` are those of hnswlib, and it is not installed.
 
         Warns
         -----
@@ -148,23 +125,19 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", ensure_min_samples=2)
         check_classification_targets(y)
-        if not (isinstance(self.batch_count, (int, np.integer)) and self.batch_count >= 1):
-            raise ValueError(f"batch_count: expected an integer >= 1, got {self.batch_count!r}")
-        if not (isinstance(self.smoothness, Real) and self.smoothness > 0):
-            raise ValueError(f"smoothness: expected a number > 0, got {self.smoothness!r}")
+        self._check_parameters()
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._check_classes(y)
-        groups = np.arange(len(X)) if groups is None else np.unique(groups, return_inverse=True)[1]
-        check_consistent_length(X, groups)
-        largest = int(np.bincount(groups).max())
+        self._groups = np.arange(len(X)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        check_consistent_length(X, self._groups)
+        largest = int(np.bincount(self._groups).max())
         if largest == len(X):
             raise ValueError(f"groups: all {largest} points are of one object; training needs two objects")
         self.nn_count_ = self._usable_nn_count(len(X) - largest + 1)
         self._center = X.mean(axis=0)
         self._points, self._targets = X - self._center, 2.0 * codes - 1.0
-        self.neighbours_, self._fast = neighbour_index(self._points, self.neighbours), None
-        self._blocks = None
-        self._train(groups, largest)
+        self.neighbours_ = neighbour_index(self._points)
+        self._train()
         return self
 
     def posterior(self, X):
@@ -179,15 +152,19 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         -------
         mean, variance : numpy.ndarray
             Shape (n,) each; the variance is that of the latent function, without the noise.
+
+        Raises
+        ------
+        ValueError
+            If X has not the features of the training set, or holds numbers that are not finite or too large.
+        numpy.linalg.LinAlgError
+            If the noise is too small for neighbours so close to each other.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, order="C", reset=False) - self._center
-        compiled = self._is_compiled(len(X))
-        query = self._query(compiled)
 
         def predict(rows):
-            indices = _nearest(query, X[rows], self.nn_count_)[1]
-            return self._posterior(X[rows], indices, compiled)
+            return self._posterior(X[rows], self._nearest(X[rows], self.nn_count_)[1])
 
         return self._in_chunks(predict, len(X))
 
@@ -214,97 +191,83 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
 
     def probability(self, mean, variance):
         """Return the probability of the second class, from a posterior; see :meth:`predict_proba`."""
-        return _probit(mean, variance, self.slope_)
+        return ndtr(self.slope_ * mean / np.sqrt(1 + self.slope_**2 * variance))
 
     def predict(self, X):
         """Return the more probable class of each row of X, shape (n,)."""
         second = self.predict_proba(X)[:, 1] > 0.5
         return self.classes_[second.astype(int)]
 
-    def predict_fast(self, X):
-        """Return about the class that `predict` does, shape (n,), in less time.
-
-        A prediction takes the neighbours of the nearest training point for its own: the linear systems are
-        those of the training points, solved once, at the first call (Dunton et al. 2022, arXiv:2205.10879).
-
-        Parameters
-        ----------
-        X : array-like
-            Features, shape (n, n_features).
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (n,).
-        """
+    def leave_one_out(self):
+        """Return mean and variance of each training point from the other objects alone, shape (n,) each."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, order="C", reset=False) - self._center
-        points, correlation = self._points, self._correlation()
-        if self._fast is None:
-            itself = np.arange(len(points))[:, None]
-            neighbourhoods = np.hstack([itself, self._others()[:, : self.nn_count_ - 1]])
-
-            def solve(rows):
-                system = points, self._targets, neighbourhoods[rows], correlation, self.noise_
-                return (coefficients(points[rows], *system),)
-
-            self._fast = neighbourhoods, *self._in_chunks(solve, len(points))
-        query = self._query(self._is_compiled(len(X)))
+        everyone = np.arange(len(self._points))
 
         def predict(rows):
-            nearest = _nearest(query, X[rows], 1)[1][:, 0]
-            return (fast_mean(X[rows], points, nearest, *self._fast, correlation),)
+            return self._posterior(self._points[rows], self._nearest_others(everyone[rows])[1])
 
-        (mean,) = self._in_chunks(predict, len(X))
-        return self.classes_[(mean > 0).astype(int)]
-
-    def leave_one_out(self):
-        """Return mean and variance of each training point from the others alone, shape (n,) each."""
-        check_is_fitted(self)
-        others = self._others()
-        return self._in_chunks(lambda rows: self._posterior(self._points[rows], others[rows]), len(others))
+        return self._in_chunks(predict, len(everyone))
 
     def get_state(self):
-        """Return all that was learned, as numbers: a dict of arrays, for :meth:`set_state`."""
+        """Return all that was learned as a dict of arrays of the shapes `STATE_SHAPES`, for `set_state`."""
         check_is_fitted(self)
-        values = [getattr(self, name) for name in STATE_VALUES]
-        return {
-            "points": self._points,
-            "targets": self._targets,
-            "center": self._center,
-            "values": np.array(values, dtype=float),
-        }
+        arrays = self._points, self._targets, self._groups, self._center
+        values = np.array([getattr(self, name) for name in STATE_VALUES], dtype=float)
+        return dict(zip(STATE_SHAPES, (*arrays, values), strict=True))
 
-    def set_state(self, classes, points, targets, center, values):
-        """Become the classifier that :meth:`get_state` was asked of.
+    def set_state(self, classes, points, targets, groups, center, values):
+        """Become the classifier whose state :meth:`get_state` returned.
 
         Parameters
         ----------
         classes : numpy.ndarray
             The two classes.
-        points, targets, center, values : numpy.ndarray
+        points, targets, groups, center, values : numpy.ndarray
             What `get_state` returned.
 
         Returns
         -------
         MuyGPSClassifier
             Itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or the numbers are not those of a trained classifier.
         """
+        self._check_parameters()
+        if not np.isin(targets, (-1, 1)).all():
+            raise ValueError("its labels are not -1 and 1")
+        if values.min() <= 0:
+            raise ValueError("a hyperparameter is not positive")
         self.classes_, self._points = classes, np.ascontiguousarray(points)
         self._targets, self._center = targets, center
+        self._groups = np.unique(groups, return_inverse=True)[1]
         for name, value in zip(STATE_VALUES, values, strict=True):
             setattr(self, name, float(value))
+        others = len(points) - np.bincount(self._groups).max()
+        if not self.nn_count_ == int(self.nn_count_) <= others:
+            raise ValueError(f"it has {self.nn_count_} neighbours of {len(points)} points")
         self.nn_count_, self.n_features_in_ = int(self.nn_count_), points.shape[1]
-        self.neighbours_, self._fast = neighbour_index(self._points, self.neighbours), None
-        self._blocks = None
+        self.neighbours_ = neighbour_index(self._points)
         return self
 
     @property
     def muygps_(self):
         """The trained :class:`MuyGPyS.gp.MuyGPS`; its distances are in units of ``distance_unit_``."""
+        from ztf_sg.muygps import training
+
         check_is_fitted(self)
-        scale = AnalyticScale(val=self.scale_)
-        return _compose(self.smoothness, Parameter(self.length_scale_), (self.noise_,), scale)
+        return training.compose(self.smoothness, (self.length_scale_,), (self.noise_,), self.scale_)
+
+    def _check_parameters(self):
+        for name in ("nn_count", "batch_count"):
+            value = getattr(self, name)
+            if not (isinstance(value, (int, np.integer)) and value >= 1):
+                raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
+        if self.smoothness not in compiled.FORMULA:
+            known = ", ".join(map(str, compiled.FORMULA))
+            raise ValueError(f"smoothness: expected one of {known}, got {self.smoothness!r}")
 
     def _check_classes(self, y):
         if len(self.classes_) > 2:
@@ -319,49 +282,25 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             )
 
     def _usable_nn_count(self, n_points):
-        if not (isinstance(self.nn_count, (int, np.integer)) and self.nn_count >= 1):
-            raise ValueError(f"nn_count: expected an integer >= 1, got {self.nn_count!r}")
-        if self.nn_count < n_points:
-            return int(self.nn_count)
-        warnings.warn(
-            f"nn_count={self.nn_count} needs more than {n_points} training points; using {n_points - 1}",
-            stacklevel=3,
-        )
-        return n_points - 1
+        if self.nn_count >= n_points:
+            few = f"nn_count={self.nn_count} needs more than {n_points} training points"
+            warnings.warn(f"{few}; using {n_points - 1}", stacklevel=3)
+        return min(int(self.nn_count), n_points - 1)
 
-    def _train(self, groups, largest):
+    def _train(self):
         """Optimize the hyperparameters on a batch, then fit the probit link to the same batch."""
-        size = min(len(self._points), self.batch_count)
-        batch = check_random_state(self.random_state).choice(len(self._points), size, replace=False)
-        query, count = self._query(), self.nn_count_ + largest
-        found = self._in_chunks(lambda rows: _nearest(query, self._points[batch[rows]], count), size)
-        own = groups[found[1]] == groups[batch][:, None]
-        others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
-        distances, indices = (np.take_along_axis(array, others, axis=1) for array in found)
-        self.distance_unit_ = float(np.median(distances)) or 1.0
-        squared = distance_tensors(self._points[batch], self._points, indices)
-        crosswise, pairwise = (np.sqrt(array) / self.distance_unit_ for array in squared)
-        targets, nn_targets = self._targets[batch], self._targets[indices]
-        untrained = _compose(self.smoothness, Parameter(*LENGTH_SCALE), NOISE, AnalyticScale())
-        trained = L_BFGS_B_optimize(untrained, targets, nn_targets, crosswise, pairwise, loss_fn=mse_fn)
-        trained = trained.optimize_scale(pairwise, nn_targets)
-        self.length_scale_ = float(trained.kernel.deformation.length_scale())
-        self.noise_, self.scale_ = float(trained.noise()), float(trained.scale())
-        mean, variance = self._posterior(self._points[batch], indices)
-        self.slope_ = _fit_probit(mean, variance, targets)
+        from ztf_sg.muygps import training
 
-    def _is_compiled(self, n_predictions):
-        """Return whether to predict by numba."""
-        return n_predictions >= COMPILED_FROM and self.smoothness in SHORT_FORMULA and _numba_works()
-
-    def _query(self, compiled=False):
-        """Return the method that finds neighbours."""
-        if not compiled or self.neighbours != "exact":
-            return self.neighbours_.query
-        if self.n_features_in_ > FEW_FEATURES:
-            return partial(self.neighbours_.query, compiled=True)
-        self._blocks = self._blocks or BlockIndex(self._points)
-        return self._blocks.query
+        n = len(self._points)
+        batch = check_random_state(self.random_state).choice(n, min(n, self.batch_count), replace=False)
+        nearest = self._in_chunks(lambda rows: self._nearest_others(batch[rows]), len(batch))
+        self.distance_unit_ = float(np.median(nearest[0])) or 1.0
+        system = self._points, self._targets, batch, *nearest
+        muygps = training.train(self.smoothness, *system, self.distance_unit_)
+        self.length_scale_ = float(muygps.kernel.deformation.length_scale())
+        self.noise_, self.scale_ = float(muygps.noise()), float(muygps.scale())
+        posterior = self._posterior(self._points[batch], nearest[1])
+        self.slope_ = _fit_probit(*posterior, self._targets[batch])
 
     def _in_chunks(self, function, n):
         """Return the arrays that a function of a slice returns, for all of n rows, computed by threads."""
@@ -370,68 +309,30 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         parts = threaded(function, slices(n, size), n_threads)
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
-    def _others(self):
-        """Return rows of the neighbours of each training point, itself left out, shape (n, nn)."""
-        query = self._query()
+    def _nearest(self, X, count):
+        """Return distances and rows of the training points nearest to X, shape (m, count) each."""
+        distances, indices = self.neighbours_.query(X, count)
+        if not np.isfinite(distances).all():
+            raise ValueError("X: holds numbers so large that their distances to training points overflow")
+        return distances, indices
 
-        def find(rows):
-            nearest = _nearest(query, self._points[rows], self.nn_count_ + 1)[1]
-            own = nearest == np.arange(len(self._points))[rows, None]
-            others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
-            return (np.take_along_axis(nearest, others, axis=1),)
+    def _nearest_others(self, rows):
+        """Return what `_nearest` does for training points, their own objects left out, shape (m, nn) each."""
+        found = self._nearest(self._points[rows], self.nn_count_ + np.bincount(self._groups).max())
+        own = self._groups[found[1]] == self._groups[rows][:, None]
+        others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
+        return tuple(np.take_along_axis(array, others, axis=1) for array in found)
 
-        return self._in_chunks(find, len(self._points))[0]
-
-    def _posterior(self, X, indices, compiled=False):
+    def _posterior(self, X, indices):
         """Return posterior mean and variance of points (m, n_features) given their neighbours (m, nn)."""
-        system = X, self._points, self._targets, indices
-        if compiled:
-            length_scale = self.length_scale_ * self.distance_unit_
-            values = self.smoothness, length_scale, self.noise_
-            mean, variance = compiled_posterior(*system, *values)
-        else:
-            mean, variance = posterior(*system, self._correlation(), self.noise_)
+        mean, variance = np.empty(len(X)), np.empty(len(X))
+        formula, length_scale = compiled.FORMULA[self.smoothness], self.length_scale_ * self.distance_unit_
+        factor = (0.5 if np.isinf(self.smoothness) else 2 * self.smoothness) / length_scale**2
+        system = X, self._points, self._targets, np.sort(indices, axis=1)
+        compiled.posterior(*system, formula, factor, self.noise_, mean, variance)
+        if not np.isfinite(mean).all():
+            raise np.linalg.LinAlgError("the noise is too small for neighbours so close to each other")
         return mean, self.scale_ * variance
-
-    def _correlation(self):
-        """Return the trained correlation as a function of squared distances in the units of X."""
-        if self.smoothness in SHORT_FORMULA:
-            return matern(self.smoothness, self.length_scale_ * self.distance_unit_)
-        kernel, unit = self.muygps_.kernel, self.distance_unit_
-        return lambda squared: kernel(np.sqrt(squared) / unit)
-
-
-def _nearest(query, X, count):
-    """Return distances and rows of the training points nearest to X, shape (m, count) each."""
-    distances, rows = query(X, count)
-    if not np.isfinite(distances).all():
-        raise ValueError("X: holds numbers so large that their distances to training points overflow")
-    return distances, rows
-
-
-@cache
-def _numba_works():
-    """Return whether numba is there and can compile; warn if it is there and cannot."""
-    if find_spec("numba") is None:
-        return False
-    try:
-        BlockIndex(np.zeros((2, 1))).query(np.zeros((1, 1)), 1)
-    except Exception as error:  # too old for numpy, too new for ztf_sg, no folder to keep its code in ...
-        warnings.warn(f"predictions are not compiled, for numba does not work here: {error}", stacklevel=2)
-        return False
-    return True
-
-
-def _compose(smoothness, length_scale, noise, scale):
-    """Return a MuyGPS with an isotropic Matern kernel."""
-    kernel = Matern(
-        smoothness=Parameter(smoothness), deformation=Isotropy(metric=l2, length_scale=length_scale)
-    )
-    return MuyGPS(kernel=kernel, noise=HomoscedasticNoise(*noise), scale=scale)
-
-
-def _probit(mean, variance, slope):
-    return norm.cdf(slope * mean / np.sqrt(1 + slope**2 * variance))
 
 
 def _fit_probit(mean, variance, targets):
@@ -439,6 +340,6 @@ def _fit_probit(mean, variance, targets):
 
     def negative_log_likelihood(log_slope):
         slope = np.exp(log_slope)
-        return -norm.logcdf(slope * mean * targets / np.sqrt(1 + slope**2 * variance)).sum()
+        return -log_ndtr(slope * mean * targets / np.sqrt(1 + slope**2 * variance)).sum()
 
     return float(np.exp(minimize_scalar(negative_log_likelihood, bounds=(-3, 4), method="bounded").x))

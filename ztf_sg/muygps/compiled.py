@@ -1,78 +1,216 @@
-"""Neighbour search and posterior compiled by numba, for many predictions; imported when first needed.
+"""Neighbour search and posterior of local Gaussian processes, compiled by numba.
 
-Both do without the interpreter, so that threads share the work. numba keeps the machine code on disk for as
-long as this file stays the same; `VECTORS` tells it of changes in :mod:`ztf_sg.muygps.vectors`.
+They run without the interpreter's lock, so that threads share the work, on vectors in the processor's
+registers, which LLVM finds in longer loops only. Offsets into arrays count numbers from the first one and are
+not checked. numba keeps the machine code on disk, here or in the user's cache, until this file changes.
 """
 
+import operator
+
 import numpy as np
-from numba import float32, njit
+from llvmlite import ir
+from numba import float32, njit, types
+from numba.extending import intrinsic, models, overload, register_model
 
-from ztf_sg.muygps.vectors import (
-    count_bits,
-    first_bit,
-    larger,
-    load,
-    spread,
-    square_root,
-    store,
-    total,
-    up_to,
-)
-
-VECTORS = "2a56fd1a4553ab3c"  # the start of the file's SHA-256
 LANES = 8  # queries whose posterior is computed together, each as if alone
-FORMULA = {0.5: 0, 1.5: 1, 2.5: 2, np.inf: 3}
+FORMULA = {0.5: 0, 1.5: 1, 2.5: 2, np.inf: 3}  # by smoothness
 WIDTH = 32  # points of a block, and blocks of a group
 ROOM = 8 * WIDTH  # candidates that are collected beyond the wanted ones before the nearest are chosen
 ROUNDING, UNDERFLOW = 2.0**-23, 1e-35  # of single precision, relative and of squares, with a margin
 LEAST_GUESS = 1e-9  # of a limit, from which it is found in few steps
 LOWEST_BIT = np.uint64(1)
-OPTIONS = {"nogil": True, "cache": True, "fastmath": {"contract"}, "error_model": "numpy"}
-compiled, inlined = njit(**OPTIONS), njit(**OPTIONS, forceinline=True)
+OPERATORS = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul"}
+OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
+
+
+def compiled(function):
+    """Compile a function, and keep its machine code if there is a folder that can be written."""
+    try:
+        return njit(function, **OPTIONS, cache=True)
+    except RuntimeError:  # numba found no such folder
+        return njit(function, **OPTIONS)
+
+
+inlined = njit(**OPTIONS, forceinline=True)  # compiles a function into those that call it
+
+
+class Vector(types.Type):
+    """Type of a power of two numbers of the type `dtype`; vectors have the operators +, - and *."""
+
+    def __init__(self, dtype, length):
+        self.dtype, self.length = dtype, length
+        super().__init__(name=f"Vector({dtype}, {length})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, vector):
+        number = manager.lookup(vector.dtype).get_value_type()
+        super().__init__(manager, vector, ir.VectorType(number, vector.length))
+
+
+@intrinsic(prefer_literal=True)
+def load(typing, array, offset, length):
+    """Return `length` numbers of a contiguous array from an offset on."""
+    vector = Vector(array.dtype, length.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, vector, array, *arguments[:2])
+        return builder.load(pointer, align=array.dtype.bitwidth // 8)
+
+    return (vector(array, types.intp, length), generate) if array.layout == "C" else None
+
+
+@intrinsic
+def store(typing, vector, array, offset):
+    """Write a vector to a contiguous array from an offset on."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = _pointer(context, builder, vector, array, *arguments[1:])
+        builder.store(arguments[0], pointer, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return (types.none(vector, array, types.intp), generate) if array.layout == "C" else None
+
+
+@intrinsic(prefer_literal=True)
+def broadcast(typing, number, length):
+    """Return a vector of `length` times the same number."""
+    vector = Vector(types.unliteral(number), length.literal_value)
+    return vector(vector.dtype, length), lambda _, builder, __, values: _broadcast(
+        builder, values[0], vector.length
+    )
+
+
+@intrinsic
+def maximum(typing, left, right):
+    """Return the larger number in each lane of two vectors, the right one unless the left one is larger."""
+
+    def generate(context, builder, signature, pair):
+        return builder.select(builder.fcmp_ordered(">", *pair), *pair)
+
+    return left(left, right), generate
+
+
+@intrinsic
+def less_equal_mask(typing, vector, limit):
+    """Return which of up to 64 numbers are not above a limit, as the bits of an unsigned integer."""
+
+    def generate(context, builder, signature, arguments):
+        limits = _broadcast(builder, arguments[1], vector.length)
+        found = builder.fcmp_ordered("<=", arguments[0], limits)
+        return builder.zext(builder.bitcast(found, ir.IntType(vector.length)), ir.IntType(64))
+
+    return types.uint64(vector, vector.dtype), generate
+
+
+@intrinsic
+def first_bit(typing, bits):
+    """Return the number of the lowest bit that is set; one must be."""
+    never_zero = ir.Constant(ir.IntType(1), 1)
+    return types.intp(types.uint64), lambda _, builder, __, bits: builder.cttz(*bits, never_zero)
+
+
+@intrinsic
+def count_bits(typing, bits):
+    """Return how many bits are set."""
+    return types.intp(types.uint64), lambda _, builder, __, bits: builder.ctpop(*bits)
+
+
+def _pointer(context, builder, vector, array_type, array, offset):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [offset]), context.get_value_type(vector).as_pointer())
+
+
+def _broadcast(builder, number, length):
+    vector = ir.VectorType(number.type, length)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.IntType(32)(0))
+    from_first = ir.Constant(ir.VectorType(ir.IntType(32), length), [0] * length)
+    return builder.shuffle_vector(first, first, from_first)
+
+
+def _define(symbol, instruction):
+    """Give vectors an operator; LLVM may fuse a product and a sum."""
+
+    @intrinsic
+    def calculate(typing, left, right):
+        def generate(context, builder, signature, arguments):
+            return getattr(builder, instruction)(*arguments, flags=("contract",))
+
+        return left(left, right), generate
+
+    @overload(symbol)
+    def implement(left, right):
+        if isinstance(left, Vector) and left == right:
+            return lambda left, right: calculate(left, right)
+
+
+for _symbol, _instruction in OPERATORS.items():
+    _define(_symbol, _instruction)
+
+
+@inlined
+def _squared_to_boxes(sides, part, x, query):
+    """Return the squared distances of a query to the boxes of a part, NaN where there is none."""
+    low = part * 2 * x.shape[1] * WIDTH
+    high = low + x.shape[1] * WIDTH
+    zero = broadcast(float32(0), WIDTH)
+    squared = zero
+    for feature in range(x.shape[1]):
+        at = broadcast(x[query, feature], WIDTH)
+        outside = maximum(zero, maximum(load(sides, low, WIDTH) - at, at - load(sides, high, WIDTH)))
+        squared = squared + outside * outside
+        low, high = low + WIDTH, high + WIDTH
+    return squared
+
+
+@inlined
+def _squared_to_points(blocks, block, x, query):
+    """Return the squared distances of a query to the points of a block."""
+    offset = block * x.shape[1] * WIDTH
+    squared = broadcast(float32(0), WIDTH)
+    for feature in range(x.shape[1]):
+        difference = broadcast(x[query, feature], WIDTH) - load(blocks, offset, WIDTH)
+        squared = squared + difference * difference
+        offset += WIDTH
+    return squared
 
 
 @compiled
 def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances, indices):
-    """Write the nearest points of a chunk, nearest first; see :class:`ztf_sg.muygps.neighbours.BlockIndex`.
+    """Write the nearest points of some queries; see :class:`ztf_sg.muygps.neighbours.BlockIndex`.
 
-    The distances to a few near blocks, in single precision, give a limit that the wanted points do not
-    exceed. Candidates are the points within the limit, which no block beyond it can hold. Their distances
-    are computed anew in double precision.
-
-    Parameters
-    ----------
-    blocks, block_sides, group_sides, points, rows, unit
-        The attributes of the index.
-    x : numpy.ndarray
-        Queries along the axes of the index, in its unit and in single precision, shape (m, n_features).
-    X : numpy.ndarray
-        Queries, shape (m, n_features).
-    distances, indices : numpy.ndarray
-        Results, shape (m, count). Places for which there are no points stay as they are.
+    The distances to a few near blocks, in single precision, give a limit within which the wanted points are.
+    All points within it are candidates; blocks beyond it hold none. The distances of the candidates are
+    computed anew in double precision. `x` are the queries `X`, shape (m, n_features), along the index's axes,
+    in its unit and in single precision. The results, nearest first, are `distances` and `indices`, shape
+    (m, count); they stay as they are for queries that overflow.
     """
-    m, n_features = X.shape
-    count, n_groups = distances.shape[1], len(block_sides)
+    (m, n_features), count = X.shape, distances.shape[1]
     bounds = np.empty((m, len(group_sides) * WIDTH), dtype=np.float32)  # of squared distances to groups
-    limits, largest = np.empty(m, dtype=np.float32), np.empty(m)
+    limits, largest = np.empty(m, dtype=np.float32), np.zeros(m)
     for query in range(m):
-        largest[query] = np.abs(x[query]).max()
+        for feature in range(n_features):
+            largest[query] = max(largest[query], abs(x[query, feature]))
         for part in range(len(group_sides)):
-            store(_outside(group_sides, part, x, query), bounds, query * bounds.shape[1] + part * WIDTH)
+            offset = query * bounds.shape[1] + part * WIDTH
+            store(_squared_to_boxes(group_sides, part, x, query), bounds, offset)
     _limit(blocks, block_sides, x, bounds, count, limits)
     for query in range(m):
         limits[query] = _widened(limits[query], largest[query], n_features)
 
     candidates, found = np.empty((m, count + ROOM + WIDTH), dtype=np.intp), np.zeros(m, dtype=np.intp)
     exact = np.empty(candidates.shape[1])
-    for group in range(n_groups):  # whose points the processor keeps at hand
+    for group in range(len(block_sides)):  # the outer loop, so that its points stay in the processor's cache
         for query in range(m):
             if not bounds[query, group] <= limits[query]:
                 continue
-            bits, n = up_to(_outside(block_sides, group, x, query), limits[query]), found[query]
+            n = found[query]
+            bits = less_equal_mask(_squared_to_boxes(block_sides, group, x, query), limits[query])
             while bits:
                 block = group * WIDTH + first_bit(bits)
                 bits &= bits - LOWEST_BIT
-                inside = up_to(_squared(blocks, block, x, query), limits[query])
+                inside = less_equal_mask(_squared_to_points(blocks, block, x, query), limits[query])
                 while inside:
                     candidates[query, n] = block * WIDTH + first_bit(inside)
                     inside &= inside - LOWEST_BIT
@@ -84,16 +222,15 @@ def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances
                     limits[query] = min(limits[query], limit)
             found[query] = n
     for query in range(m):
-        n = min(found[query], count)
         _sort(candidates[query], exact, found[query], points, X[query])
-        for place in range(n):
-            distances[query, place] = np.sqrt(exact[place])
-            indices[query, place] = rows[candidates[query, place]]
+        for rank in range(min(found[query], count)):
+            distances[query, rank] = np.sqrt(exact[rank])
+            indices[query, rank] = rows[candidates[query, rank]]
 
 
 @compiled
 def _limit(blocks, block_sides, x, bounds, count, limits):
-    """Write limits for squared distances within which `count` points are, from those of a few near blocks."""
+    """Write squared distances within which `count` points are, from those of a few near blocks."""
     near_blocks = 16 + 2 * count // WIDTH
     near_groups = 1 + near_blocks // 16
     groups = np.empty(4 * near_groups, dtype=np.intp)
@@ -103,93 +240,54 @@ def _limit(blocks, block_sides, x, bounds, count, limits):
     for query in range(len(x)):
         group_limit = _threshold(bounds[query], bounds.shape[1], near_groups, 1, group_limit)
         n = 0
-        for start in range(0, bounds.shape[1], WIDTH):
-            bits = up_to(load(bounds, query * bounds.shape[1] + start, WIDTH), group_limit)
-            while bits and n < len(groups):
-                groups[n] = start + first_bit(bits)
-                bits &= bits - LOWEST_BIT
-                store(_outside(block_sides, groups[n], x, query), block_bounds, n * WIDTH)
-                n += 1
-        block_limit = _threshold(block_bounds, n * WIDTH, near_blocks, 4, block_limit)
+        for group in range(bounds.shape[1]):
+            if bounds[query, group] <= group_limit and n < len(groups) * WIDTH:
+                groups[n // WIDTH] = group
+                store(_squared_to_boxes(block_sides, group, x, query), block_bounds, n)
+                n += WIDTH
+        block_limit = _threshold(block_bounds, n, near_blocks, 4, block_limit)
         n_squared = 0
-        for start in range(0, n * WIDTH, WIDTH):
-            bits = up_to(load(block_bounds, start, WIDTH), block_limit)
+        for start in range(0, n, WIDTH):
+            bits = less_equal_mask(load(block_bounds, start, WIDTH), block_limit)
             while bits and n_squared < len(squared):
                 block = groups[start // WIDTH] * WIDTH + first_bit(bits)
                 bits &= bits - LOWEST_BIT
-                store(_squared(blocks, block, x, query), squared, n_squared)
+                store(_squared_to_points(blocks, block, x, query), squared, n_squared)
                 n_squared += WIDTH
         limits[query] = limit = _threshold(squared, n_squared, count, 8, limit)
 
 
 @compiled
 def select(bounds, points, unit, X, distances, indices):
-    """Write the nearest points of a chunk, nearest first; see :class:`ztf_sg.muygps.neighbours.MatrixIndex`.
+    """Write the nearest points of some queries; see :class:`ztf_sg.muygps.neighbours.MatrixIndex`.
 
-    Parameters
-    ----------
-    bounds : numpy.ndarray
-        In single precision, not above the squared distances in units of the index; shape (m, n), filled up
-        to a multiple of `WIDTH` with infinity.
-    points, unit
-        The attributes of the index.
-    X : numpy.ndarray
-        Queries, shape (m, n_features).
-    distances, indices : numpy.ndarray
-        Results, shape (m, count). Rows stay as they are where fewer than `count` bounds are finite.
+    The `bounds`, in single precision, are not above the squared distances in units of the index; shape
+    (m, n), filled up to a multiple of `WIDTH` with infinity. Queries and results are as in `search`.
     """
     count = distances.shape[1]
     candidates = np.empty(count + ROOM + WIDTH, dtype=np.intp)
     exact = np.empty(len(candidates))
-    guess, q = float32(1), np.empty(X.shape[1])
+    guess = float32(1)
     for query in range(len(X)):
-        values, q[:] = bounds[query], X[query]
+        values = bounds[query]
         guess = _threshold(values, len(values), count, count, guess)
         limit, sure = guess, False
         while limit < np.inf and not sure:
             n, last = 0, limit
             for start in range(0, len(values), WIDTH):
-                bits = up_to(load(values, start, WIDTH), limit)
+                bits = less_equal_mask(load(values, start, WIDTH), limit)
                 while bits:
                     candidates[n] = start + first_bit(bits)
                     bits &= bits - LOWEST_BIT
                     n += 1
                 if n > count + ROOM:
-                    _sort(candidates, exact, n, points, q)
+                    _sort(candidates, exact, n, points, X[query])
                     n = count
-            _sort(candidates, exact, n, points, q)
+            _sort(candidates, exact, n, points, X[query])
             limit = float32(exact[count - 1] / unit**2 * (1 + 2 * ROUNDING))
             sure = limit <= last
-        if sure:
-            distances[query], indices[query] = np.sqrt(exact[:count]), candidates[:count]
-
-
-@inlined
-def _outside(sides, part, x, query):
-    """Return the squared distances, in units of the index, of a query to the boxes of a part, NaN if none."""
-    low = part * 2 * x.shape[1] * WIDTH
-    high = low + x.shape[1] * WIDTH
-    zero = spread(float32(0), WIDTH)
-    squared = zero
-    for feature in range(x.shape[1]):
-        at = spread(x[query, feature], WIDTH)
-        outside = larger(load(sides, low, WIDTH) - at, at - load(sides, high, WIDTH))
-        outside = larger(zero, outside)
-        squared = squared + outside * outside
-        low, high = low + WIDTH, high + WIDTH
-    return squared
-
-
-@inlined
-def _squared(blocks, block, x, query):
-    """Return the squared distances, in units of the index, of a query to the points of a block."""
-    place = block * x.shape[1] * WIDTH
-    squared = spread(float32(0), WIDTH)
-    for feature in range(x.shape[1]):
-        offset = spread(x[query, feature], WIDTH) - load(blocks, place, WIDTH)
-        squared = squared + offset * offset
-        place += WIDTH
-    return squared
+        for rank in range(count if sure else 0):
+            distances[query, rank], indices[query, rank] = np.sqrt(exact[rank]), candidates[rank]
 
 
 @compiled
@@ -200,7 +298,7 @@ def _threshold(values, n, count, spare, guess):
     for _ in range(40):
         within = 0
         for start in range(0, n, WIDTH):
-            within += count_bits(up_to(load(values, start, WIDTH), middle))
+            within += count_bits(less_equal_mask(load(values, start, WIDTH), middle))
         if within < count:
             low = middle
         else:
@@ -213,10 +311,10 @@ def _threshold(values, n, count, spare, guess):
 
 @compiled
 def _widened(squared, largest, n_features):
-    """Return a limit for squared distances in single precision that covers their rounding errors.
+    """Return a limit of squared distances that covers the rounding errors of single precision.
 
-    Of a query whose largest number is given. The numbers of points within the limit are not larger by more
-    than the distance; two of them, and their difference, are rounded for each feature.
+    `largest` is the query's largest number; the numbers of points within the limit exceed it by no more than
+    the distance. For each feature, two numbers and their difference are rounded.
     """
     distance = np.sqrt(np.float64(squared))
     slack = 2 * np.sqrt(n_features) * ROUNDING * (2 * largest + distance)
@@ -226,70 +324,40 @@ def _widened(squared, largest, n_features):
 @compiled
 def _sort(candidates, squared, n, points, q):
     """Sort n candidates by their squared distances, which it writes; equally far ones keep their order."""
-    n_features = len(q)
-    found, exact = np.full(n, -1, dtype=np.intp), np.empty(n + WIDTH)
+    found, exact = np.zeros(n, dtype=np.intp), np.empty(n + WIDTH)
     exact[n:] = np.nan  # not within any limit
     for one in range(n):
-        place, squares, rest = candidates[one] * n_features, spread(0.0, LANES), 0.0
-        for feature in range(0, n_features - LANES + 1, LANES):
-            offset = load(points, place + feature, LANES) - load(q, feature, LANES)
-            squares = squares + offset * offset
-        for feature in range(n_features // LANES * LANES, n_features):
-            rest += (points[candidates[one], feature] - q[feature]) ** 2
-        exact[one] = total(squares) + rest
+        exact[one] = 0
+        for feature in range(len(q)):
+            exact[one] += (points[candidates[one], feature] - q[feature]) ** 2
     for one in range(n - 1, -1, -1):
-        place = -1
+        rank = 0
         for start in range(0, n, WIDTH):
-            place += count_bits(up_to(load(exact, start, WIDTH), exact[one]))
-        while found[place] >= 0:  # as far as another one, which came after
-            place -= 1
-        found[place], squared[place] = candidates[one], exact[one]
-    candidates[:n] = found
-
-
-@compiled
-def _correlate(formula, factor, squared):
-    """Replace squared distances, times a factor, by Matern correlations; see `posterior.matern`.
-
-    The exponential is the 1024th power of its series, good to 1e-12, for that can be done to many numbers
-    at a time; beyond exp(-700) it stays there.
-    """
-    for place in range(len(squared)):
-        s = squared[place] * factor
-        x = s if formula == 3 else np.sqrt(s)
-        y = min(x, 700.0) / 1024
-        series = 1 / 40320  # to the eighth power
-        series = series * y - 1 / 5040
-        series = series * y + 1 / 720
-        series = series * y - 1 / 120
-        series = series * y + 1 / 24
-        series = series * y - 1 / 6
-        series = series * y + 1 / 2
-        series = series * y - 1
-        series = series * y + 1
-        for _ in range(10):
-            series *= series
-        if formula == 1:
-            series *= 1 + x
-        elif formula == 2:
-            series *= 1 + x + s / 3
-        squared[place] = series
+            rank += count_bits(less_equal_mask(load(exact, start, WIDTH), exact[one]))
+        while found[rank - 1]:  # by another one that is as far and came after
+            rank -= 1
+        found[rank - 1], squared[rank - 1] = candidates[one] + 1, exact[one]
+    for rank in range(n):
+        candidates[rank] = found[rank] - 1
 
 
 @compiled
 def posterior(X, points, targets, indices, formula, factor, noise, mean, variance):
-    """Write posterior mean and variance of a chunk; see :func:`ztf_sg.muygps.posterior.posterior`.
+    r"""Write mean and variance of Gaussian processes conditioned on the neighbours of each query.
 
-    Parameters
-    ----------
-    X, points, targets, indices, noise
-        See there.
-    formula : int
-        Of `FORMULA`.
-    factor : float
-        Of squared distances in the formula.
-    mean, variance : numpy.ndarray
-        Results, shape (m,).
+    With the covariance :math:`K` of the neighbours, noise included, their covariance :math:`k` with the query
+    and their targets :math:`y`, one Cholesky factorisation gives both:
+
+    .. math:: \begin{pmatrix} K & k & y \\ k^T & a & 0 \\ y^T & 0 & b \end{pmatrix} = L L^T
+
+    has the rows :math:`v = L_K^{-1} k` and :math:`w = L_K^{-1} y` at the bottom of L, whatever a and b are;
+    the mean is :math:`v w` and the variance :math:`1 - v v`, in units of the prior variance (Rasmussen &
+    Williams 2006, Gaussian Processes for Machine Learning, algorithm 2.1).
+
+    `X` are the queries, shape (m, n_features); `points` and `targets` the training points, shape
+    (n, n_features), and their values; `indices` the rows of the neighbours of each query, shape (m, nn).
+    For `formula` and `factor` see `_correlate`; `noise` is in units of the prior variance. The results are
+    `mean` and `variance`, shape (m,), without the noise; NaN where it is too small for such close neighbours.
     """
     nn_count, n_features = indices.shape[1], X.shape[1]
     offsets = np.zeros((nn_count + 1, n_features, LANES))  # the last one is the query, the origin
@@ -300,26 +368,15 @@ def posterior(X, points, targets, indices, formula, factor, noise, mean, varianc
             row = min(start + lane, len(X) - 1)
             for one in range(nn_count):
                 index = indices[row, one]
+                matrix[target + one, lane] = targets[index]
                 for feature in range(n_features):
                     offsets[one, feature, lane] = points[index, feature] - X[row, feature]
         for one in range(nn_count + 1):
             for other in range(one):
-                place = (one * (one + 1) // 2 + other) * LANES
-                store(_between(offsets, one, other, n_features), matrix, place)
+                squared = _squared_between(offsets, one, other, n_features)
+                store(squared, matrix, (one * (one + 1) // 2 + other) * LANES)
         _correlate(formula, factor, matrix[:target].reshape(-1))
-        for lane in range(LANES):
-            row = min(start + lane, len(X) - 1)
-            for one in range(nn_count):
-                matrix[target + one, lane] = targets[indices[row, one]]
-        for one in range(nn_count + 2):
-            above = one * (one + 1) // 2 * LANES
-            for other in range(min(one, nn_count)):
-                left, place = other * (other + 1) // 2 * LANES, above + other * LANES
-                value = load(matrix, place, LANES) - _product(matrix, above, left, other)
-                store(value * load(matrix, left + other * LANES, LANES), matrix, place)
-            if one < nn_count:  # the inverse of the diagonal
-                value = spread(1 + noise, LANES) - _product(matrix, above, above, one)
-                store(spread(1.0, LANES) / square_root(value), matrix, above + one * LANES)
+        _factorize(matrix, nn_count, noise)
         for lane in range(min(LANES, len(X) - start)):
             covered, weighted = 0.0, 0.0
             for one in range(nn_count):
@@ -329,10 +386,27 @@ def posterior(X, points, targets, indices, formula, factor, noise, mean, varianc
 
 
 @inlined
-def _between(offsets, one, other, n_features):
+def _factorize(matrix, nn_count, noise):
+    """Replace the lower triangle by L, of which the diagonal is inverted, in all lanes."""
+    for one in range(nn_count + 2):
+        above = one * (one + 1) // 2 * LANES
+        for other in range(min(one, nn_count)):
+            left, offset = other * (other + 1) // 2 * LANES, above + other * LANES
+            value = load(matrix, offset, LANES) - _product(matrix, above, left, other)
+            store(value * load(matrix, left + other * LANES, LANES), matrix, offset)
+        if one < nn_count:
+            store(
+                broadcast(1 + noise, LANES) - _product(matrix, above, above, one), matrix, above + one * LANES
+            )
+            for lane in range(LANES):
+                matrix[above // LANES + one, lane] = 1 / np.sqrt(matrix[above // LANES + one, lane])
+
+
+@inlined
+def _squared_between(offsets, one, other, n_features):
     """Return the squared distances of two neighbours, in all lanes."""
     left, right = one * n_features * LANES, other * n_features * LANES
-    squared = spread(0.0, LANES)
+    squared = broadcast(0.0, LANES)
     for _ in range(n_features):
         difference = load(offsets, left, LANES) - load(offsets, right, LANES)
         squared = squared + difference * difference
@@ -342,8 +416,35 @@ def _between(offsets, one, other, n_features):
 
 @inlined
 def _product(matrix, left, right, count):
-    """Return the sums of products of `count` numbers from two places on, in all lanes."""
-    products = spread(0.0, LANES)
-    for place in range(0, count * LANES, LANES):
-        products = products + load(matrix, left + place, LANES) * load(matrix, right + place, LANES)
+    """Return the sums of products of `count` numbers from two offsets on, in all lanes."""
+    products = broadcast(0.0, LANES)
+    for step in range(0, count * LANES, LANES):
+        products = products + load(matrix, left + step, LANES) * load(matrix, right + step, LANES)
     return products
+
+
+@compiled
+def _correlate(formula, factor, squared):
+    r"""Replace squared distances by Matern correlations.
+
+    Of distances r in units of the length scale, with :math:`s = r \sqrt{2 \nu}`: :math:`e^{-s}` for the
+    smoothness :math:`\nu = 1/2`, :math:`(1 + s) e^{-s}` for 3/2, :math:`(1 + s + s^2/3) e^{-s}` for 5/2, and
+    :math:`e^{-r^2/2}` for infinity (Rasmussen & Williams 2006, section 4.2.1); `formula` is that of
+    `FORMULA`, and `factor` turns squared distances into :math:`s^2`, or :math:`r^2/2`. The exponential is the
+    1024th power of its series, good to 1e-12, which vectors can compute; it stays at or above exp(-700).
+    """
+    for index in range(len(squared)):
+        s = squared[index] * factor
+        x = s if formula == 3 else np.sqrt(s)
+        y = min(x, 700.0) / 1024
+        series = (
+            (1 / 40320 * y - 1 / 5040) * y + 1 / 720
+        ) * y - 1 / 120  # from the eighth power to the fifth
+        series = ((((series * y + 1 / 24) * y - 1 / 6) * y + 1 / 2) * y - 1) * y + 1
+        for _ in range(10):
+            series *= series
+        if formula == 1:
+            series *= 1 + x
+        elif formula == 2:
+            series *= 1 + x + s / 3
+        squared[index] = series
