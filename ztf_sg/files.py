@@ -6,25 +6,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-LOCK = ".lock"
-
 
 @contextmanager
 def atomic_write(path, unfinished=None):
-    """Open a file for writing that gets its name only when all of it is on the disk.
+    """Open a binary file for writing that gets its name only when all of it is on the disk.
 
-    Until then ``.part`` is added to its name. If anything goes wrong, or the process is killed, a file that
-    had the name before stays as it was. The folder is made if need be.
+    If anything goes wrong, or the process is killed, a file that had the name before stays as it was. The
+    folder is made if need be.
 
     Parameters
     ----------
     path : path-like
     unfinished : path-like, optional
-        Another name until then, on the same disk: for files that several processes may write at once.
-
-    Yields
-    ------
-    binary file object
+        Name until then, on the same disk, for files that several processes may write at once; by default
+        ``.part`` is added to the name.
     """
     path = Path(path)
     partial = Path(unfinished or path.with_name(path.name + ".part"))
@@ -42,18 +37,16 @@ def atomic_write(path, unfinished=None):
 
 @contextmanager
 def lock_folder(folder, error):
-    """Keep other processes out that lock the same folder; the lock is a file in it, and holds for all users.
+    """Lock a folder, which is made if need be, by a file in it that keeps out processes of all users.
 
-    Parameters
-    ----------
-    folder : path-like
-        Made if need be.
-    error : type of Exception
-        Raised with a message if another process is at work in the folder.
+    Raises
+    ------
+    error
+        If another process is at work in the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, mode=0o666)
+    lock = FileLock(folder / ".lock", mode=0o666)
     try:
         lock.acquire(timeout=0)
     except Timeout:

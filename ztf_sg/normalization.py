@@ -34,8 +34,7 @@ def raw(images, statistics=None):
 
 def log_minus_min(images, statistics=None):
     """Return log10 x - min(log10 x), with the minimum of each cutout."""
-    logs = _log10(images, "log_minus_min")
-    return logs - _low(logs)
+    return _log_contrast(images, "log_minus_min")
 
 
 def minmax(images, statistics=None):
@@ -57,8 +56,7 @@ def min_over_global_max(images, statistics):
 def log_min_over_global_max(images, statistics):
     """Return (log10 x - min(log10 x)) / log10 max_all."""
     name = "log_min_over_global_max"
-    logs = _log10(images, name)
-    return _ratio(logs - _low(logs), np.log10(_positive(statistics.maximum, name)))
+    return _ratio(_log_contrast(images, name), np.log10(_positive(statistics.maximum, name)))
 
 
 def root_minmax(images, statistics=None, r=2):
@@ -105,7 +103,7 @@ def normalize(images, technique, statistics=None, **parameters):
     Returns
     -------
     numpy.ndarray
-        float64, same shape as ``images``; never NaN.
+        float64, of the shape of ``images``; never NaN.
 
     Raises
     ------
@@ -144,8 +142,6 @@ def normalize(images, technique, statistics=None, **parameters):
 class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """A normalization as a scikit-learn transformer of flattened cutouts.
 
-    The extremes of the training set are learned in ``fit`` and kept.
-
     Parameters
     ----------
     technique : str
@@ -154,21 +150,14 @@ class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Attributes
     ----------
     statistics_ : GlobalStatistics
-        Extremes of the training set [DN].
+        Extremes of the training set [DN], learned in ``fit``.
     """
 
     def __init__(self, technique="minmax"):
         self.technique = technique
 
     def fit(self, X, y=None):
-        """Learn the extremes of the training pixels.
-
-        Parameters
-        ----------
-        X : array-like
-            Flattened cutouts [DN], shape (n, height * width).
-        y : ignored
-        """
+        """Learn the extremes of flattened cutouts X [DN], shape (n, height * width); y is ignored."""
         X = validate_data(self, X, dtype=float)
         _check_technique(self.technique)
         self.statistics_ = GlobalStatistics.of(X)
@@ -195,14 +184,16 @@ def _ratio(numerator, denominator):
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=np.asarray(denominator) != 0)
 
 
-def _log10(images, name):
+def _log_contrast(images, name):
+    """Return log10 x - min(log10 x) of each cutout; errors state the name of the technique."""
     bad = (images <= 0).any(axis=(1, 2))
     if bad.any():
         raise ValueError(
             f"{name}: cutout {np.argmax(bad)} (and {bad.sum() - 1} more) has pixels <= 0, whose logarithm "
             "is undefined; use minmax, root_minmax or asinh_minmax for such images"
         )
-    return np.log10(images)
+    logs = np.log10(images)
+    return logs - _low(logs)
 
 
 def _positive(value, name):

@@ -17,20 +17,9 @@ def slices(n, step):
 
 
 def threaded(work, items, n_threads):
-    """Call a function with each item, in several threads; linear algebra within each uses that thread only.
+    """Return the list of work(item) for a list of items, in order, done by at most n_threads threads.
 
-    Parameters
-    ----------
-    work : callable
-        Takes an item.
-    items : list
-    n_threads : int
-        Largest number of threads.
-
-    Returns
-    -------
-    list
-        One result per item, in their order.
+    Linear algebra within a call uses the thread of that call only.
     """
     n_threads = min(n_threads, len(items))
     with _one_blas_thread:
@@ -41,19 +30,9 @@ def threaded(work, items, n_threads):
 
 
 def map_chunks(function, n):
-    """Call a function with each chunk of n cutouts, on all processors.
+    """Return the list of function(rows) for slices of at most :data:`CHUNK` of n rows, in order.
 
-    Parameters
-    ----------
-    function : callable
-        Takes a slice of rows; chunks must not depend on each other.
-    n : int
-        Number of rows.
-
-    Returns
-    -------
-    list
-        One result per chunk of at most :data:`CHUNK` rows, in their order.
+    All processors share the work; no slice may depend on another.
     """
     return threaded(function, slices(n, CHUNK), effective_n_jobs(-1))
 

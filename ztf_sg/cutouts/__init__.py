@@ -3,15 +3,7 @@
 from ztf_sg.cutouts.arrow import LABEL, list_files, row_group_sizes
 from ztf_sg.cutouts.cutout_set import CutoutSet, iter_parquet, iter_row_groups, load_cutouts, load_files
 from ztf_sg.cutouts.folder import list_cutouts, read_cutout
-from ztf_sg.cutouts.schema import (
-    CLASS_NAMES,
-    HEADER_KEYS,
-    UNKNOWN,
-    CutoutError,
-    check_cutout,
-    label_of,
-    natural_key,
-)
+from ztf_sg.cutouts.schema import CLASS_NAMES, HEADER_KEYS, UNKNOWN, CutoutError, check_cutout
 from ztf_sg.cutouts.tables import csv_name, read_image_csv, write_image_csv
 
 __all__ = [
@@ -25,12 +17,10 @@ __all__ = [
     "csv_name",
     "iter_parquet",
     "iter_row_groups",
-    "label_of",
     "list_cutouts",
     "list_files",
     "load_cutouts",
     "load_files",
-    "natural_key",
     "read_cutout",
     "read_image_csv",
     "row_group_sizes",

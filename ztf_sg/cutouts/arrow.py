@@ -1,15 +1,11 @@
-"""Cutouts as Parquet files and as tables, for sets too large for a folder of files or for the memory.
+"""Cutouts as tables and Parquet files, for sets too large for a folder of files or for the memory."""
 
-One row is one cutout: the columns of :attr:`CutoutSet.table`, its ``label``, and in ``image`` the pixels [DN]
-row by row, as a list of fixed length of float32; the metadata of that column state height and width.
-"""
-
-from collections import Counter
 from contextlib import contextmanager
 from itertools import accumulate, chain, groupby, islice
 from math import isqrt
 from operator import itemgetter
 from pathlib import Path
+from statistics import mode
 
 import numpy as np
 import pandas as pd
@@ -33,6 +29,7 @@ from ztf_sg.cutouts.schema import (
     check_on_error,
     label_of,
     natural_key,
+    shape_fault,
 )
 from ztf_sg.files import atomic_write
 from ztf_sg.ztf import CUTOUT_SHAPE
@@ -41,8 +38,7 @@ ROW_GROUP = 4096  # rows that are written, and read, at a time: 6.5 MB of pixels
 LABEL, IMAGE = "label", "image"
 TEXT_COLUMNS = ("name", *(key.lower() for key in TEXT_KEYS))
 OPTIONAL_COLUMNS = ("origin", *(key.lower() for key in APERTURE_KEYS))
-NEEDED_VALUES = [key.lower() for key in REQUIRED_KEYS if key != "ORIGIN"]
-REWRITE = "write it again with CutoutSet.to_parquet"
+NEEDED_COLUMNS = [key.lower() for key in REQUIRED_KEYS if key != "ORIGIN"]
 
 
 def to_table(images, labels, table):
@@ -78,12 +74,10 @@ def read_parquet(path, row_groups, on_error):
         first = list_files(path)[0]
         with _opened(first) as file:
             return parts_of_table(file.schema_arrow.empty_table(), first, on_error)
-    filled = [part for part in parts if len(part.images)] or parts[:1]
+    skipped = pd.concat([part.skipped for part in parts], ignore_index=True)
+    images, labels, tables, _ = zip(*([part for part in parts if len(part.images)] or parts[:1]), strict=True)
     return CutoutParts(
-        np.concatenate([part.images for part in filled]),
-        np.concatenate([part.labels for part in filled]),
-        pd.concat([part.table for part in filled], ignore_index=True),
-        pd.concat([part.skipped for part in parts], ignore_index=True),
+        np.concatenate(images), np.concatenate(labels), pd.concat(tables, ignore_index=True), skipped
     )
 
 
@@ -108,13 +102,7 @@ def read_row_groups(path, row_groups, rows, on_error):
 
 
 def row_group_sizes(path):
-    """Return how many cutouts each row group of Parquet files holds, as a list of int.
-
-    Parameters
-    ----------
-    path : path-like
-        A file or a folder, see :func:`ztf_sg.cutouts.iter_row_groups`.
-    """
+    """Return the number of cutouts in each row group, as a list; `path` is as of :func:`iter_row_groups`."""
     return [len(rows) for *_, rows in _find_row_groups(path)]
 
 
@@ -141,8 +129,8 @@ def parts_of_table(table, source, on_error, shape=None, row_numbers=None):
     pixels, stated_shape, frame = _unpacked(table, source)
     shape = shape or stated_shape or _common_shape(pixels, source)
     metadata, labels = _metadata(frame, source), _labels(frame, source)
-    images, faults = _stack(pixels, shape, metadata["name"])
-    faults |= _faults_by_row(images, metadata, faults)
+    images, odd_shapes = _stack(pixels, shape, metadata["name"])
+    faults = _faults_by_row(images, metadata) | odd_shapes
     rows = sorted(faults)
     if faults and on_error == "raise":
         row_numbers = row_numbers or range(len(images))
@@ -167,7 +155,9 @@ def _opened(path):
             yield file
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
-        raise CutoutError(f"{path}: is no whole Parquet file ({reason}); {REWRITE}") from error
+        raise CutoutError(
+            f"{path}: is no whole Parquet file ({reason}); write it again with CutoutSet.to_parquet"
+        ) from error
 
 
 def _find_row_groups(path):
@@ -183,24 +173,25 @@ def _find_row_groups(path):
 
 def _unpacked(table, source):
     """Return the pixels of each row, the shape that the table states or None, and a DataFrame of the rest."""
-    in_memory = isinstance(table, pd.DataFrame)
-    names = list(table.columns) if in_memory else table.schema.names
+    names = list(table.columns if isinstance(table, pd.DataFrame) else table.schema.names)
     missing = [name for name in (*COLUMNS, IMAGE) if name not in (*names, *OPTIONAL_COLUMNS)]
     if missing:
         raise CutoutError(
             f"{source}: lacks the columns {', '.join(missing)}; it has {', '.join(map(str, names[:30]))}; "
             "rename or add columns (image: a list of pixels)"
         )
-    if in_memory:
+    if isinstance(table, pd.DataFrame):
         return _pixels(table[IMAGE]), None, table.drop(columns=IMAGE).reset_index(drop=True)
     if isinstance(table, pa.RecordBatch):
         table = pa.Table.from_batches([table])
     frame = table.drop_columns(IMAGE).to_pandas()
-    frame = frame.reset_index(drop=frame.index.names == [None])
-    for metadata in (table.schema.field(IMAGE).metadata, table.schema.metadata):
-        if metadata and b"height" in metadata and b"width" in metadata:
-            return _pixels(table[IMAGE]), (int(metadata[b"height"]), int(metadata[b"width"])), frame
-    return _pixels(table[IMAGE]), None, frame
+    stated = (table.schema.metadata or {}) | (table.schema.field(IMAGE).metadata or {})
+    shape = (
+        tuple(int(stated[key]) for key in (b"height", b"width"))
+        if {b"height", b"width"} <= stated.keys()
+        else None
+    )
+    return _pixels(table[IMAGE]), shape, frame.reset_index(drop=frame.index.names == [None])
 
 
 def _pixels(column):
@@ -235,8 +226,8 @@ def _pixels_of_row(row):
 
 def _common_shape(pixels, source):
     """Return height and width of most cutouts; lists of pixels are taken for square ones."""
-    shapes = Counter(row.shape for row in pixels if row.size)
-    shape = shapes.most_common(1)[0][0] if shapes else CUTOUT_SHAPE
+    shapes = [row.shape for row in pixels if row.size]
+    shape = mode(shapes) if shapes else CUTOUT_SHAPE
     if len(shape) == 2:
         return shape
     side = isqrt(shape[0])
@@ -250,16 +241,15 @@ def _common_shape(pixels, source):
 
 def _stack(pixels, shape, names):
     """Return the pixels as one array (n, height, width), and faults by row."""
-    height, width = shape
-    if isinstance(pixels, np.ndarray) and pixels.shape[1] == height * width:
-        return np.array(pixels).reshape(-1, height, width), {}
-    images, faults = np.zeros((len(pixels), height, width), dtype=np.float32), {}
+    size = shape[0] * shape[1]
+    if isinstance(pixels, np.ndarray) and pixels.shape[1] == size:
+        return np.array(pixels).reshape(-1, *shape), {}
+    images, faults = np.zeros((len(pixels), *shape), dtype=np.float32), {}
     for row, found in enumerate(pixels):
-        if found.shape in (shape, (height * width,)):
+        if found.shape in (shape, (size,)):
             images[row] = found.reshape(shape)
         else:
-            size = " x ".join(map(str, found.shape))
-            faults[row] = f"{names.iloc[row]}: expected {height} x {width} px, got {size}"
+            faults[row] = shape_fault(names.iloc[row], shape, found.shape)
     return images, faults
 
 
@@ -292,12 +282,12 @@ def _converted(column, kind, source):
         raise CutoutError(f"{source}: column {column.name}: expected {kind} values ({error})") from error
 
 
-def _faults_by_row(images, metadata, known):
-    """Return what check_cutout says of rows, other than those with known faults."""
-    suspect = ~np.isfinite(images).all(axis=(1, 2)) | metadata[NEEDED_VALUES].isna().any(axis=1).to_numpy()
+def _faults_by_row(images, metadata):
+    """Return the errors of check_cutout by row; whole columns tell which rows are worth checking."""
+    suspect = ~np.isfinite(images).all(axis=(1, 2)) | metadata[NEEDED_COLUMNS].isna().any(axis=1).to_numpy()
     suspect |= (metadata[[key.lower() for key in POSITIVE_KEYS]] <= 0).any(axis=1).to_numpy()
     faults = {}
-    for row in set(np.flatnonzero(suspect).tolist()) - set(known):
+    for row in np.flatnonzero(suspect).tolist():
         values = metadata.iloc[row]
         header = {key: values[key.lower()] for key in HEADER_KEYS if not pd.isna(values[key.lower()])}
         try:

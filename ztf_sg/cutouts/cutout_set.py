@@ -1,7 +1,7 @@
-"""Sets of cutouts: pixels, labels and metadata, from folders of FITS files, Parquet files and tables."""
+"""Sets of cutouts, read from folders of FITS files, Parquet files and tables."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -31,22 +31,22 @@ class CutoutSet:
     labels : array-like
         0 star, 1 galaxy, -1 unknown; kept as int8, shape (n,).
     table : pandas.DataFrame
-        n rows with columns name, ra, dec [deg, ICRS; the centre of the cutout], seeing [px, FWHM],
-        magzp [mag], filter, obsmjd [d], exptime [s], gain [e-/DN], saturate [DN],
-        apcor1..apcor6 [mag] and origin. Aperture corrections that are not known are NaN.
+        n rows with columns name, ra, dec [deg, ICRS; the centre of the cutout], seeing [px, FWHM], magzp
+        [mag], filter, obsmjd [d], exptime [s], gain [e-/DN], saturate [DN], apcor1..apcor6 [mag; NaN if not
+        known] and origin.
     skipped : pandas.DataFrame, optional
         Cutouts left out by ``load_cutouts(..., on_error="skip")``: columns name and reason.
 
     Raises
     ------
     ValueError
-        If the three do not have the same number of rows, images is not a stack, or a label is not 0, 1 or -1.
+        If numbers of rows differ, images is not a stack, or a label is not 0, 1 or -1.
     """
 
     images: np.ndarray
     labels: np.ndarray
     table: pd.DataFrame
-    skipped: pd.DataFrame = None
+    skipped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SKIPPED_COLUMNS))
 
     def __post_init__(self):
         images, labels = np.asarray(self.images, dtype=np.float32), check_labels(self.labels)
@@ -59,8 +59,6 @@ class CutoutSet:
             raise ValueError(f"images, labels and table must have as many rows as each other, got {lengths}")
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
-        if self.skipped is None:
-            object.__setattr__(self, "skipped", pd.DataFrame(columns=SKIPPED_COLUMNS))
 
     @property
     def shape(self):
@@ -90,7 +88,7 @@ class CutoutSet:
         """Return a pyarrow.Table of the columns of ``table``, ``label`` (int8) and ``image``.
 
         Pixels [DN] are lists of float32 of fixed length, row by row; the metadata of their field state height
-        and width [px]. A ValueError is raised if ``table`` has a column ``label`` or ``image`` already.
+        and width [px]. A ValueError is raised if ``table`` has a column ``label`` or ``image``.
         """
         return to_table(self.images, self.labels, self.table)
 
@@ -106,8 +104,7 @@ class CutoutSet:
             state height and width. Without ``apcor1`` ... ``apcor6`` and ``origin`` they are NaN and None,
             without ``label`` it is that of the name. Other columns are kept; the index of a DataFrame is not.
         on_error : {"raise", "skip"}
-            What to do about rows of another shape than most, or that :func:`check_cutout` refuses: raise, or
-            leave them out and list them in the ``skipped`` table of the result.
+            "skip" leaves out rows that cannot be used, as :func:`load_cutouts` does with files.
 
         Raises
         ------
@@ -122,34 +119,27 @@ class CutoutSet:
 
     @classmethod
     def read_parquet(cls, path, row_groups=None, on_error="raise"):
-        """Read Parquet files at once; arguments and errors are those of :func:`iter_row_groups`."""
+        """Return the CutoutSet of Parquet files; arguments and errors as of :func:`iter_row_groups`."""
         return cls(*read_parquet(path, row_groups, on_error))
 
 
 def load_cutouts(folder, on_error="raise"):
-    """Read a folder of FITS cutouts.
+    """Return the CutoutSet of a folder of FITS files, in natural order (star_2 before star_10).
 
     Parameters
     ----------
     folder : path-like
-        Folder with ``*.fits`` files. Files named ``star_*`` and ``galaxy_*`` get labels 0 and 1,
-        all others -1.
+        Files named ``star_*.fits`` and ``galaxy_*.fits`` get labels 0 and 1, all others -1.
     on_error : {"raise", "skip"}
-        What to do about a file that cannot be used: raise, or leave it out and list it in the
-        ``skipped`` table of the result.
-
-    Returns
-    -------
-    CutoutSet
-        Files in natural order of their names (star_2 before star_10).
+        "skip" leaves out files that cannot be used, and lists them in the ``skipped`` table.
 
     Raises
     ------
     FileNotFoundError
         If the folder does not exist or holds no FITS file.
     CutoutError
-        If a file is empty, truncated, not FITS, of another shape than most, has non-finite
-        pixels or lacks a needed header keyword (with ``on_error="raise"``), or if none is usable.
+        If none is usable, or (with ``on_error="raise"``) one is damaged, of another shape than most, or
+        refused by :func:`check_cutout`.
 
     Warns
     -----
@@ -186,7 +176,7 @@ def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
 
 
 def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
-    """Yield the cutouts of some row groups of Parquet files, of which no more than `rows` are in memory.
+    """Yield the cutouts of some row groups of Parquet files as CutoutSets of one height and width.
 
     Parameters
     ----------
@@ -196,23 +186,18 @@ def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
     row_groups : sequence of int, optional
         Numbers of the row groups, from 0 through all files, see :func:`row_group_sizes`; by default all.
     rows : int
-        Largest number of cutouts of a set.
+        Largest number of cutouts of a set, which alone is in memory.
     on_error : {"raise", "skip"}
-        See :meth:`CutoutSet.from_table`.
-
-    Yields
-    ------
-    CutoutSet
-        All of one height and width.
+        As of :meth:`CutoutSet.from_table`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file, or no ``*.parquet`` file in the folder.
     CutoutError
-        If a file is damaged or not Parquet, or for what :meth:`CutoutSet.from_table` raises.
+        If a file is damaged or not Parquet, or as of :meth:`CutoutSet.from_table`.
     IndexError
-        If there is no row group of a number.
+        If there is no row group of that number.
     """
     for parts in read_row_groups(path, row_groups, rows, on_error):
         yield CutoutSet(*parts)

@@ -2,10 +2,10 @@
 
 import os
 import warnings
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
+from statistics import mode
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from ztf_sg.cutouts.schema import (
     check_on_error,
     label_of,
     natural_key,
+    shape_fault,
 )
 from ztf_sg.parallel import slices
 from ztf_sg.ztf import CUTOUT_SHAPE
@@ -34,7 +35,7 @@ READERS, READ_CHUNK = 8, 64  # threads, and files that each reads at a time
 
 
 class _File(NamedTuple):
-    """A cutout as read from its file; header and projection as read_plain_image returns them."""
+    """A cutout and its path; the rest is as read_plain_image returns it."""
 
     path: Path
     image: np.ndarray
@@ -55,8 +56,7 @@ def list_cutouts(folder):
         raise FileNotFoundError(f"{folder}: is a file; name the folder that holds it")
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; make cutouts with notebook 2 or name another")
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.lower().endswith((".fits", ".fit"))]
+    names = [name for name in os.listdir(folder) if name.lower().endswith((".fits", ".fit"))]
     if not names:
         raise FileNotFoundError(
             f"{folder}: holds no FITS files; make cutouts with notebook 2 or name another"
@@ -76,8 +76,13 @@ def read_files(paths, on_error):
                 if on_error == "raise":
                     raise
                 skipped.append((path.name, str(error)))
-    files = _of_one_shape(files, on_error, skipped)
-    shape = files[0].image.shape if files else CUTOUT_SHAPE
+    shape = mode(file.image.shape for file in files) if files else CUTOUT_SHAPE
+    for path, image, *_ in files:
+        if image.shape != shape:
+            skipped.append((path.name, shape_fault(path.name, shape, image.shape)))
+    if skipped and on_error == "raise":
+        raise CutoutError(f"{skipped[0][1]}; {REMEDY}")
+    files = [file for file in files if file.image.shape == shape]
     return CutoutParts(
         np.array([file.image for file in files], dtype=np.float32).reshape(-1, *shape),
         np.array([label_of(file.path.stem) for file in files], dtype=np.int8),
@@ -87,18 +92,12 @@ def read_files(paths, on_error):
 
 
 def read_cutout(path):
-    """Read and check one FITS cutout.
+    """Return pixels [DN], float32, shape (height, width), and header of a FITS cutout.
 
     Parameters
     ----------
     path : path-like or binary file object
         The FITS file; its first image with data counts.
-
-    Returns
-    -------
-    image : numpy.ndarray
-        Pixels [DN], float32, shape (height, width).
-    header : astropy.io.fits.Header
 
     Raises
     ------
@@ -124,15 +123,11 @@ def read_cutout(path):
 def _read_ahead(paths):
     """Yield what read_plain_image returns for each path, in order.
 
-    Threads hide the wait for a disk or a network, and cost nothing when the files are in memory. Processes
-    would have to send the pixels back, which takes longer than reading them.
+    Threads hide the wait for the disk; processes would take longer to send the pixels back.
     """
-
-    def read(chunk):
-        return [read_plain_image(path) for path in chunk]
-
+    chunks = [paths[rows] for rows in slices(len(paths), READ_CHUNK)]
     with ThreadPoolExecutor(READERS) as readers:
-        for images in readers.map(read, [paths[rows] for rows in slices(len(paths), READ_CHUNK)]):
+        for images in readers.map(lambda chunk: [read_plain_image(path) for path in chunk], chunks):
             yield from images
 
 
@@ -148,30 +143,15 @@ def _checked(path, plain):
 
 def _what_is_wrong(path):
     """Return why a file, or a file object in memory, is not a complete FITS file."""
-    if hasattr(path, "read"):
-        path.seek(0)
-        start = path.read(6)
-    else:
-        try:
-            start = Path(path).read_bytes()[:6]
-        except OSError as error:
-            return f"cannot be read ({error.strerror})"
+    try:
+        with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file:
+            file.seek(0)
+            start = file.read(6)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
     if not start:
         return "is empty"
     return "is cut short" if start == b"SIMPLE" else "is not a FITS file"
-
-
-def _of_one_shape(files, on_error, skipped):
-    """Return the cutouts of the most common shape; raise for the others, or add them to the skipped ones."""
-    shapes = Counter(file.image.shape for file in files).most_common(1)
-    others = [file for file in files if file.image.shape != shapes[0][0]]
-    for file in others:
-        expected, found = (f"{height} x {width}" for height, width in (shapes[0][0], file.image.shape))
-        reason = f"{file.path.name}: expected {expected} px, got {found}"
-        if on_error == "raise":
-            raise CutoutError(f"{reason}; {REMEDY}")
-        skipped.append((file.path.name, reason))
-    return [file for file in files if file.image.shape == shapes[0][0]]
 
 
 def _metadata_table(files, shape):

@@ -1,7 +1,6 @@
 """Fast reading of plain FITS images: float32 pixels, and cards written in the standard's simplest form.
 
-A ZTF header has 266 cards, and astropy checks each of them. Here only the cards in use are read, at positions
-that all files of a kind share. Files that are not plain are left to astropy.
+Only the cards in use are read, of the 266 of a ZTF header. Files that are not plain are left to astropy.
 """
 
 import re
@@ -27,13 +26,16 @@ SKY_KEYWORD = re.compile(
 )
 IMAGE_KEYS = ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2")
 SCALING_KEYS = ("BSCALE", "BZERO", "BLANK")
+PATTERNS = (
+    dict.fromkeys(IMAGE_KEYS, INTEGER) | dict.fromkeys(NUMBER_KEYS, NUMBER) | dict.fromkeys(TEXT_KEYS, TEXT)
+)
 
 
 def read_plain_image(path):
-    """Return image, header values in use and projection of a plain FITS file; None for any other file.
+    """Return image, header values and projection of a plain FITS file; None for any other file.
 
-    The image is float32, shape (height, width); the header values are a dict of those `NUMBER_KEYS` and
-    `TEXT_KEYS` that the header has; for the projection see :func:`projection_cards`.
+    The image is float32, shape (height, width); the values are a dict of those `NUMBER_KEYS` and `TEXT_KEYS`
+    that the header has; the projection is that of :func:`projection_cards`.
     """
     try:
         with open(path, "rb", buffering=0) as file:
@@ -43,29 +45,22 @@ def read_plain_image(path):
     end = content.find(END_CARD)
     if end % CARD or not SIMPLE_CARD.match(content):
         return None
-    plain, start, sky = _layout_of(content[:end])
-    size = _values(content, start, IMAGE_KEYS, INTEGER, int)
-    numbers = _values(content, start, NUMBER_KEYS, NUMBER, _number)
-    texts = _values(content, start, TEXT_KEYS, TEXT, _text)
-    image = _image(content, FITS_BLOCK * (end // FITS_BLOCK + 1), size or {})
-    if not plain or numbers is None or texts is None or image is None:
-        return None
-    return image, numbers | texts, b"".join([content[card : card + CARD] for card in sky])
+    plain, start, projection = _layout_of(content[:end])
+    values = _values(content, start) if plain else {}
+    size = [values.pop(key, 0) for key in IMAGE_KEYS]
+    image = _image(content, FITS_BLOCK * (end // FITS_BLOCK + 1), *size)
+    return None if image is None else (image, values, projection)
 
 
 def projection_cards(header):
-    """Return the cards of an astropy header that state the projection, but for CRPIX, as bytes.
-
-    All cutouts of one science image share them; they differ only in CRPIX.
-    """
-    cards = header.tostring(endcard=False, padding=False).encode()
-    return b"".join(cards[card : card + CARD] for card in _layout_of(cards)[2])
+    """Return the WCS cards of an astropy header, but for CRPIX, as bytes; cutouts of one image share them."""
+    return _layout_of(header.tostring(endcard=False, padding=False).encode())[2]
 
 
 def sky_positions(projection, offsets):
-    """Return RA and DEC [deg] of pixels, shape (n, 2); WcsError or ValueError if the projection is not known.
+    """Return RA and DEC [deg] of pixels, shape (n, 2), from their x - CRPIX1 and y - CRPIX2 [px], (n, 2).
 
-    The projection is that of :func:`projection_cards`, offsets are x - CRPIX1 and y - CRPIX2 [px], (n, 2).
+    A projection, as of :func:`projection_cards`, that is not known raises a WcsError or a ValueError.
     wcslib alone converts ZTF's projection (TPV), fifty times as fast as ``astropy.wcs.WCS``, which is needed
     only for SIP polynomials and for the PV cards of old SCAMP versions.
     """
@@ -80,14 +75,16 @@ def sky_positions(projection, offsets):
 
 
 def _layout_of(cards):
-    return _layout(np.frombuffer(cards, np.uint8).reshape(-1, CARD)[:, :8].tobytes())
+    """Return what :func:`_layout` finds in some cards, with the cards of the projection joined."""
+    plain, start, sky = _layout(np.frombuffer(cards, np.uint8).reshape(-1, CARD)[:, :8].tobytes())
+    return plain, start, b"".join([cards[card : card + CARD] for card in sky])
 
 
 @lru_cache(maxsize=256)
 def _layout(keywords):
     """Return whether cards are plain, where the first of each keyword starts, and where the projection's do.
 
-    The keywords are the first 8 bytes of each card.
+    The keywords are the first 8 bytes of each card, joined.
     """
     text = keywords.decode("latin-1")
     names = [text[start : start + 8] for start in range(0, len(text), 8)]
@@ -99,31 +96,26 @@ def _layout(keywords):
     return plain, start, sky
 
 
-def _values(content, start, keys, pattern, convert):
-    """Return the values of those keys that the header has; None if a card does not match the pattern."""
+def _values(content, start):
+    """Return the values of those keys of `PATTERNS` that the header has, by key; none if one is not plain."""
     values = {}
-    for key in keys:
+    for key, pattern in PATTERNS.items():
         if key in start:
             match = pattern.fullmatch(content, start[key] + 8, start[key] + CARD)
             if match is None:
-                return None
-            values[key] = convert(match[1])
+                return {}
+            value = match[1].decode()
+            if pattern is TEXT:
+                values[key] = value.rstrip()
+            else:
+                values[key] = float(value) if "." in value or "E" in value else int(value)
     return values
 
 
-def _image(content, start, size):
+def _image(content, start, depth, axes, width, height):
     """Return the image that begins at a byte of a file; None if it is not a complete float32 image."""
-    depth, axes, width, height = (size.get(key, 0) for key in IMAGE_KEYS)
     length = FITS_BLOCK * -(-4 * width * height // FITS_BLOCK)
     if (depth, axes) != (-32, 2) or min(width, height) < 1 or len(content) < start + length:
         return None
     pixels = np.frombuffer(content, ">f4", width * height, start)
     return pixels.astype(np.float32).reshape(height, width)
-
-
-def _number(value):
-    return float(value) if b"." in value or b"E" in value else int(value)
-
-
-def _text(value):
-    return value.decode("ascii").rstrip()

@@ -29,7 +29,7 @@ class CutoutError(ValueError):
 
 
 class CutoutParts(NamedTuple):
-    """What is read from files and tables: the arguments of :class:`ztf_sg.cutouts.CutoutSet`, in order."""
+    """The arguments of :class:`ztf_sg.cutouts.CutoutSet`, as read from files and tables."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -58,6 +58,12 @@ def check_labels(labels, name="labels"):
     return labels.astype(np.int8)
 
 
+def shape_fault(name, expected, found):
+    """Return what to say of a cutout of another shape than expected [px]."""
+    expected, found = (" x ".join(map(str, shape)) for shape in (expected, found))
+    return f"{name}: expected {expected} px, got {found}"
+
+
 def check_on_error(on_error):
     """Raise a ValueError unless on_error is "raise" or "skip"."""
     if on_error not in ("raise", "skip"):
@@ -67,17 +73,14 @@ def check_on_error(on_error):
 def check_cutout(name, data, header):
     """Raise a CutoutError unless pixels and header values make a usable cutout.
 
-    That is, unless the image has two axes and finite pixels, none of `REQUIRED_KEYS` is missing, numbers are
-    numbers, and those of `POSITIVE_KEYS` are above 0.
-
     Parameters
     ----------
     name : str
         What to call the cutout in the message.
     data : numpy.ndarray
-        Pixels [DN].
+        Pixels [DN], which must be finite, with two axes.
     header : mapping
-        Values by keyword, such as a FITS header.
+        Values by keyword: all but APCOR1..6 are needed, and SEEING, EXPTIME and GAIN must be above 0.
     """
     if data.ndim != 2:
         raise CutoutError(f"{name}: expected an image with two axes, got shape {data.shape}")

@@ -25,7 +25,7 @@ def write_image_csv(path, images, labels):
     images : numpy.ndarray
         Raw or normalized pixels, shape (n, height, width) or (n, pixels); written with float32 precision.
     labels : array-like of int
-        0 star, 1 galaxy, -1 unknown; shape (n,).
+        0 star, 1 galaxy, -1 unknown, shape (n,).
     """
     pixels = np.asarray(images, dtype=np.float32).reshape(len(images), -1)
     columns = [pa.array(np.asarray(labels, dtype=np.int8)), *map(pa.array, np.ascontiguousarray(pixels.T))]
@@ -35,14 +35,7 @@ def write_image_csv(path, images, labels):
 
 
 def read_image_csv(path):
-    """Read what :func:`write_image_csv` wrote.
-
-    Returns
-    -------
-    pixels : numpy.ndarray
-        float64, shape (n, pixels).
-    labels : numpy.ndarray
-        int8, shape (n,).
+    """Return pixels, float64, shape (n, pixels), and labels, int8, shape (n,), of such a CSV file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Cutouts -> a few photometric features that mean the same on every night."""
+"""Measurement of the features of a set of cutouts."""
 
 import numpy as np
 import pandas as pd

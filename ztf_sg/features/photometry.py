@@ -20,17 +20,12 @@ NEIGHBOUR_SIGMA = 4.0  # by how much a neighbour's pixel outshines the opposite 
 
 
 def background(images):
-    """Return sky level and noise from the border pixels of cutouts, clipped at 3 sigma.
+    """Return sky level and noise [DN], shape (n,) each, of the border of cutouts, clipped at 3 sigma.
 
     Parameters
     ----------
     images : numpy.ndarray
         [DN], shape (n, height, width).
-
-    Returns
-    -------
-    sky, noise : numpy.ndarray
-        [DN], shape (n,).
     """
     border = np.ones(images.shape[1:], dtype=bool)
     border[2:-2, 2:-2] = False
@@ -39,19 +34,15 @@ def background(images):
 
 
 def centroids(signal):
-    """Return the centre of the object near the middle of each cutout.
+    """Return x and y [px, counted from 0], shape (n,) each, of the object in the middle of each cutout.
 
-    The brightest pixel of the lightly smoothed middle is refined with a moving Gaussian weight.
+    The brightest pixel of the lightly smoothed middle is refined with a moving Gaussian weight, and kept
+    within 2.5 px of the middle.
 
     Parameters
     ----------
     signal : numpy.ndarray
         Sky-subtracted counts [DN], shape (n, height, width).
-
-    Returns
-    -------
-    x, y : numpy.ndarray
-        [px, counted from 0], shape (n,), within :data:`CENTROID_RADIUS` of the middle.
     """
     rows, columns = np.indices(signal.shape[1:])
     middle_y, middle_x = (np.array(signal.shape[1:]) - 1) / 2
@@ -72,10 +63,9 @@ def centroids(signal):
 def without_neighbours(signal, x, y, noise, gain):
     """Return the signal with pixels of neighbours replaced by those on the opposite side of the object.
 
-    Objects are nearly the same when turned by 180 degrees; neighbours, trails and hot pixels beside them are
-    not: pixels much brighter than the opposite one are taken for theirs. It is the idea of SDSS's deblender
-    (Lupton 2005), for one object and without templates. Pixels nearer than `CORE_RADIUS` to the centre, and
-    those whose opposite is outside the image, stay as they are.
+    Pixels much brighter than the opposite one belong to a neighbour, as objects look the same when turned by
+    180 degrees: the idea of SDSS's deblender (Lupton 2005). Pixels nearer than `CORE_RADIUS` to the centre,
+    and those whose opposite is outside the image, stay.
     """
     n, height, width = signal.shape
     rows, columns = np.indices((height, width))
@@ -89,7 +79,7 @@ def without_neighbours(signal, x, y, noise, gain):
 
 
 def aperture_fluxes(signal, x, y, diameters=APERTURES):
-    """Return fluxes inside circular apertures, pixels counted by the share inside.
+    """Return fluxes [DN] inside m circular apertures, shape (n, m); pixels count by the share inside.
 
     Parameters
     ----------
@@ -97,11 +87,6 @@ def aperture_fluxes(signal, x, y, diameters=APERTURES):
         See the top of this module; the signal is 0 beyond the edge.
     diameters : sequence of float
         [px], m of them.
-
-    Returns
-    -------
-    numpy.ndarray
-        [DN], shape (n, m).
     """
     reach = int(max(diameters) / 2) + 1
     near = np.arange(-reach, reach + 1)
@@ -123,8 +108,7 @@ def aperture_fluxes(signal, x, y, diameters=APERTURES):
 def aperture_photometry(signal, x, y, noise, table):
     """Return magnitude [mag], log_snr and concentrations [dex] by name, shape (n,) each.
 
-    See :func:`~ztf_sg.features.measure_features`. The table is that of a CutoutSet. Fluxes are floored at
-    their own noise before a logarithm is taken, so that all is finite.
+    The table is that of a CutoutSet. Fluxes are at least their own noise, so that logarithms are finite.
     """
     gain, magzp = (table[name].to_numpy(dtype=float)[:, None] for name in ("gain", "magzp"))
     fluxes = aperture_fluxes(signal, x, y)

@@ -12,23 +12,12 @@ MOMENTS_FWHM = 6.0  # of the weight of the second moments [px]
 
 
 def spread_model(signal, x, y, seeing, noise, gain):
-    r"""Return how much better broader profiles match the objects than the PSF does.
+    r"""Return how much better each of the `SPREAD_WIDTHS` matches the objects than the PSF, shape (n, 3).
 
     With weights W of the pixels, PSF :math:`\phi`, a broader profile G and the image p, it is
     :math:`(G^T W p) / (\phi^T W p) - (G^T W \phi) / (\phi^T W \phi)`: 0 for a star, positive for a
-    galaxy. It is the spread_model of Desai et al. 2012, ApJ 757, 83, with Moffat profiles.
-
-    Parameters
-    ----------
-    signal, x, y, noise, gain : numpy.ndarray
-        See the top of :mod:`ztf_sg.features.photometry`.
-    seeing : numpy.ndarray
-        FWHM [px], shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Dimensionless, shape (n, 3): one column per width of :data:`SPREAD_WIDTHS`.
+    galaxy. It is the spread_model of Desai et al. 2012, ApJ 757, 83, with Moffat profiles. The seeing is a
+    FWHM [px], shape (n,); for the other arguments see the top of :mod:`ztf_sg.features.photometry`.
     """
     psf = moffat(signal.shape, x, y, PSF_FWHM_OVER_SEEING * seeing)
     light = psf * np.maximum(aperture_fluxes(signal, x, y, (4,))[:, 0], 1)[:, None, None]
@@ -46,10 +35,9 @@ def spread_model(signal, x, y, seeing, noise, gain):
 
 
 def moments(signal, x, y):
-    """Return radius and ellipticity, shape (n,) each, from second moments Q under a Gaussian weight.
+    """Return radius [px] and ellipticity, shape (n,) each, from second moments Q under a Gaussian weight.
 
-    The radius is the square root of Qxx + Qyy [px]; the ellipticity is the modulus of ((Qxx - Qyy), 2 Qxy) /
-    (Qxx + Qyy), at most 1.
+    They are the square root of Qxx + Qyy, and the modulus of (Qxx - Qyy, 2 Qxy) / (Qxx + Qyy), at most 1.
     """
     weight = gaussian_weight(signal.shape, x, y, MOMENTS_FWHM) * signal
     dx, dy = offsets(signal.shape, x, y)
