@@ -123,7 +123,7 @@ def _ask(chunk, radius):
     client = XMatchClass()
     client._session = HttpSession("CDS cross-match", read_timeout=TIMEOUT)
     # it would ask for the names of all tables, and keep the answer on disk even if that is an error page
-    client.get_available_tables = lambda: [CATALOGUE.removeprefix("vizier:")]
+    client.is_table_available = lambda table: isinstance(table, str)
     try:
         return client.query(upload, CATALOGUE, radius, **names, cache=False)
     except REFUSALS as error:
