@@ -59,6 +59,11 @@ def test_importing_the_package_is_light(tmp_path):
     assert not modules_after(["ztf_sg"], tmp_path)["ztf_sg"] & heavy
 
 
+def test_fetching_loads_no_client_of_catalogues(tmp_path):
+    loaded = modules_after(["ztf_sg.fetching", "ztf_sg.services"], tmp_path)
+    assert not set.union(*loaded.values()) & {"pyvo", "astroquery", "ztfquery", "requests"}
+
+
 def test_every_room_has_a_rank_and_every_rank_a_room(imports):
     assert set(room_imports(imports)) - {"ztf_sg"} == set(RANKS)
 

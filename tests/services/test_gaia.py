@@ -11,8 +11,6 @@ import pandas as pd
 import pytest
 from astropy.table import Table
 from astroquery.xmatch import XMatchClass
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from werkzeug import Response
 
 from ztf_sg.positions import significant_motion
@@ -198,12 +196,11 @@ def answer_all(upload):
     return votable([match(row, 0.1, source) for row, source in enumerate(sources)])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=12)
-@given(n=st.integers(1, 12), chunk_size=st.integers(1, 14))
-def test_chunks_cover_all_positions_once(xmatch, n, chunk_size):
-    xmatch["requests"].clear()
+@pytest.mark.parametrize(("n", "chunk_size"), [(1, 1), (12, 1), (12, 5), (12, 6), (11, 12)])
+def test_chunks_cover_all_positions_once(xmatch, monkeypatch, n, chunk_size):
+    monkeypatch.setattr(gaia, "CHUNK_SIZE", chunk_size)
     xmatch["answer"] = answer_all
-    matched = crossmatch_gaia(positions(n), chunk_size=chunk_size, progress=False)
+    matched = crossmatch_gaia(positions(n))
     uploads = [upload for _, upload in xmatch["requests"]]
     assert np.concatenate([upload["position_ra"] for upload in uploads]).tolist() == positions(n).RA.tolist()
     assert max(map(len, uploads)) <= chunk_size
@@ -211,15 +208,16 @@ def test_chunks_cover_all_positions_once(xmatch, n, chunk_size):
     assert list(matched.index) == list(positions(n).index)
 
 
-def test_chunk_size_must_be_positive():
-    with pytest.raises(ValueError, match="chunk_size=0"):
-        crossmatch_gaia(positions(), chunk_size=0)
+@pytest.fixture
+def two_at_once(monkeypatch):
+    monkeypatch.setattr(gaia, "CHUNK_SIZE", 2)
 
 
+@pytest.mark.usefixtures("two_at_once")
 def test_second_match_asks_nothing(xmatch, tmp_path):
     xmatch["answer"] = answer_all
-    first = crossmatch_gaia(positions(5), chunk_size=2, cache=tmp_path)
-    second = crossmatch_gaia(positions(5), chunk_size=2, cache=tmp_path)
+    first = crossmatch_gaia(positions(5), cache=tmp_path)
+    second = crossmatch_gaia(positions(5), cache=tmp_path)
     assert len(xmatch["requests"]) == 3
     pd.testing.assert_frame_equal(first, second)
     assert describe_queries(first).endswith("5 rows: 3 sent now")
@@ -234,6 +232,7 @@ def test_no_match_is_an_answer_worth_keeping(xmatch, tmp_path):
     assert matched.gaia_source_id.dtype == "Int64"
 
 
+@pytest.mark.usefixtures("two_at_once")
 def test_interrupted_match_goes_on_with_the_chunk_that_is_missing(xmatch, tmp_path):
     def banned(upload):
         if len(xmatch["requests"]) > 1:
@@ -242,8 +241,8 @@ def test_interrupted_match_goes_on_with_the_chunk_that_is_missing(xmatch, tmp_pa
 
     xmatch["answer"] = banned
     with pytest.raises(RefusedRequest):
-        crossmatch_gaia(positions(6), chunk_size=2, cache=tmp_path)
-    matched = crossmatch_gaia(positions(6), chunk_size=2, cache=tmp_path)
+        crossmatch_gaia(positions(6), cache=tmp_path)
+    matched = crossmatch_gaia(positions(6), cache=tmp_path)
     assert len(xmatch["requests"]) == 3
     assert matched.gaia_source_id.notna().all()
 
@@ -262,12 +261,12 @@ def test_cuts_of_the_positions_are_kept(xmatch):
     assert "queries" not in table.attrs
 
 
+@pytest.mark.usefixtures("two_at_once")
 def test_progress_shows_only_if_more_than_one_chunk_is_asked_for(xmatch, tmp_path, capfd):
-    crossmatch_gaia(positions(4), cache=tmp_path)
-    for progress in (False, True):
-        crossmatch_gaia(positions(4), cache=tmp_path, chunk_size=2, progress=progress)
+    for n in (2, 4):
+        crossmatch_gaia(positions(n), cache=tmp_path)
     assert capfd.readouterr().err == ""
-    crossmatch_gaia(positions(4), chunk_size=2)
+    crossmatch_gaia(positions(4))
     assert "2/2" in capfd.readouterr().err
 
 

@@ -13,12 +13,12 @@ from helpers import sweep_table
 from werkzeug import Response
 
 from ztf_sg.services import http, sweeps
-from ztf_sg.services.cuts import Cuts
 from ztf_sg.services.errors import BadAnswer, NothingFound, RefusedRequest, ServiceDown, Unreachable
 from ztf_sg.services.legacy_survey import COLUMNS
 from ztf_sg.services.query_cache import describe_queries
 from ztf_sg.services.retries import Retries
 from ztf_sg.services.sweeps import LegacySurveySweeps, read_sweep
+from ztf_sg.services.tractor import Cuts
 
 QUICK = partial(Retries, tries=3, first_wait=0.01, longest_wait=0.02, patience=1)
 
@@ -233,7 +233,7 @@ def test_sweep_across_ra_zero(tmp_path):
     table = sweep_table()
     table["RA"] = [355.0, 359.9, 0.1, 90]
     table.write(tmp_path / "sweep.fits")
-    assert read_sweep(tmp_path / "sweep.fits", cuts=Cuts(ra=(359, 1))).RA.tolist() == [359.9, 0.1]
+    assert read_sweep(tmp_path / "sweep.fits", cuts=Cuts((359, 1), (-90, 90))).RA.tolist() == [359.9, 0.1]
 
 
 class TestSweeps:

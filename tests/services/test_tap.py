@@ -18,7 +18,7 @@ from werkzeug import Response
 from ztf_sg.services import retries, tap
 from ztf_sg.services.errors import BadAnswer, RefusedRequest, ServiceDown, Unreachable
 from ztf_sg.services.retries import Retries
-from ztf_sg.services.tap import TapJob, TooLarge
+from ztf_sg.services.tap import TapJob, TooLarge, TooSlow
 
 QUICK = partial(Retries, tries=3, first_wait=0.01, longest_wait=0.02, patience=1)
 QUERY = "SELECT ra FROM somewhere"
@@ -84,24 +84,26 @@ def test_job_gives_a_table(service):
 
 
 @pytest.mark.parametrize(
-    ("answers", "reason", "max_rows"),
+    ("answers", "max_rows"),
     [
-        ({}, "", 3),
-        (
-            {"result": [Response(votable(end=b'</TABLE><INFO name="QUERY_STATUS" value="OVERFLOW"/>'))]},
-            "",
-            10,
-        ),
-        ({"job": ["ABORTED"]}, "", 10),
-        ({"job": ["ERROR"]}, "the query exceeded its time limit", 10),
+        ({}, 3),
+        ({"result": [Response(votable(end=b'</TABLE><INFO name="QUERY_STATUS" value="OVERFLOW"/>'))]}, 10),
     ],
-    ids=["rows", "overflow", "aborted", "time"],
+    ids=["rows", "overflow"],
 )
-def test_answer_that_is_too_large(service, answers, reason, max_rows):
+def test_answer_that_is_too_large(service, answers, max_rows):
     service.answers |= answers
-    service.reason = reason
     with pytest.raises(TooLarge):
         TapJob(service.url, QUERY, max_rows).run()
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason"), [("ABORTED", ""), ("ERROR", "the query exceeded its time limit")]
+)
+def test_answer_that_is_not_there_in_time(service, phase, reason):
+    service.answers["job"], service.reason = [phase], reason
+    with pytest.raises(TooSlow):
+        TapJob(service.url, QUERY, 10).run()
 
 
 def test_same_job_goes_on_after_a_fault_and_a_new_one_is_sent_after_an_answer(service):

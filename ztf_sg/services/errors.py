@@ -40,11 +40,7 @@ class UnusableAnswer(BadAnswer):
 class Unreachable(ServiceError):
     """The service could not be reached, was too slow or is out of order: try again later.
 
-    Parameters
-    ----------
-    message : str
-    retry_after : float, optional
-        How long the service asks not to be bothered [s].
+    `retry_after` is how long the service asks to be left alone [s].
     """
 
     def __init__(self, message, retry_after=0.0):

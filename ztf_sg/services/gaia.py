@@ -38,25 +38,10 @@ COLUMNS = {
 DTYPES = {name: "Int64" if name == "gaia_source_id" else "float64" for name in COLUMNS}
 
 
-class _XMatch(XMatchClass):
-    """astroquery's client, with our session.
-
-    It leaves out the look-up of the names of all tables, whose answer is kept on disk even when it is an
-    error page.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self._session = HttpSession("CDS cross-match", read_timeout=TIMEOUT)
-
-    def is_table_available(self, table_id):
-        return isinstance(table_id, str)
-
-
-def crossmatch_gaia(
-    positions, radius=1 * u.arcsec, chunk_size=CHUNK_SIZE, cache=None, retries=None, progress=True
-):
+def crossmatch_gaia(positions, radius=1 * u.arcsec, cache=None, retries=None):
     """Add the nearest Gaia DR3 source to each position.
+
+    Several requests are sent, under a progress bar, for more than `CHUNK_SIZE` positions.
 
     Parameters
     ----------
@@ -64,57 +49,43 @@ def crossmatch_gaia(
         n rows with ``RA`` and ``DEC`` [deg, ICRS]; other columns are kept.
     radius : astropy.units.Quantity or float
         Largest separation, at most 180 arcsec; a plain number is in arcsec.
-    chunk_size : int
-        So many positions are matched in one request.
     cache : path-like, optional
         Folder in which matches are kept, so that work that was interrupted goes on where it was.
     retries : Retries, optional
         How often and how patiently the service is asked again.
-    progress : bool
-        Show a progress bar if there is more than one request.
 
     Returns
     -------
     pandas.DataFrame
         The n rows in the same order, with ``gaia_source_id`` (Int64), ``parallax``, ``parallax_error`` [mas],
         ``pmra``, ``pmdec``, ``pmra_error``, ``pmdec_error`` [mas/yr] and ``separation`` [arcsec];
-        missing where no source is within `radius`. Its ``attrs["queries"]`` has service, query, date, rows
-        and cached (bool) of each answer.
+        missing where no source is within `radius`. Its ``attrs["queries"]`` are for `describe_queries`.
 
     Raises
     ------
     ValueError
-        `positions` lacks a column, `radius` is out of range, or `chunk_size` is not positive.
+        `positions` lacks a column, or `radius` is out of range.
     RefusedRequest
         The service found fault with the request, or has banned this address.
     BadAnswer, Unreachable, ServiceDown
         The service answered no match table; could not be reached; was out of order for long.
     """
     radius = check_match(positions, radius)
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size={chunk_size}: expected a positive number of positions")
     cache, retries = QueryCache(cache), retries or Retries(tries=TRIES_ONE_BY_ONE)
-    chunks = [positions.iloc[start : start + chunk_size] for start in range(0, len(positions), chunk_size)]
+    chunks = [positions.iloc[start : start + CHUNK_SIZE] for start in range(0, len(positions), CHUNK_SIZE)]
     questions = [(XMatchClass.URL, _query(chunk, radius)) for chunk in chunks]
-    bar = cache.progress_bar(chunks, questions, "chunk", progress)
-    answers = [
-        cache.get(*question, lambda chunk=chunk: retries.call(lambda: _nearest(_ask(chunk, radius))))
-        for chunk, question in zip(bar, questions, strict=True)
-    ]
-    parts = [
-        add_matches(chunk, answer.set_index("position_row"))
-        for chunk, answer in zip(chunks, answers, strict=True)
-    ]
+    parts, records = [], []
+    for chunk, question in zip(cache.progress_bar(chunks, questions, "chunk"), questions, strict=True):
+        answer = cache.get(*question, lambda chunk=chunk: retries.call(_nearest, chunk, radius))
+        parts.append(add_matches(chunk, answer.set_index("position_row")))
+        records.append(answer.attrs["query"])
     matched = pd.concat(parts or [add_matches(positions, pd.DataFrame(columns=list(COLUMNS)))])
-    matched.attrs = positions.attrs | {"queries": [answer.attrs["query"] for answer in answers]}
+    matched.attrs = positions.attrs | {"queries": records}
     return matched
 
 
 def check_match(positions, radius):
-    """Return the radius of a match as a Quantity in arcsec.
-
-    Parameters and errors are those of `crossmatch_gaia`.
-    """
+    """Return the radius of a match as a Quantity in arcsec; parameters and errors as of `crossmatch_gaia`."""
     missing = [name for name in ("RA", "DEC") if name not in positions]
     if missing:
         raise ValueError(f"positions lack the columns {', '.join(missing)}; found {list(positions.columns)}")
@@ -125,19 +96,14 @@ def check_match(positions, radius):
 
 
 def add_matches(positions, matches):
-    """Add the columns of sources to the positions that have one.
+    """Return the positions with `COLUMNS` added, missing where there is no source.
 
     Parameters
     ----------
     positions : pandas.DataFrame
         n rows.
     matches : pandas.DataFrame
-        The columns `COLUMNS`, indexed by row number (0..n-1) in `positions`; at most one source a row.
-
-    Returns
-    -------
-    pandas.DataFrame
-        n rows in the same order, with `COLUMNS` added, missing where there is no source.
+        The columns `COLUMNS`, indexed by row number (0..n-1) in `positions`; at most one source per row.
     """
     in_order = matches[list(COLUMNS)].astype(DTYPES).reindex(range(len(positions)))
     return positions.assign(**{name: column.array for name, column in in_order.items()})
@@ -150,15 +116,16 @@ def _query(chunk, radius):
 
 
 def _ask(chunk, radius):
-    """Return all the matches the service finds; ``position_row`` counts the rows of the chunk."""
-    position = chunk[["RA", "DEC"]].to_numpy(float)
-    upload = Table(
-        [np.arange(len(chunk)), *position.T], names=["position_row", "position_ra", "position_dec"]
-    )
+    """Return all matches that the service finds; ``position_row`` counts the rows of the chunk."""
+    columns = np.arange(len(chunk)), chunk["RA"].to_numpy(float), chunk["DEC"].to_numpy(float)
+    upload = Table(columns, names=["position_row", "position_ra", "position_dec"])
+    names = {"colRA1": "position_ra", "colDec1": "position_dec"}
+    client = XMatchClass()
+    client._session = HttpSession("CDS cross-match", read_timeout=TIMEOUT)
+    # it would ask for the names of all tables, and keep the answer on disk even if that is an error page
+    client.is_table_available = lambda table: isinstance(table, str)
     try:
-        return _XMatch().query(
-            upload, CATALOGUE, radius, colRA1="position_ra", colDec1="position_dec", cache=False
-        )
+        return client.query(upload, CATALOGUE, radius, **names, cache=False)
     except REFUSALS as error:
         banned = "; your address may be banned: write to cds-question@unistra.fr, or use the simulated sky"
         raise RefusedRequest(f"{error}{banned * isinstance(error, NotAllowed)}") from error
@@ -166,8 +133,9 @@ def _ask(chunk, radius):
         raise BadAnswer(f"CDS cross-match answered no VOTable ({error}); {REMEDY}") from error
 
 
-def _nearest(answer):
-    """Return the nearest match of each position, with its position number, under our column names."""
+def _nearest(chunk, radius):
+    """Return the nearest match of each position that has one: its ``position_row`` and `COLUMNS`."""
+    answer = _ask(chunk, radius)
     found = {name.lower(): name for name in answer.colnames}
     names = {"position_row": "position_row"}
     for name, aliases in COLUMNS.items():

@@ -2,7 +2,6 @@
 
 import io
 import re
-import threading
 import time
 
 import requests
@@ -30,86 +29,47 @@ REFUSALS = (NotAllowed, NothingFound, RefusedRequest)  # what becomes of an HTTP
 
 
 class HttpSession(requests.Session):
-    """A session for several threads at a time, whose requests raise the exceptions of `errors` alone.
+    """Sends the requests of every live service, of pyvo and astroquery too, from several threads if need be.
 
-    It can be handed to pyvo and astroquery. No message holds a URL, as URLs may hold secrets.
+    It is there so that no request hangs, and that each fault is an exception of `errors`, whose message says
+    what to do and holds no URL, as URLs may hold secrets.
 
-    Parameters
-    ----------
-    service : str
-        Name of the service, for messages.
-    connections : int
-        Number of connections that are kept open.
-    is_stopped : callable, optional
-        Says, without arguments, whether to give up in the middle of an answer.
-    read_timeout : float, optional
-        Longest wait for the next part of an answer [s]; `READ_TIMEOUT` by default.
-
-    Attributes
-    ----------
-    requests, received : int
-        Number of requests sent and of bytes received so far.
+    `service` is the name in messages; `connections` are kept open; `is_stopped()` says whether to give up in
+    the middle of an answer; `read_timeout` [s] limits the wait for each part of one.
     """
 
     def __init__(self, service, connections=4, is_stopped=None, read_timeout=None):
         super().__init__()
         self.service = service
-        self.requests = 0
-        self.received = 0
         self._is_stopped = is_stopped or (lambda: False)
         self._read_timeout = read_timeout or READ_TIMEOUT
-        self._lock = threading.Lock()
         self.headers["Accept-Encoding"] = "identity"  # a compressed answer cut short may pass as whole
         for scheme in ("http://", "https://"):
             self.mount(scheme, HTTPAdapter(pool_maxsize=connections))
 
     def download(self, url, name, params=None):
-        """Send a GET request and return its whole answer.
+        """Return the whole answer (bytes) to a GET request; `name` is what messages call it.
 
-        Parameters
-        ----------
-        url : str
-        name : str
-            Name of what is asked for, for messages.
-        params : dict, optional
-            Further parameters of the URL.
-
-        Returns
-        -------
-        bytes
-
-        Raises
-        ------
-        Unreachable
-            No connection, no answer in time, an answer that is too slow, or HTTP status 429 or 5xx.
-        BadAnswer
-            The answer is shorter than announced.
-        Stopped
-            `is_stopped` says so.
-        NotAllowed, NothingFound, RefusedRequest
-            HTTP status 401 or 403; 404 or 410; any other but 200.
+        It raises Unreachable for no connection, an answer that is slow or never comes, and HTTP status 429 or
+        5xx; BadAnswer if the answer is cut short; NotAllowed for status 401 or 403; NothingFound for 404 or
+        410; RefusedRequest for any other but 200; Stopped if `is_stopped` says so.
         """
         return self.request("GET", url, name, params=params).content
 
     def request(self, method, url, name="the data", **options):
-        """Send a request and return its whole answer, as `requests.Session.request` does.
-
-        The `options` about streaming and time limits are replaced. `name` and errors are those of `download`.
-        """
+        """Return the whole answer to a request; `options` are those of requests, but time limits are ours."""
 
         def exchange():
             with self.open(method, url, name, **options) as answer:
-                content = self._read(answer.raw, name)
+                body = self._read(answer.raw, name)
             # what is read from it next, by `content` or by pyvo's parsers, was received and decoded already
-            answer.raw = urllib3.HTTPResponse(io.BytesIO(content), preload_content=False)
+            answer.raw = urllib3.HTTPResponse(body, preload_content=False)
             return answer
 
         return self.guard(name, exchange)
 
     def open(self, method, url, name, **options):
-        """Send a request as `request` does, and return its answer with a body that is still to be read."""
-        with self._lock:
-            self.requests += 1
+        """Return the answer to a request, as `request` does, with a body that is still to be read."""
         send = super().request
         options |= {"stream": True, "timeout": (CONNECT_TIMEOUT, self._read_timeout)}
         answer = self.guard(name, lambda: send(method, url, **options))
@@ -130,21 +90,19 @@ class HttpSession(requests.Session):
         raise fault
 
     def _read(self, stream, name):
-        """Read an answer as its parts come, unless they come too slowly."""
-        start, parts, length = time.monotonic(), [], 0
+        """Return the body of an answer as a file in memory, unless its parts come too slowly."""
+        start, body = time.monotonic(), io.BytesIO()
         while part := stream.read1(PART, decode_content=True):
             if self._is_stopped():
                 raise Stopped(f"stopped in the middle of {name}")
-            parts.append(part)
-            length += len(part)
-            with self._lock:
-                self.received += len(part)
+            body.write(part)
             seconds = time.monotonic() - start
-            if seconds > self._read_timeout and length < seconds * SLOWEST:
+            if seconds > self._read_timeout and body.tell() < seconds * SLOWEST:
                 raise Unreachable(
-                    f"{self.service} sent {length} bytes of {name} in {seconds:.0f} s; {REMEDY}"
+                    f"{self.service} sent {body.tell()} bytes of {name} in {seconds:.0f} s; {REMEDY}"
                 )
-        return b"".join(parts)
+        body.seek(0)
+        return body
 
     def _check_status(self, answer, name):
         status = answer.status_code
@@ -157,7 +115,8 @@ class HttpSession(requests.Session):
             )
         if answer.request.method == "POST":  # the page that refuses a GET may repeat its URL
             page = answer.raw.read1(PART, decode_content=True).decode(errors="replace")
-            message = ": ".join(filter(None, [message, _plain_text(page)]))
+            text = " ".join(re.sub(r"<[^>]*>", " ", page).split())[:300]
+            message = f"{message}: {text}" if text else message
         if 300 <= status < 400:
             raise BadAnswer(f"{message}: a redirection without an address")
         if status in (401, 403):
@@ -173,11 +132,6 @@ def _retry_after(headers):
         return float(urllib3.Retry().parse_retry_after(headers["Retry-After"].strip()))
     except (KeyError, ValueError, InvalidHeader):
         return 0.0
-
-
-def _plain_text(page, length=300):
-    """Return the beginning of the text of a web page or VOTable, without its tags."""
-    return " ".join(re.sub(r"<[^>]*>", " ", page).split())[:length]
 
 
 def _fault_of(error, message):

@@ -1,7 +1,6 @@
 """The Tractor catalogue of the DESI Legacy Imaging Surveys at Astro Data Lab.
 
-It is described at https://www.legacysurvey.org/dr10/catalogs/; :mod:`ztf_sg.services.sweeps` reads it from
-files.
+It is described at https://www.legacysurvey.org/dr10/catalogs/.
 """
 
 from contextlib import suppress
@@ -11,85 +10,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .cuts import BANDS, Cuts
-from .errors import BadAnswer, NothingFound, RefusedRequest
-from .query_cache import QueryCache
-from .retries import TRIES_ONE_BY_ONE, Retries
+from .errors import BadAnswer, RefusedRequest
 from .tap import TapJob, TooLarge, TooSlow
+from .tractor import COLUMNS, TractorCatalogue
 
 TAP_URL = "https://datalab.noirlab.edu/tap"
 TABLES = {"dr9": "ls_dr9.tractor", "dr10": "ls_dr10.tractor"}
-COLUMNS = (
-    "RA",
-    "DEC",
-    "TYPE",
-    *(f"FLUX_{band.upper()}" for band in BANDS),
-    *(f"FRACFLUX_{band.upper()}" for band in BANDS),
-    "SHAPE_R",
-)
 STRIP_AREA = 1.0  # of a region, asked for at once [deg2]: some 150,000 objects, if no cut is made
 NARROWEST_STRIP = 0.001  # what is too much for the service is asked for in halves, down to this [deg of RA]
 MAX_ROWS = 500_000  # of one answer
 TOO_LARGE = "TOO_LARGE"  # the only column of what is kept of a query with too many rows for the service
-
-
-class TractorCatalogue:
-    """The query of a region, which :class:`LegacySurvey` and files of the catalogue have in common.
-
-    Parameters
-    ----------
-    cache : path-like, optional
-        Folder in which answers are kept, so that a query that was interrupted goes on where it was.
-    retries : Retries, optional
-        How often and how patiently the service is asked again.
-    """
-
-    def __init__(self, cache=None, retries=None):
-        self.cache = QueryCache(cache)
-        self.retries = retries or Retries(tries=TRIES_ONE_BY_ONE)
-
-    def query_region(self, ra, dec, limits=None, max_fracflux=None, progress=True):
-        """Return the objects of a rectangle on the sky.
-
-        Parameters
-        ----------
-        ra, dec, limits, max_fracflux
-            The region and the limits, see `ztf_sg.services.cuts.Cuts`.
-        progress : bool
-            Show a progress bar if more than one request is needed.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per object, with the columns `COLUMNS`: ``RA``, ``DEC`` [deg], ``TYPE`` (str, no padding),
-            ``FLUX_*`` [nanomaggies], ``FRACFLUX_*`` [fraction], ``SHAPE_R`` [arcsec]. Its
-            ``attrs["queries"]`` has service, query, date, rows and cached (bool) of each answer; see
-            `describe_queries`.
-
-        Raises
-        ------
-        ValueError
-            The bounds or limits make no sense.
-        NothingFound
-            There is no such object.
-        RefusedRequest
-            The service found fault with the query.
-        BadAnswer, Unreachable, ServiceDown
-            The service answered something else, could not be reached, or was out of order for long.
-        """
-        cuts = Cuts(ra, dec, limits, max_fracflux)
-        parts = self._parts(cuts)
-        questions = [self._question(part, cuts) for part in parts]
-        answers = []
-        for part in self.cache.progress_bar(parts, questions, self._unit, progress):
-            answers += self._answers(part, cuts)
-        tables = [answer for answer in answers if len(answer)]
-        if not tables:
-            raise NothingFound(f"{self} holds no object in {cuts} within the limits given")
-        records = [answer.attrs["query"] for answer in answers]
-        table = pd.concat(tables, ignore_index=True)
-        table.attrs = {"queries": records}
-        return table
 
 
 class LegacySurvey(TractorCatalogue):
@@ -104,7 +34,7 @@ class LegacySurvey(TractorCatalogue):
     release : {"dr10", "dr9"}
         Data release. DR10 covers the sky south of about DEC +32 deg.
     cache, retries
-        See `TractorCatalogue`.
+        As of `TractorCatalogue`.
 
     Examples
     --------
@@ -149,9 +79,7 @@ class LegacySurvey(TractorCatalogue):
     def _ask(self, query):
         try:
             return _primary_objects(self.retries.call(TapJob(TAP_URL, query, MAX_ROWS).run))
-        except TooSlow:  # which may change: this is not kept
-            raise
-        except TooLarge:
+        except TooLarge:  # kept, while a service that is too slow may be faster next time
             return pd.DataFrame({TOO_LARGE: []})
 
 

@@ -16,77 +16,49 @@ from ztf_sg.files import atomic_write
 
 
 class QueryCache:
-    """A folder of answers.
-
-    Parameters
-    ----------
-    directory : path-like, optional
-        Made when the first answer is kept. Without it nothing is kept.
-    """
+    """A folder of answers, made when the first one is kept; without `directory`, nothing is kept."""
 
     def __init__(self, directory=None):
         self.directory = None if directory is None else Path(directory)
 
     def get(self, service, query, ask):
-        """Return the answer to a query: the one kept, or else a new one, which is then kept.
+        """Return the answer to a query: the one kept, or else what ``ask()`` returns, which is then kept.
 
-        Parameters
-        ----------
-        service : str
-            What is asked, such as a URL.
-        query : str
-            The whole of the question; the same query has the same answer. No secrets: it is written down.
-        ask : callable
-            Asks the service; without arguments, returns a pandas.DataFrame.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Its ``attrs["query"]`` has service, query, date (UTC, ISO 8601), rows and ``cached``: whether
-            it was kept from before.
-
-        Raises
-        ------
-        ValueError
-            The file of the answer is damaged.
+        The answer is a DataFrame, whose ``attrs["query"]`` has service, query, date (UTC, ISO 8601), rows and
+        cached (bool: kept from before). The query is the whole of the question, without secrets, as it is
+        written down. A ValueError names the file of an answer that is damaged.
         """
         path = self._path(service, query)
         if self.holds(service, query):
             try:
-                return _with_record(pd.read_parquet(path), cached=True)
+                table = pd.read_parquet(path)
+                table.attrs["query"]["cached"] = True
             except (OSError, ValueError, KeyError, pa.ArrowException) as error:
                 raise ValueError(
                     f"{path}: damaged ({error}); delete it, and the service is asked again"
                 ) from error
+            return table
         table = ask()
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        table.attrs["query"] = {"service": service, "query": query, "date": date, "rows": len(table)}
+        record = {"service": service, "query": query, "date": date, "rows": len(table), "cached": False}
+        table.attrs["query"] = record
         if path is not None:
             with atomic_write(path) as file:
                 table.to_parquet(file, index=False)
-        return _with_record(table, cached=False)
+        return table
 
     def holds(self, service, query):
-        """Say whether the answer to a query is kept; parameters as of `get`."""
+        """Say whether the answer to a query is kept."""
         path = self._path(service, query)
         return path is not None and path.exists()
 
-    def progress_bar(self, parts, questions, unit, show=True):
-        """Return the parts of some work under a progress bar, which shows if more than one needs a request.
+    def progress_bar(self, parts, questions, unit):
+        """Return a progress bar over the parts of some work, shown if several have a question that is new.
 
-        Parameters
-        ----------
-        parts : sequence
-            To iterate over.
-        questions : sequence of (str, str)
-            Service and query for each part.
-        unit : str
-            What a part is.
-        show : bool
-            Whether the bar may show at all.
+        A question is a pair of service and query; `unit` says what a part is.
         """
         new = sum(not self.holds(*question) for question in questions)
-        return tqdm(parts, unit=unit, disable=not show or new < 2)
+        return tqdm(parts, unit=unit, disable=new < 2)
 
     def _path(self, service, query):
         if self.directory is None:
@@ -100,7 +72,7 @@ def describe_queries(table):
     Parameters
     ----------
     table : pandas.DataFrame
-        From ``query_region`` or ``crossmatch_gaia``.
+        From ``query_region``, ``search_images`` or ``crossmatch_gaia``.
 
     Returns
     -------
@@ -119,8 +91,3 @@ def describe_queries(table):
     where = services[0] if len(services) == 1 else f"{len(services)} files"
     queries = "1 query" if len(records) == 1 else f"{len(records)} queries"
     return f"{queries} of {where}, {sum(record['rows'] for record in records):,} rows: {', '.join(parts)}"
-
-
-def _with_record(table, cached):
-    table.attrs["query"] = {**table.attrs["query"], "cached": cached}
-    return table

@@ -15,29 +15,26 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 
-from .cuts import Cuts
-from .errors import BadAnswer, RefusedRequest, ServiceError
+from .errors import BadAnswer, RefusedRequest
 from .http import REFUSALS, HttpSession
-from .legacy_survey import COLUMNS, TractorCatalogue
 from .retries import TRIES_ONE_BY_ONE, Retries
+from .tractor import COLUMNS, TractorCatalogue
 
 CHUNK_ROWS = 2**16  # rows in memory at a time
 PART = 2**18  # bytes asked of the line at a time
-SWEEP_NAME = re.compile(r"sweep-(\d{3})([pm])(\d{3})-(\d{3})([pm])(\d{3})")
+SWEEP_NAME = re.compile(r"sweep-(\d{3})([pm]\d{3})-(\d{3})([pm]\d{3})")
 
 
 class LegacySurveySweeps(TractorCatalogue):
-    """The Tractor catalogue as sweep files, on disk or at URLs.
-
-    Errors about a file are those of `read_sweep`.
+    """The Tractor catalogue as sweep files; errors about a file are those of `read_sweep`.
 
     Parameters
     ----------
     files : sequence of str or path-like
-        Sweep files. Those whose name, such as ``sweep-000m005-010p000.fits``, says that they lie outside the
-        region that is asked for are not opened.
+        On disk or at URLs. Those that lie outside the region by their name, such as
+        ``sweep-000m005-010p000.fits``, are not opened.
     cache, retries
-        See `TractorCatalogue`; the selections from the files are kept.
+        As of `TractorCatalogue`; the selections from the files are kept.
     """
 
     _unit = "file"
@@ -62,7 +59,7 @@ class LegacySurveySweeps(TractorCatalogue):
 
 
 def read_sweep(path, columns=COLUMNS, cuts=None, retries=None):
-    """Read a sweep file of the Legacy Surveys, or those of its objects that pass some cuts.
+    """Read a sweep file, or those of its objects that pass some cuts.
 
     The file is read once from its beginning to its end, and only the columns and rows wanted are kept: it may
     be larger than the memory, and one at a URL is not stored. Where a connection breaks, a new one goes on.
@@ -70,13 +67,13 @@ def read_sweep(path, columns=COLUMNS, cuts=None, retries=None):
     Parameters
     ----------
     path : str or path-like
-        A FITS table with upper-case columns, such as ``sweep-000m005-010p000.fits``; a local file or a URL.
+        A FITS table, perhaps compressed by gzip, on disk or at a URL.
     columns : sequence of str, optional
         Names of the columns to keep; None means all.
     cuts : Cuts, optional
-        Which objects to keep.
+        Which objects to keep; the file must have the columns `COLUMNS` then.
     retries : Retries, optional
-        How often and how patiently the server of a URL is asked again.
+        As of `TractorCatalogue`, for the server of a URL.
 
     Returns
     -------
@@ -95,7 +92,7 @@ def read_sweep(path, columns=COLUMNS, cuts=None, retries=None):
     try:
         with _open_sweep(str(path), retries) as stream:
             header = _table_header(stream, path)
-            return pd.concat(list(_chunks(stream, header, columns, cuts or Cuts(), path)), ignore_index=True)
+            return pd.concat(list(_chunks(stream, header, columns, cuts, path)), ignore_index=True)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no sweep file {path}: download it, or correct the path") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -105,7 +102,8 @@ def read_sweep(path, columns=COLUMNS, cuts=None, retries=None):
 @contextmanager
 def _open_sweep(path, retries):
     """Open a local file or a URL as a buffered stream; gzip-compressed ones are unpacked."""
-    raw = _HttpFile(path, retries or Retries(tries=TRIES_ONE_BY_ONE)) if _is_url(path) else io.FileIO(path)
+    is_url = path.startswith(("http://", "https://"))
+    raw = _HttpFile(path, retries or Retries(tries=TRIES_ONE_BY_ONE)) if is_url else io.FileIO(path)
     with io.BufferedReader(raw, PART) as stream:
         yield GzipFile(fileobj=stream) if stream.peek(2)[:2] == b"\x1f\x8b" else stream
 
@@ -131,7 +129,7 @@ def _chunks(stream, header, columns, cuts, path):
     """Yield the rows that pass the cuts, and the columns wanted of them, chunk by chunk."""
     definitions = fits.BinTableHDU.fromstring(header.tostring().encode()).columns
     columns = definitions.names if columns is None else columns
-    needed = [*columns, *cuts.columns]
+    needed = [*columns, *(COLUMNS if cuts else ())]
     missing = [name for name in dict.fromkeys(needed) if name not in definitions.names]
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; is it a Legacy Survey sweep file?")
@@ -149,7 +147,7 @@ def _chunks(stream, header, columns, cuts, path):
         if len(data) < size:
             raise _incomplete(path, f"it ends before row {min(start + CHUNK_ROWS, header['NAXIS2'])}")
         rows = np.frombuffer(data, dtype)
-        keep = cuts.passes(rows)
+        keep = cuts.passes(rows) if cuts else slice(None)
         yield pd.DataFrame({name: _native(rows[name][keep], definitions[name].format) for name in columns})
 
 
@@ -171,10 +169,8 @@ class _HttpFile(io.RawIOBase):
 
     def __init__(self, url, retries):
         parts = urlsplit(url)
-        self._url = url
-        self._name = parts.path
+        self._url, self._name, self._retries = url, parts.path, retries
         self._session = HttpSession(parts.netloc.rpartition("@")[-1], connections=1)
-        self._retries = retries
         self._answer = None
         self._position = 0
         self._version = None
@@ -183,43 +179,36 @@ class _HttpFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer):
-        part = self._retries.call(lambda: self._read(min(len(buffer), PART)))
+        size = min(len(buffer), PART)
+        part = self._retries.call(self._session.guard, self._name, lambda: self._read(size))
         buffer[: len(part)] = part
         self._position += len(part)
         return len(part)
 
     def close(self):
-        self._disconnect()
-        super().close()
-
-    def _disconnect(self):
         if self._answer is not None:
             self._answer.close()
-        self._answer = None
+        super().close()
 
     def _read(self, size):
-        def read():
-            if self._answer is None:
-                self._connect()
-            return self._answer.raw.read(size)
-
-        try:
-            return self._session.guard(self._name, read)
-        except ServiceError:
-            self._disconnect()
-            raise
+        """Return the next bytes; after a fault, the next call connects anew."""
+        answer = self._connect() if self._answer is None else self._answer
+        self._answer = None
+        part = answer.raw.read(size)
+        self._answer = answer
+        return part
 
     def _connect(self):
         """Open a connection at the present position, if need be by reading up to it once more."""
         headers = {"Range": f"bytes={self._position}-"} if self._position else {}
         try:
-            self._answer = self._session.open("GET", self._url, self._name, headers=headers)
+            answer = self._session.open("GET", self._url, self._name, headers=headers)
         except REFUSALS as error:
             raise RefusedRequest(f"{error}; check the URL") from error
-        headers = self._answer.headers
+        headers = answer.headers
         if headers.get("Content-Type", "").startswith("text/html"):
             raise BadAnswer(f"{self._name} is a web page; is there a log-in page of your network?")
-        skipped = self._position if self._answer.status_code == 206 else 0
+        skipped = self._position if answer.status_code == 206 else 0
         first = headers.get("Content-Range", "")
         if skipped and not first.startswith(f"bytes {skipped}-"):
             raise BadAnswer(f"{self._name}: asked for the bytes from {skipped} on, got {first!r}")
@@ -229,20 +218,17 @@ class _HttpFile(io.RawIOBase):
             raise RefusedRequest(f"{self._name} has changed since its first part was read; start again")
         self._version = version
         while skipped < self._position:
-            part = self._answer.raw.read(min(PART, self._position - skipped))
+            part = answer.raw.read(min(PART, self._position - skipped))
             if not part:
                 raise BadAnswer(f"{self._name} ended before byte {self._position}, where it was broken off")
             skipped += len(part)
-
-
-def _is_url(file):
-    return file.startswith(("http://", "https://"))
+        return answer
 
 
 def _identity(file):
     """Return what a sweep file is known by: its URL, or its path, size and time of change."""
     path = Path(file)
-    if _is_url(file) or not path.exists():
+    if not path.exists():
         return file
     status = path.stat()
     return f"{path.resolve()} of {status.st_size} bytes, changed {status.st_mtime_ns}"
@@ -253,9 +239,6 @@ def _may_overlap(file, cuts):
     match = SWEEP_NAME.search(file.rsplit("/")[-1])
     if not match:
         return True
-    west, south_sign, south, east, north_sign, north = match.groups()
-    south, north = (
-        int(value) * (-1 if sign == "m" else 1) for sign, value in ((south_sign, south), (north_sign, north))
-    )
-    beside = all(last < int(west) or first > int(east) for first, last in cuts.ra_ranges)
+    west, south, east, north = (int(bound.replace("p", "+").replace("m", "-")) for bound in match.groups())
+    beside = all(last < west or first > east for first, last in cuts.ra_ranges)
     return not beside and cuts.dec[0] <= north and cuts.dec[1] >= south

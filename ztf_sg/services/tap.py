@@ -1,8 +1,7 @@
-"""Running a query at a TAP service, as an asynchronous job of pyvo.
+"""Queries at a TAP service (https://www.ivoa.net/documents/TAP/), as asynchronous jobs of pyvo.
 
-Protocol: https://www.ivoa.net/documents/TAP/ and https://www.ivoa.net/documents/UWS/. Of pyvo, only the
-waiting is replaced: `AsyncTAPJob.wait` has no limit to the time of a job as a whole, takes a pending job for
-a failed one, and lets the pauses grow to two minutes.
+Of pyvo, only the waiting is replaced: `AsyncTAPJob.wait` does not limit the time of a job as a whole, takes a
+pending job for a failed one, and lets the pauses grow to two minutes.
 """
 
 import re
@@ -25,21 +24,14 @@ class TooLarge(Exception):
     """The service cut the answer short: ask for less."""
 
 
-class TooSlow(TooLarge):
+class TooSlow(Exception):
     """The service did not finish the answer in time: ask for less, or at another time."""
 
 
 class TapJob:
-    """A query as an asynchronous job, which no time limit of the web server cuts short.
+    """A query in ADQL as an asynchronous job, which no time limit of the web server cuts short.
 
-    Parameters
-    ----------
-    url : str
-        URL of the TAP service.
-    query : str
-        The query in ADQL.
-    max_rows : int
-        An answer of so many rows is taken to be cut short.
+    An answer of `max_rows` is taken to be cut short.
     """
 
     def __init__(self, url, query, max_rows):
@@ -50,22 +42,10 @@ class TapJob:
         self._job = None
 
     def run(self):
-        """Return the answer; called again after a fault, go on with the same job if the service still has it.
+        """Return the answer, a DataFrame; TooLarge and TooSlow say that there is none.
 
-        An interrupt (Ctrl-C) aborts the job.
-
-        Returns
-        -------
-        pandas.DataFrame
-
-        Raises
-        ------
-        TooLarge, TooSlow
-            The answer is cut short; it was not there in time.
-        RefusedRequest
-            The service found fault with the query.
-        BadAnswer, Unreachable
-            The service answered something else, or could not be reached or is out of order.
+        Called again after a fault, go on with the same job if the service still has it. An interrupt (Ctrl-C)
+        aborts the job.
         """
         try:
             if self._job is None:

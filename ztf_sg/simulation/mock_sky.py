@@ -16,7 +16,11 @@ from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from ztf_sg.files import atomic_write
-from ztf_sg.services import GAIA_COLUMNS, Cuts, NothingFound, add_matches, check_match, read_sweep
+from ztf_sg.services import NothingFound
+from ztf_sg.services.gaia import COLUMNS as GAIA_COLUMNS
+from ztf_sg.services.gaia import add_matches, check_match
+from ztf_sg.services.sweeps import read_sweep
+from ztf_sg.services.tractor import Cuts
 from ztf_sg.simulation.detector import expose, sky_level
 from ztf_sg.simulation.drawing import add_light, light_radius, pixel_position
 from ztf_sg.simulation.exposures import METADATA_COLUMNS, simulate_exposures
