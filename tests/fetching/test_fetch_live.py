@@ -41,6 +41,8 @@ ONE_IMAGE, TWO_IMAGES = 1.4, 1.5  # limits of the seeing that leave so many publ
 WHOLE_IMAGE_KINDS = ["reset", "slow_drip", "truncated", "http503", "expired_session", "corrupt_fits"]
 KEPT = ("NAXIS1", "NAXIS2", "CRPIX1", "CRPIX2")
 
+pytestmark = pytest.mark.slow
+
 
 def make_irsa(tries=6, patience=30.0, **options):
     retries = Retries(tries=tries, first_wait=0.02, longest_wait=0.1, patience=patience)
@@ -411,7 +413,6 @@ def wait_for_files(process, directory, number):
         time.sleep(0.003)
 
 
-@pytest.mark.slow
 class TestKills:
     def test_killed_twice_and_finished_is_as_never_disturbed(
         self, archive, uneven_stars, tmp_path, start_client
