@@ -10,11 +10,10 @@ from ztf_sg.positions import labels_of_types
 
 
 class Selection:
-    """So many cutouts of each class, from the top of its list; later positions make up for those skipped.
+    """`n_cutouts` of each class, or all, from the top of its list; later positions make up for those skipped.
 
-    `classes` are the positions by class and file, see `positions_by_class`, and `n_cutouts` the number wanted
-    of each, or all. `outcomes` holds by file whether it is "saved", "skipped" or "failed"; a file that is not
-    in it is still to be fetched. `targets` are all positions by file, `wanted` the numbers wanted by class.
+    `classes` and `targets` are the positions by class and file, and by file; `wanted` the numbers by class.
+    `outcomes` are "saved", "skipped" or "failed", by file; a file that is not in it is still to be fetched.
     """
 
     def __init__(self, classes, n_cutouts=None):
@@ -55,16 +54,12 @@ class Selection:
 
     def summary(self):
         """Say in a line how far the run has come."""
-        counts = self.counts()
-        counts = [f"{counts[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
+        counts = [f"{self.counts()[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
         return ", ".join([*counts, f"{len(self.missing())} to go"])
 
 
 def positions_by_class(tables):
-    """Return by class the positions of tables, named tuples, by their files, ``CLASS_ROW.fits``.
-
-    The tables have the columns RA, DEC [deg] and type (a Tractor type), and each is of a class of its own.
-    """
+    """Return the positions of tables, named tuples RA, DEC [deg], type, by class and ``CLASS_ROW.fits``."""
     classes = {}
     for table in tables:
         labels = np.unique(labels_of_types(table["type"]))

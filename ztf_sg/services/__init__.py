@@ -35,7 +35,7 @@ from .gaia import COLUMNS as GAIA_COLUMNS
 from .gaia import add_matches, check_match, crossmatch_gaia
 from .legacy_survey import LegacySurvey
 from .query_cache import QueryCache, describe_queries
-from .retries import Retries
+from .retries import Retries, retries_of
 from .sweeps import LegacySurveySweeps, read_sweep
 
 __all__ = [
@@ -62,4 +62,5 @@ __all__ = [
     "crossmatch_gaia",
     "describe_queries",
     "read_sweep",
+    "retries_of",
 ]
