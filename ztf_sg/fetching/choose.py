@@ -40,7 +40,7 @@ class ImageChooser:
     def choose(self, ra, dec):
         """Return the metadata row of the best centred image, a pandas.Series, for a position [deg, ICRS].
 
-        It is None if no image holds the position at a safe distance from its edges.
+        None is returned if no image holds the position at a safe distance from its edges.
         """
         images = self._images_around(ra, dec)
         x, y = pixel_positions(images, ra, dec)

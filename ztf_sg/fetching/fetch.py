@@ -277,7 +277,6 @@ class _Fetcher:
         check_image(content, image)
         with atomic_write(path) as file:
             file.write(content)
-        logger.info("%s: kept", path.name)
 
     def _enter(self, name, source, status):
         position = self.selection.targets[name]

@@ -141,7 +141,11 @@ def outcome(row):
 
 
 def count_outcomes(manifest):
-    """Count the cutouts of a table from :func:`read_manifest`, a pandas.DataFrame.
+    """Count the cutouts in a table from :func:`read_manifest` by class and outcome.
+
+    Parameters
+    ----------
+    manifest : pandas.DataFrame
 
     Returns
     -------

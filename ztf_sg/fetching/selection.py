@@ -20,9 +20,8 @@ class Selection:
         if n_cutouts is not None and n_cutouts < 0:
             raise ValueError(f"n_cutouts={n_cutouts}: expected 0 or more, or None for all")
         self.targets = {name: position for targets in classes.values() for name, position in targets.items()}
-        self.wanted = {kind: len(targets) for kind, targets in classes.items()}
-        if n_cutouts is not None:
-            self.wanted = {kind: min(n_cutouts, number) for kind, number in self.wanted.items()}
+        most = np.inf if n_cutouts is None else n_cutouts
+        self.wanted = {kind: min(len(targets), most) for kind, targets in classes.items()}
         self.outcomes = {}
         self._classes = classes
 
