@@ -19,7 +19,8 @@ from werkzeug import Response
 from ztfquery import buildurl, metasearch
 from ztfquery.query import metatable_to_url
 
-from ztf_sg.fetching import ImageChooser, cut_image, read_answer
+from ztf_sg.fetching import ImageChooser
+from ztf_sg.fetching.cut import cut_image, read_answer
 from ztf_sg.services import account, http
 from ztf_sg.services.errors import (
     BadAnswer,
@@ -363,7 +364,7 @@ def test_live_cutout_has_the_pixels_of_the_whole_image():
     image = ImageChooser(service).choose(ra, dec)
     cutout = read_answer(service.get_cutout(image, ra, dec), image_name(image))
     with fits.open(io.BytesIO(service.get_image(image))) as hdus:  # 38 MB
-        cut = cut_image(hdus[0], ra, dec)
+        cut = cut_image(hdus[0], WCS(hdus[0].header), ra, dec)
     np.testing.assert_array_equal(cut.data, cutout.data)
     pixels = np.array([[0, 0], [9.5, 9.5], [19, 0]])
     sky = WCS(cutout.header).all_pix2world(pixels, 0)

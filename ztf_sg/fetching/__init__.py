@@ -1,7 +1,7 @@
 """Positions -> FITS cutouts: which image each is cut from, the fetch itself, and its manifest."""
 
 from ztf_sg.fetching.choose import REQUEST_COST, ImageChooser, compare_requests, plan_downloads
-from ztf_sg.fetching.cut import CENTRING_TOLERANCE, cut_image, read_answer, trim_cutout
+from ztf_sg.fetching.cut import CENTRING_TOLERANCE, trim_cutout
 from ztf_sg.fetching.fetch import IMAGE_FOLDER, fetch_cutouts
 from ztf_sg.fetching.manifest import count_outcomes, read_manifest
 
@@ -12,10 +12,8 @@ __all__ = [
     "REQUEST_COST",
     "compare_requests",
     "count_outcomes",
-    "cut_image",
     "fetch_cutouts",
     "plan_downloads",
-    "read_answer",
     "read_manifest",
     "trim_cutout",
 ]

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ztf_sg.services.errors import NothingFound
-from ztf_sg.services.retries import retries_of
+from ztf_sg.services import NothingFound, retries_of
 from ztf_sg.ztf import CUTOUT_BYTES, IMAGE_BYTES, QUADRANT, WCS_COLUMNS, image_name
 
 PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
@@ -22,11 +21,8 @@ class ImageChooser:
     Parameters
     ----------
     service : image service
-    filtercode : str
-    max_seeing : float
-        [arcsec, FWHM].
-    max_infobits : int
-        Largest value of the images' quality flags; 0 is none raised.
+    filtercode, max_seeing, max_infobits
+        As of :func:`fetch_cutouts`.
 
     Attributes
     ----------
@@ -37,76 +33,48 @@ class ImageChooser:
     def __init__(self, service, filtercode="zi", max_seeing=1.85, max_infobits=0):
         self.service = service
         self.retries = retries_of(service)
-        self.filtercode = filtercode
-        self.max_seeing = max_seeing
-        self.max_infobits = max_infobits
+        self.criteria = filtercode, max_seeing, max_infobits
         self.searches = 0
         self._patches = {}
 
     def choose(self, ra, dec):
-        """Return the metadata row of the best centred image.
+        """Return the metadata row of the best centred image, a pandas.Series, for a position [deg, ICRS].
 
-        Raises
-        ------
-        NothingFound
-            If no image holds the position at a safe distance from its edges.
+        None is returned if no image holds the position at a safe distance from its edges.
         """
         images = self._images_around(ra, dec)
         x, y = pixel_positions(images, ra, dec)
         middle_x, middle_y = ((side - 1) / 2 for side in QUADRANT)
         x, y = np.abs(x - middle_x), np.abs(y - middle_y)
         inside = (x <= middle_x - EDGE_MARGIN) & (y <= middle_y - EDGE_MARGIN)
-        if not inside.any():
-            raise NothingFound(
-                f"no image holds RA {ra:.5f}, DEC {dec:.5f} at {EDGE_MARGIN} px from its edges"
-            )
-        return images.iloc[np.argmin(np.where(inside, np.hypot(x, y), np.inf))]
+        return images.iloc[np.argmin(np.where(inside, np.hypot(x, y), np.inf))] if inside.any() else None
 
     def choose_each(self, positions):
-        """Return the images of many positions, in their order; None where there is none.
-
-        Parameters
-        ----------
-        positions : pandas.DataFrame
-            Columns RA and DEC [deg, ICRS]; n rows.
-
-        Returns
-        -------
-        list of pandas.Series or None
-            Metadata rows; n of them.
-        """
-        images = []
-        for ra, dec in zip(positions["RA"], positions["DEC"], strict=True):
-            try:
-                images.append(self.choose(ra, dec))
-            except NothingFound:
-                images.append(None)
-        return images
+        """Return a list of the images of a pandas.DataFrame of positions, RA and DEC [deg, ICRS]."""
+        return [self.choose(*position) for position in positions[["RA", "DEC"]].to_numpy()]
 
     def _images_around(self, ra, dec):
+        """Return the metadata of the images around a position [deg, ICRS], searched once per patch of sky."""
         row = min(int(dec // PATCH_SIZE), int(90 // PATCH_SIZE) - 1)
         # patches narrow towards the pole: the width in RA is that at the edge that is nearer to the equator
         width = PATCH_SIZE / np.cos(np.radians(min(abs(row), abs(row + 1)) * PATCH_SIZE))
         column = int(ra // width)
         if (row, column) not in self._patches:
             centre = (column + 0.5) * width % 360, (row + 0.5) * PATCH_SIZE
-            self._patches[row, column] = self._search(*centre)
+            self.searches += 1
+            try:
+                images = self.retries.call(self.service.search_images, *centre, SEARCH_SIZE, *self.criteria)
+            except NothingFound:
+                images = pd.DataFrame(columns=WCS_COLUMNS, dtype=float)
+            self._patches[row, column] = images
         return self._patches[row, column]
-
-    def _search(self, ra, dec):
-        self.searches += 1
-        criteria = self.filtercode, self.max_seeing, self.max_infobits
-        try:
-            return self.retries.call(self.service.search_images, ra, dec, SEARCH_SIZE, *criteria)
-        except NothingFound:
-            return pd.DataFrame(columns=WCS_COLUMNS, dtype=float)
 
 
 def pixel_positions(images, ra, dec):
-    """Return where a position [deg, ICRS] lies on each of n images, by the tangent plane of their metadata.
+    """Return the pixel coordinates x and y, each (n,), of a position [deg, ICRS] on each of n images.
 
-    The pixel coordinates x and y, shape (n,), count from 0 and are good to a few px, as distortion is left
-    out; NaN where the position is not on the image's side of the sky. This is the gnomonic projection of
+    They count from 0, and are good to a few px, as the tangent plane of the metadata leaves out distortion;
+    NaN where the position is not on the image's side of the sky. This is the gnomonic projection of
     Calabretta & Greisen 2002, A&A 395, 1077, section 5.1.3, written out because a WCS object for each image
     and object would take hours for a survey's worth of them.
     """
@@ -130,15 +98,13 @@ def costs_less_whole(cutouts, request_cost=REQUEST_COST):
     return (cutouts > 1) & (more_bytes < np.maximum(cutouts - 1, 1) * request_cost)
 
 
-def plan_downloads(images, request_cost=REQUEST_COST):
+def plan_downloads(images):
     """Plan for each image whether to fetch it whole or its cutouts one by one, and estimate the cost.
 
     Parameters
     ----------
     images : list of pandas.Series or None
         The image of each object, see :meth:`ImageChooser.choose_each`; None is left out.
-    request_cost : float
-        What a request costs beside its answer [bytes].
 
     Returns
     -------
@@ -148,7 +114,7 @@ def plan_downloads(images, request_cost=REQUEST_COST):
     """
     names = pd.Series([image_name(image) for image in images if image is not None], dtype=str)
     plan = names.value_counts(sort=False).rename_axis("source_image").reset_index(name="cutouts")
-    whole = costs_less_whole(plan["cutouts"], request_cost)
+    whole = costs_less_whole(plan["cutouts"])
     return plan.assign(
         method=np.where(whole, WHOLE, ONE_BY_ONE),
         requests=np.where(whole, 1, plan["cutouts"]),

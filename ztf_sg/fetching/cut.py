@@ -1,9 +1,9 @@
 """What services send, read and checked: cutouts, and whole images that cutouts are cut from."""
 
-import os
 import threading
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -12,8 +12,8 @@ from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS, WcsError
 
 from ztf_sg.cutouts import CutoutError, check_cutout, read_cutout
-from ztf_sg.services.errors import UnusableAnswer
-from ztf_sg.ztf import CUTOUT_SHAPE, CUTOUT_SIZE, QUADRANT, first_pixel, image_name, image_wcs
+from ztf_sg.services import UnusableAnswer
+from ztf_sg.ztf import CUTOUT_SHAPE, QUADRANT, first_pixel, image_name, image_wcs
 
 MAX_DISTORTION = 30  # between the WCS of an image and its tangent plane in the metadata [px]
 CENTRING_TOLERANCE = 3  # how far an object may be from the middle of its cutout, in x and in y [px]
@@ -33,24 +33,9 @@ def _quiet_reading():
 
 
 def read_answer(content, name):
-    """Read a fetched cutout, and bring it to size.
+    """Return the cutout of 20 x 20 px in the bytes of a FITS file, a PrimaryHDU.
 
-    Parameters
-    ----------
-    content : bytes
-        A FITS file.
-    name : str
-        What to call it in messages.
-
-    Returns
-    -------
-    astropy.io.fits.PrimaryHDU
-        Of 20 x 20 px.
-
-    Raises
-    ------
-    UnusableAnswer
-        If it is not a usable cutout.
+    Raises UnusableAnswer if there is no usable one; `name` is what messages call it.
     """
     file = BytesIO(content)
     file.name = name
@@ -76,9 +61,8 @@ def check_answer(hdu, origin, position=None, image=None):
     if image is not None:
         _check_source(hdu.header, image)
     if position is not None:
-        x, y = usable_wcs(hdu.header).world_to_pixel_values(position.RA, position.DEC)
-        height, width = hdu.shape
-        offset = max(abs(x - (width - 1) / 2), abs(y - (height - 1) / 2))
+        pixel = usable_wcs(hdu.header).world_to_pixel_values(position.RA, position.DEC)
+        offset = np.abs(pixel - (np.array(hdu.shape[::-1]) - 1) / 2).max()
         if not offset <= CENTRING_TOLERANCE:
             name = f"RA {position.RA:.5f}, DEC {position.DEC:.5f}"
             raise UnusableAnswer(f"{name} is {offset:.0f} px off the middle of the cutout")
@@ -94,20 +78,19 @@ def is_cutout(path, origin, position=None, image=None):
     return True
 
 
-def check_image(file, image):
-    """Raise UnusableAnswer unless a binary file object is the whole image of a metadata row."""
-    name, length = image_name(image), file.seek(0, os.SEEK_END)
-    file.seek(0)
+def check_image(content, image):
+    """Raise UnusableAnswer unless the bytes of a file are the whole image of a metadata row."""
+    name = image_name(image)
     try:
         with _quiet_reading():
-            header = fits.getheader(file)
+            header = fits.getheader(BytesIO(content))
             fits.PrimaryHDU(header=header).verify("exception")
             header_length = len(header.tostring())
     except (OSError, *DAMAGE) as error:
         raise UnusableAnswer(f"{name}: no FITS header ({error})") from error
-    side = header.get("NAXIS1"), header.get("NAXIS2")
-    if side != QUADRANT or length < header_length + 4 * side[0] * side[1]:
-        raise UnusableAnswer(f"{name}: {side[0]} x {side[1]} px in {length} bytes are no whole image")
+    width, height = side = header.get("NAXIS1"), header.get("NAXIS2")
+    if side != QUADRANT or len(content) < header_length + 4 * width * height:
+        raise UnusableAnswer(f"{name}: {width} x {height} px in {len(content)} bytes are no whole image")
     _check_source(header, image)
     corner = usable_wcs(header).pixel_to_world_values(0, 0)
     if not np.hypot(*image_wcs(image).wcs_world2pix(*corner, 0)) < MAX_DISTORTION:
@@ -115,10 +98,9 @@ def check_image(file, image):
 
 
 def is_whole_image(path, image):
-    """Tell whether a file is there, and the whole image of a metadata row."""
+    """Tell whether a file is there, and passes `check_image`."""
     try:
-        with open(path, "rb") as file:
-            check_image(file, image)
+        check_image(path.read_bytes(), image)
     except (FileNotFoundError, UnusableAnswer):
         return False
     return True
@@ -150,35 +132,23 @@ def _check_source(header, image):
         )
 
 
-def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
-    """Cut a cutout out of a whole image, with the same pixels as the cutout service gives.
+@contextmanager
+def open_image(path):
+    """Open a whole image; give a function of RA and DEC [deg, ICRS] that cuts it as `cut_image` does."""
+    with fits.open(path) as hdus:
+        yield partial(cut_image, hdus[0], usable_wcs(hdus[0].header))
 
-    Parameters
-    ----------
-    hdu : astropy.io.fits.PrimaryHDU
-        The image.
-    ra, dec : float
-        Position of the object [deg, ICRS].
-    size : float
-        Width of the cutout [arcsec].
-    wcs : astropy.wcs.WCS, optional
-        The image's WCS, if it is at hand: to read it takes longer than to cut.
 
-    Returns
-    -------
-    astropy.io.fits.PrimaryHDU
-        With the header of the image, and the WCS moved along.
+def cut_image(hdu, wcs, ra, dec):
+    """Return the cutout around a position [deg, ICRS] of an image, with the pixels that the archive gives.
 
-    Raises
-    ------
-    UnusableAnswer
-        If the cutout would not lie within the image, or is of no use.
+    Raises UnusableAnswer if it would not lie within the image, or is of no use.
     """
     name = f"RA {ra:.5f}, DEC {dec:.5f}"
-    x, y = (usable_wcs(hdu.header) if wcs is None else wcs).world_to_pixel_values(ra, dec)
+    x, y = wcs.world_to_pixel_values(ra, dec)
     if not np.isfinite([x, y]).all():
         raise UnusableAnswer(f"{name} is not on the image's side of the sky")
-    (left, width), (bottom, height) = first_pixel(x, size), first_pixel(y, size)
+    (left, width), (bottom, height) = first_pixel(x), first_pixel(y)
     if min(left, bottom) < 0 or left + width > hdu.shape[1] or bottom + height > hdu.shape[0]:
         raise UnusableAnswer(f"{name} is too near the edge of its image")
     cutout = _part(hdu, slice(bottom, bottom + height), slice(left, left + width))
@@ -189,30 +159,28 @@ def cut_image(hdu, ra, dec, size=CUTOUT_SIZE, wcs=None):
     return cutout
 
 
-def trim_cutout(hdu, shape=CUTOUT_SHAPE):
+def trim_cutout(hdu):
     """Bring a cutout that is one pixel too large to size, by dropping its first row or column.
 
     Parameters
     ----------
     hdu : astropy.io.fits.PrimaryHDU
         Cutout of 20 or 21 px on a side.
-    shape : tuple of int
-        The (height, width) wanted.
 
     Returns
     -------
     astropy.io.fits.PrimaryHDU
-        With its WCS moved along.
+        With its WCS moved along; 20 x 20 px.
 
     Raises
     ------
     CutoutError
         If the cutout has any other size.
     """
-    bottom, left = (side - wanted for side, wanted in zip(hdu.data.shape, shape, strict=True))
+    bottom, left = (side - wanted for side, wanted in zip(hdu.data.shape, CUTOUT_SHAPE, strict=True))
     if bottom not in (0, 1) or left not in (0, 1):
         height, width = hdu.data.shape
-        raise CutoutError(f"{height} x {width} px cannot be trimmed to {shape[0]} x {shape[1]}")
+        raise CutoutError(f"{height} x {width} px cannot be trimmed to {CUTOUT_SHAPE[0]} x {CUTOUT_SHAPE[1]}")
     return _part(hdu, slice(bottom, None), slice(left, None))
 
 

@@ -1,11 +1,11 @@
 """Positions -> FITS cutouts, from any image service, with a manifest beside them.
 
-An image service has an ``origin`` (what its images' ORIGIN header says), ``search_images(ra, dec, size,
-filtercode, max_seeing, max_infobits)``, which returns ZTF metadata, and ``get_cutout(image, ra, dec, size)``,
-which returns the bytes of a FITS file. Each makes one attempt; what is to be tried again is decided here. A
-service on a network also has ``get_image(image)`` for whole images, ``concurrency``, the number of requests
-it may be sent at a time, and ``retries``, its :class:`~ztf_sg.services.retries.Retries`. A simulated one may
-have ``check_positions(positions)``, which raises an error for a list of positions that it cannot serve.
+An image service has ``origin`` (the ORIGIN card of its images), ``search_images(ra, dec, size, filtercode,
+max_seeing, max_infobits)``, which returns ZTF metadata, and ``get_cutout(image, ra, dec, size)``, which
+returns the bytes of a FITS file. Each makes one attempt; what is to be tried again is decided here. It may
+have ``get_image(image)`` for whole images, ``concurrency``, the number of requests that it takes at a time,
+``retries``, its :class:`~ztf_sg.services.retries.Retries`, and ``check_positions(positions)``, which raises
+an error for a list of positions that it cannot serve.
 """
 
 import logging
@@ -13,38 +13,19 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
-from astropy.io import fits
 from tqdm.auto import tqdm
 
 from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.fetching.choose import REQUEST_COST, ImageChooser, costs_less_whole
-from ztf_sg.fetching.cut import (
-    check_answer,
-    check_image,
-    cut_image,
-    is_cutout,
-    is_whole_image,
-    read_answer,
-    usable_wcs,
-)
-from ztf_sg.fetching.manifest import (
-    FAILED,
-    MANIFEST,
-    MANIFEST_COLUMNS,
-    SAVED,
-    SKIPPED,
-    Manifest,
-    ManifestError,
-    outcome,
-)
+from ztf_sg.fetching.cut import check_answer, check_image, is_cutout, is_whole_image, open_image, read_answer
+from ztf_sg.fetching.manifest import FAILED, SAVED, SKIPPED, Manifest, ManifestError, outcome
 from ztf_sg.fetching.selection import Selection, positions_by_class
 from ztf_sg.files import atomic_write, lock_folder
 from ztf_sg.positions import position_table
-from ztf_sg.services.errors import (
+from ztf_sg.services import (
     AuthenticationError,
     NothingFound,
     ServiceDown,
@@ -97,33 +78,30 @@ def fetch_cutouts(
         See the module's description.
     n_cutouts : int, optional
         How many cutouts of each class are wanted, from the top of its table; later rows make up for those
-        skipped. 0 is none; left out, it is all positions.
-    filtercode : str
-        ZTF filter: "zg", "zr" or "zi".
+        skipped. All positions by default.
+    filtercode : {"zi", "zr", "zg"}
     max_seeing : float
         Only images sharper than this [arcsec, FWHM].
     max_infobits : int
         Largest value of the images' quality flags; 0 is none raised.
     request_cost : float
         What a request costs beside its answer [bytes]. Where many objects share an image, it is fetched
-        whole and cut here if that costs less: 0 counts bytes alone, infinity requests alone. The pixels are
-        the same either way.
+        whole and cut here, with the same pixels, if that costs less: 0 counts bytes alone, infinity requests.
     progress : bool
         Show a progress bar, unless there is nothing to fetch.
 
     Returns
     -------
     pandas.DataFrame
-        The manifest rows of these positions, see :func:`~ztf_sg.fetching.manifest.read_manifest`.
+        The rows of these positions in :func:`~ztf_sg.fetching.manifest.read_manifest`.
 
     Raises
     ------
     ManifestError
-        If the folder holds cutouts of another origin, filter, limit of seeing or quality, or list of
-        positions, or files that its manifest does not list; or if another run is at work there.
+        The folder holds cutouts of another origin, filter, limit of seeing or quality, or list of positions,
+        or files that its manifest does not list; or another run is at work there.
     ValueError
-        If a table is not all stars or all galaxies, or does not go with a simulated sky; or if `n_cutouts`
-        is negative.
+        A table is not all stars or all galaxies, or does not go with a simulated sky; or `n_cutouts` < 0.
     FetchStopped
         A KeyboardInterrupt: the user stopped it.
     ServiceDown, WrongPassword
@@ -145,15 +123,18 @@ def fetch_cutouts(
         _check_unlisted_files(manifest, selection, service.origin)
         if hasattr(service, "check_positions"):
             service.check_positions(pd.concat(tables))
-        selection.outcomes |= _lasting_outcomes(manifest)
+        selection.outcomes |= manifest.lasting_outcomes()
         if missing := selection.missing():
             chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
             quiet = not progress or all(name in manifest.rows for name in missing)
             wanted, name = sum(selection.wanted.values()), f"cutouts of {' and '.join(selection.wanted)}"
             with tqdm(total=wanted, desc=name, unit="file", disable=quiet) as bar:
                 _Fetcher(selection, manifest, settings, chooser, request_cost, bar).run()
-        _remove_leftovers(directory)
-    return pd.DataFrame([manifest.rows[name] for name in selection.names()], columns=list(MANIFEST_COLUMNS))
+        # what runs that were killed may have left
+        shutil.rmtree(directory / IMAGE_FOLDER, ignore_errors=True)
+        for path in [*directory.glob("*.fits.part"), Path(f"{manifest.path}.part")]:
+            path.unlink(missing_ok=True)
+    return manifest.select(selection.names())
 
 
 class _Fetcher:
@@ -170,6 +151,7 @@ class _Fetcher:
         self.bar = bar
         self.counts = selection.counts()
         self.images = {}  # the metadata row of the image chosen for each name
+        self.image_folder = manifest.directory / IMAGE_FOLDER
         self._refused = {}  # the error of each image that the account may not see
         self._lock = threading.Lock()
 
@@ -233,19 +215,18 @@ class _Fetcher:
         """Tell whether to fetch a whole image; one that is there from a stopped run costs nothing."""
         if not hasattr(self.service, "get_image") or source in self._refused:
             return False
-        return self._image_path(source).exists() or costs_less_whole(cutouts, self.request_cost)
+        return (self.image_folder / source).exists() or costs_less_whole(cutouts, self.request_cost)
 
     def _fetch_by_image(self, names):
         """Fetch a whole image, cut it and remove it; if that does not work, fetch the cutouts one by one."""
         image = self.images[names[0]]
-        path = self._image_path(image_name(image))
+        path = self.image_folder / image_name(image)
         try:
             if not is_whole_image(path, image):
                 self.retries.call(self._download_image, image, path)
-            with fits.open(path) as hdus:
-                wcs = usable_wcs(hdus[0].header)
+            with open_image(path) as cut:
                 for name in names:
-                    self._fetch(name, hdus[0], wcs)
+                    self._fetch(name, cut)
         except ENDING_THE_RUN:
             raise
         except NothingFound as error:
@@ -257,16 +238,16 @@ class _Fetcher:
                     self._fetch(name)
         path.unlink(missing_ok=True)
 
-    def _fetch(self, name, hdu=None, wcs=None):
-        """Save a cutout, made from a whole image if there is one, and enter what became of it."""
-        path, image = self.manifest.path.parent / name, self.images[name]
-        source = image_name(image)
+    def _fetch(self, name, cut=None):
+        """Save a cutout, made by `cut` from a whole image if that works, and enter what became of it."""
+        path, image = self.manifest.directory / name, self.images[name]
+        source, expected = image_name(image), (self.settings["origin"], self.selection.targets[name], image)
         try:
             if source in self._refused:
                 raise self._refused[source]
             # a run that was killed may have saved it without listing it
-            if not is_cutout(path, self.settings["origin"], self.selection.targets[name], image):
-                cutout = self._get_cutout(name, hdu, wcs)
+            if not is_cutout(path, *expected):
+                cutout = self._get_cutout(cut, name, *expected)
                 with atomic_write(path) as file:
                     cutout.writeto(file, output_verify="ignore")  # it was verified when it was read
             status = SAVED
@@ -280,31 +261,22 @@ class _Fetcher:
                 self._refused[source] = error
         self._enter(name, source, status)
 
-    def _get_cutout(self, name, hdu, wcs):
+    def _get_cutout(self, cut, name, origin, position, image):
         """Return a good cutout, cut from a whole image if there is one and that works, else downloaded."""
-        if hdu is not None:
-            position = self.selection.targets[name]
+        if cut is not None:
             with suppress(UnusableAnswer):
-                return self._check(cut_image(hdu, position.RA, position.DEC, wcs=wcs), name)
-        return self.retries.call(self._download_cutout, name)
+                return check_answer(cut(position.RA, position.DEC), origin, position, image)
+        return self.retries.call(self._download_cutout, name, origin, position, image)
 
-    def _download_cutout(self, name):
-        position = self.selection.targets[name]
-        content = self.service.get_cutout(self.images[name], position.RA, position.DEC, CUTOUT_SIZE)
-        return self._check(read_answer(content, name), name)
+    def _download_cutout(self, name, origin, position, image):
+        content = self.service.get_cutout(image, position.RA, position.DEC, CUTOUT_SIZE)
+        return check_answer(read_answer(content, name), origin, position, image)
 
     def _download_image(self, image, path):
         content = self.service.get_image(image)
-        check_image(BytesIO(content), image)
+        check_image(content, image)
         with atomic_write(path) as file:
             file.write(content)
-        logger.info("%s: kept", path.name)
-
-    def _check(self, hdu, name):
-        return check_answer(hdu, self.settings["origin"], self.selection.targets[name], self.images[name])
-
-    def _image_path(self, source):
-        return self.manifest.path.parent / IMAGE_FOLDER / source
 
     def _enter(self, name, source, status):
         position = self.selection.targets[name]
@@ -325,20 +297,9 @@ class _Fetcher:
         self.bar.update(self.counts[SAVED] - self.bar.n)
 
 
-def _lasting_outcomes(manifest):
-    """Return the outcomes of the lines that need no work; where no image was found, there may be one now."""
-    directory, outcomes = manifest.path.parent, {}
-    for name, row in manifest.rows.items():
-        is_there = outcome(row) == SAVED and (directory / name).exists()
-        if is_there or (outcome(row) == SKIPPED and row["source_image"]):
-            outcomes[name] = outcome(row)
-    return outcomes
-
-
 def _check_unlisted_files(manifest, selection, origin):
     """Make sure that every file is listed, or else one that a stopped run saved and did not list yet."""
-    directory = manifest.path.parent
-    for path in directory.glob("*.fits"):
+    for path in manifest.directory.glob("*.fits"):
         if path.name in manifest.rows:
             continue
         kind, position = path.name.split("_")[0], selection.targets.get(path.name)
@@ -346,13 +307,6 @@ def _check_unlisted_files(manifest, selection, origin):
         known = position is not None or (kind in CLASS_NAMES and kind not in selection.wanted)
         if not (known and is_cutout(path, origin, position)):
             raise ManifestError(
-                f"{directory}: holds FITS files that its manifest does not list, such as {path.name}; "
-                "name another folder"
+                f"{manifest.directory}: holds FITS files that its manifest does not list, such as "
+                f"{path.name}; name another folder"
             )
-
-
-def _remove_leftovers(directory):
-    """Remove what runs that were killed may have left in a folder that is complete now."""
-    shutil.rmtree(directory / IMAGE_FOLDER, ignore_errors=True)
-    for path in [*directory.glob("*.fits.part"), directory / f"{MANIFEST}.part"]:
-        path.unlink(missing_ok=True)

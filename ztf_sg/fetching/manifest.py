@@ -1,6 +1,5 @@
 """The manifest of a folder of cutouts: one line per cutout, saying what it is and what became of it."""
 
-import math
 import os
 import threading
 from io import BytesIO
@@ -16,6 +15,7 @@ MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", *SETTINGS, "sta
 SAVED, SKIPPED, FAILED = "saved", "skipped", "failed"
 DTYPES = {"RA": float, "DEC": float, "max_seeing": float, "source_image": str, "status": str}
 DIGITS = 7  # of numbers, behind the point
+ROUNDING = 10**-DIGITS  # by how much a number that is read may differ from the one written
 POSITION_TOLERANCE = 0.1 / 3600  # by how much a listed position may differ from the manifest's [deg]
 
 
@@ -26,12 +26,12 @@ class ManifestError(ValueError):
 class Manifest:
     """The manifest of a folder, to be added to line by line, from several threads.
 
-    A line is on the disk before :meth:`append` returns. When it is opened, a last line that a killed process
-    did not finish is dropped, and a column that was added since is filled in. `rows` holds the lines by file,
-    in order; a later line on the same file replaces an earlier one.
+    `rows` holds the lines by file, in order; a later line on a file replaces an earlier one. On opening, a
+    last line that a killed process did not finish is dropped, and a column that was added since is filled in.
     """
 
     def __init__(self, directory):
+        self.directory = directory
         self.path = directory / MANIFEST
         self._lock = threading.Lock()
         content = self.path.read_bytes() if self.path.exists() else b""
@@ -40,7 +40,7 @@ class Manifest:
             self._write()
 
     def append(self, row):
-        """Add a line, its status without line breaks."""
+        """Add a line, its status without line breaks; it is on the disk when this returns."""
         row = {**row, "status": " ".join(row["status"].split())}
         with self._lock, open(self.path, "ab", buffering=0) as file:
             length = file.tell()
@@ -61,25 +61,36 @@ class Manifest:
         self._write()
 
     def check(self, targets, settings):
-        """Raise a ManifestError unless the folder goes with a request.
-
-        The `targets`, positions by file with RA and DEC [deg], must be those listed, and all lines must have
-        the values of `settings` in the columns `SETTINGS`, numbers to the `DIGITS` written.
-        """
-        directory = self.path.parent
+        """Raise a ManifestError if `targets`, positions by file [deg], or `settings` are not as listed."""
         for name, row in self.rows.items():
             for key, value in settings.items():
-                if not _agree(row[key], value):
+                if row[key] != value and not (isinstance(value, float) and abs(row[key] - value) < ROUNDING):
                     raise ManifestError(
-                        f"{directory}: its cutouts were made with {key} {row[key]!r}, not {value!r}; "
+                        f"{self.directory}: its cutouts were made with {key} {row[key]!r}, not {value!r}; "
                         "name another folder"
                     )
-            position = targets.get(name)
-            if position and not _is_at(row, position):
+            if name not in targets:
+                continue
+            ra, dec = targets[name].RA, targets[name].DEC
+            if not max(abs(row["RA"] - ra), abs(row["DEC"] - dec)) < POSITION_TOLERANCE:
                 raise ManifestError(
-                    f"{directory}: {name} was made for RA {row['RA']}, DEC {row['DEC']}, but the list now "
-                    f"has RA {position.RA}, DEC {position.DEC}; name another folder"
+                    f"{self.directory}: {name} was made for RA {row['RA']}, DEC {row['DEC']}, but the list "
+                    f"now has RA {ra}, DEC {dec}; name another folder"
                 )
+
+    def lasting_outcomes(self):
+        """Return the outcomes of the lines that need no work, by file."""
+        outcomes = {}
+        for name, row in self.rows.items():
+            is_there = outcome(row) == SAVED and (self.directory / name).exists()
+            # where no image was found, there may be one now
+            if is_there or (outcome(row) == SKIPPED and row["source_image"]):
+                outcomes[name] = outcome(row)
+        return outcomes
+
+    def select(self, names):
+        """Return the lines of some files as a table, in the order given."""
+        return pd.DataFrame([self.rows[name] for name in names], columns=list(MANIFEST_COLUMNS))
 
     def _write(self):
         content = _csv(self.rows.values())
@@ -130,12 +141,11 @@ def outcome(row):
 
 
 def count_outcomes(manifest):
-    """Return how many cutouts had which outcome.
+    """Count the cutouts in a table from :func:`read_manifest` by class and outcome.
 
     Parameters
     ----------
     manifest : pandas.DataFrame
-        See :func:`read_manifest`.
 
     Returns
     -------
@@ -145,14 +155,6 @@ def count_outcomes(manifest):
     kind = manifest["file"].str.split("_").str[0].rename("class")
     outcomes = manifest["status"].str.split(":").str[0].rename("outcome")
     return pd.crosstab(kind, outcomes).reindex(columns=[SAVED, SKIPPED, FAILED], fill_value=0)
-
-
-def _is_at(row, position):
-    return max(abs(row["RA"] - position.RA), abs(row["DEC"] - position.DEC)) < POSITION_TOLERANCE
-
-
-def _agree(listed, value):
-    return math.isclose(listed, value, abs_tol=10**-DIGITS) if isinstance(value, float) else listed == value
 
 
 def _csv(rows, header=True):

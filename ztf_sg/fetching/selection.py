@@ -10,20 +10,18 @@ from ztf_sg.positions import labels_of_types
 
 
 class Selection:
-    """So many cutouts of each class, from the top of its list; later positions make up for those skipped.
+    """`n_cutouts` of each class, or all, from the top of its list; later positions make up for those skipped.
 
-    `classes` are the positions by class and file, see `positions_by_class`, and `n_cutouts` the number wanted
-    of each, or all. `outcomes` holds by file whether it is "saved", "skipped" or "failed"; a file that is not
-    in it is still to be fetched. `targets` are all positions by file, `wanted` the numbers wanted by class.
+    `classes` and `targets` are the positions by class and file, and by file; `wanted` the numbers by class.
+    `outcomes` are "saved", "skipped" or "failed", by file; a file that is not in it is still to be fetched.
     """
 
     def __init__(self, classes, n_cutouts=None):
         if n_cutouts is not None and n_cutouts < 0:
             raise ValueError(f"n_cutouts={n_cutouts}: expected 0 or more, or None for all")
         self.targets = {name: position for targets in classes.values() for name, position in targets.items()}
-        self.wanted = {kind: len(targets) for kind, targets in classes.items()}
-        if n_cutouts is not None:
-            self.wanted = {kind: min(n_cutouts, number) for kind, number in self.wanted.items()}
+        most = np.inf if n_cutouts is None else n_cutouts
+        self.wanted = {kind: min(len(targets), most) for kind, targets in classes.items()}
         self.outcomes = {}
         self._classes = classes
 
@@ -55,16 +53,12 @@ class Selection:
 
     def summary(self):
         """Say in a line how far the run has come."""
-        counts = self.counts()
-        counts = [f"{counts[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
+        counts = [f"{self.counts()[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
         return ", ".join([*counts, f"{len(self.missing())} to go"])
 
 
 def positions_by_class(tables):
-    """Return by class the positions of tables, named tuples, by their files, ``CLASS_ROW.fits``.
-
-    The tables have the columns RA, DEC [deg] and type (a Tractor type), and each is of a class of its own.
-    """
+    """Return the positions of tables, named tuples RA, DEC [deg], type, by class and ``CLASS_ROW.fits``."""
     classes = {}
     for table in tables:
         labels = np.unique(labels_of_types(table["type"]))

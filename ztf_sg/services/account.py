@@ -1,8 +1,6 @@
 """An account at IRSA: where its name and password come from, and logging in with it.
 
-They are handed over, or read from the environment variables :data:`USER_VARIABLE` and
-:data:`PASSWORD_VARIABLE`, or from ztfquery's store (``ztfquery.io.set_account("irsa")``). Nothing is ever
-prompted for, and the password appears in no message, log or file.
+Nothing is ever prompted for, and the password appears in no message, log or file.
 """
 
 import configparser
@@ -30,8 +28,8 @@ REMEDY = (
 class Account:
     """An account, which opens a session when it is needed.
 
-    `auth`, user name and password, is looked for in the environment and in ztfquery's store if it is None.
-    `session` sends the log-in and keeps the cookies. `sessions` is the number of sessions opened so far.
+    `auth`, user name and password, is looked for by `find_account` if it is None. `session`, an HttpSession,
+    sends the log-in and keeps the cookies; `sessions` is the number of sessions opened so far.
     """
 
     def __init__(self, auth, session):
@@ -68,14 +66,8 @@ class Account:
     def log_in(self, name, after=0):
         """Open a session, unless one was opened since number `after`; `name` says for what, in messages.
 
-        Raises
-        ------
-        MissingAccount
-            No account is at hand.
-        WrongPassword
-            IRSA opens no session for it. From then on it is not asked again: that might lock the account.
-        Unreachable, BadAnswer
-            The log-in does not work.
+        Raises MissingAccount without an account; WrongPassword if IRSA opens no session, and from then on
+        without asking, which might lock the account; Unreachable or BadAnswer if the log-in does not work.
         """
         with self._lock:
             if not self._is_refused and self.sessions <= after:
@@ -102,15 +94,17 @@ class Account:
 
     def _is_session_opened(self):
         """Send user name and password once; tell whether IRSA opened a session for them."""
-        cookies = self._session.cookies
-        cookies.clear()
+        self._session.cookies.clear()
         parameters = dict(zip(("josso_username", "josso_password"), self._auth, strict=True))
         self._session.download(io.LOGIN_URL, "the log-in", {"josso_cmd": "login", **parameters})
-        return _has_session(cookies)
+        return _has_session(self._session.cookies)
 
 
 def find_account():
-    """Return user name and password from the environment or from ztfquery's store; None without.
+    """Return the user name and password of an account at IRSA; None if none is set.
+
+    They come from the environment variables :data:`USER_VARIABLE` and :data:`PASSWORD_VARIABLE`, or from
+    ztfquery's store (``ztfquery.io.set_account("irsa")``).
 
     Raises
     ------

@@ -1,9 +1,8 @@
 """ZTF science images at IRSA: search of the metadata, FITS cutouts and whole images.
 
-ztfquery writes the queries and addresses; :mod:`ztf_sg.services.http` sends them, because ztfquery has no
-time limits and shows no HTTP status. The service is described at
-https://irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html. Its base URLs are those of ztfquery:
-``metasearch.SEARCH_BASEURL``, ``buildurl.DATA_BASEURL`` and ``io.LOGIN_URL``.
+ztfquery writes the queries and addresses, and holds the base URLs; :mod:`ztf_sg.services.http` sends them,
+because ztfquery has no time limits and shows no HTTP status. The service is described at
+https://irsa.ipac.caltech.edu/docs/program_interface/ztf_api.html.
 """
 
 from io import StringIO
@@ -20,46 +19,21 @@ from .http import HttpSession, NotAllowed
 from .query_cache import QueryCache
 from .retries import Retries
 
-ORIGIN = "Zwicky Transient Facility"
 LOG_INS = 3  # for one request, after which it is not the session that is at fault
 
 
 def image_url(image):
-    """Return the URL of a science image.
-
-    Parameters
-    ----------
-    image : pandas.Series
-        A row of ZTF metadata, with the columns `ztf_sg.ztf.NAME_COLUMNS`.
-
-    Returns
-    -------
-    str
-        URL of the whole image.
-
-    Raises
-    ------
-    ValueError
-        The row lacks one of these values.
-    """
+    """Return the URL of the whole science image of a metadata row."""
     return buildurl.filename_to_scienceurl(image_name(image), source=buildurl.DATA_BASEURL)
 
 
 def cutout_url(image, ra, dec, size=20):
-    """Return the URL of a cutout from a science image.
+    """Return the URL of a cutout from a science image; parameters as of :meth:`Irsa.get_cutout`.
 
-    Parameters
-    ----------
-    image : pandas.Series
-        A row of ZTF metadata; see `image_url`.
-    ra, dec : float
-        Centre [deg, ICRS].
-    size : float
-        Width and height [arcsec].
-
-    Returns
-    -------
-    str
+    Raises
+    ------
+    ValueError
+        The row lacks one of the columns `ztf_sg.ztf.NAME_COLUMNS`.
     """
     # never an exponent, as in 1e-05, which is ordinary near the equator
     ra, dec, size = (np.format_float_positional(float(x), trim="-") for x in (ra, dec, size))
@@ -74,8 +48,8 @@ class Irsa:
     ``service.retries.call(service.search_images, ra, dec, size)``.
 
     The public data are asked anonymously. Where IRSA wants an account for an image, or shows no image without
-    one, it is logged in to the account that :mod:`ztf_sg.services.account` finds, and asked anew; nothing is
-    ever prompted for.
+    one, it is logged in to the account that :func:`~ztf_sg.services.account.find_account` finds, and asked
+    anew.
 
     Parameters
     ----------
@@ -90,13 +64,11 @@ class Irsa:
 
     Examples
     --------
-    >>> Irsa()
-    Irsa(anonymous)
     >>> Irsa(auth=("someone", "secret"))
     Irsa(with account)
     """
 
-    origin = ORIGIN
+    origin = "Zwicky Transient Facility"
 
     def __init__(self, auth=None, cache=None, concurrency=4, retries=None):
         self.concurrency = concurrency
@@ -111,8 +83,6 @@ class Irsa:
     def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85, max_infobits=0):
         """Find the science images that overlap a patch of sky, by one search of the metadata.
 
-        The search is not repeated after a fault; see the class on how to have it repeated.
-
         Parameters
         ----------
         ra, dec : float
@@ -120,7 +90,6 @@ class Irsa:
         size : float
             Full width and height of the patch [deg]; 0 is a point.
         filtercode : {"zi", "zr", "zg"}
-            Filter.
         max_seeing : float
             Images have a FWHM below this [arcsec]. (The header card SEEING of the images is in pixels.)
         max_infobits : int
@@ -130,9 +99,9 @@ class Irsa:
         Returns
         -------
         pandas.DataFrame
-            One row per image: the columns of ``ztfquery.metasearch.QUERIABLE_FIELD["sci"]``. An image need
-            not contain the patch's centre. ``attrs["queries"]`` tells whether the answer was kept, see
-            `query_cache.describe_queries`.
+            One row per image, which need not contain the patch's centre: the columns of
+            ``ztfquery.metasearch.QUERIABLE_FIELD["sci"]``. ``attrs["queries"]`` tells whether the answer was
+            kept, see `query_cache.describe_queries`.
 
         Raises
         ------
@@ -145,9 +114,8 @@ class Irsa:
         """
         if filtercode not in FILTERCODES:
             raise ValueError(f"unknown filter code {filtercode!r}; known: {', '.join(FILTERCODES)}")
-        condition = (
-            f"filtercode='{filtercode}' and seeing<{float(max_seeing)} and infobits<={int(max_infobits)}"
-        )
+        seeing, infobits = float(max_seeing), int(max_infobits)
+        condition = f"filtercode='{filtercode}' and seeing<{seeing} and infobits<={infobits}"
         query = metasearch.MetaQuery()
         query.build_query(kind="sci", radec=[float(ra), float(dec)], size=float(size), sql_query=condition)
         name = f"the images of RA {ra:g}, DEC {dec:g} deg, {size:g} deg wide"
@@ -161,7 +129,7 @@ class Irsa:
         return self._search(query.query_url, name, condition)
 
     def get_cutout(self, image, ra, dec, size=20):
-        """Download a cutout of a science image.
+        """Download a cutout of a science image, the bytes of a FITS file.
 
         Parameters
         ----------
@@ -171,11 +139,6 @@ class Irsa:
             Centre [deg, ICRS].
         size : float
             Width and height [arcsec]; the cutout of 20 arcsec has 20 x 20 pixels, at times one more or less.
-
-        Returns
-        -------
-        bytes
-            A FITS file.
 
         Raises
         ------
@@ -250,5 +213,4 @@ def _table(content, name):
 
 def _excerpt(content):
     """Return the beginning of an unexpected answer, on one line."""
-    text = " ".join(content[:400].decode("utf-8", "replace").split())
-    return repr(text[:80])
+    return repr(" ".join(content[:400].decode("utf-8", "replace").split())[:80])

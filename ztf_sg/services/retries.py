@@ -1,8 +1,6 @@
-"""Asking a service again after a fault: with back-off, a circuit breaker, and a way to stop.
+"""Asking a service again after a fault, with back-off, a circuit breaker, and a way to stop.
 
-A service sends each request once. Whoever needs the answer calls the service through its `Retries`::
-
-    retries_of(service).call(service.search_images, ra, dec, size)
+For example ``retries_of(service).call(service.search_images, ra, dec, size)``.
 """
 
 import logging
@@ -10,14 +8,7 @@ import threading
 import time
 from collections import Counter
 
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_any,
-    wait_exponential,
-    wait_random,
-)
+import tenacity
 
 from .errors import (
     AuthenticationError,
@@ -48,8 +39,8 @@ class Retries:
 
     A request is repeated after :class:`~ztf_sg.services.errors.Unreachable` and
     :class:`~ztf_sg.services.errors.BadAnswer`, and after nothing else. Faults of different requests in a row
-    mean that the service is in trouble: then all requests pause, and in the end stop. A wait of more than
-    `LONG_WAIT` is logged as a warning, which a notebook shows.
+    mean that the service is in trouble: then all requests pause, and in the end stop. Long waits are logged
+    as warnings, which a notebook shows.
 
     Parameters
     ----------
@@ -75,23 +66,18 @@ class Retries:
         self.faults = Counter()
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._sleep = self._stop.wait
         self._faults_in_a_row = 0
         self._failing_since = None
         self._pause_until = 0.0
         self._warned_until = 0.0
 
     def call(self, attempt, *args, **kwargs):
-        """Return what a function returns, called until it succeeds.
+        """Return what the function `attempt` returns, called with these arguments until it succeeds.
 
-        After an answer that is of no use, :class:`~ztf_sg.services.errors.UnusableAnswer`, it is called again
-        too, but such an answer is no sign of trouble; the third one that is the same is final.
-
-        Parameters
-        ----------
-        attempt : callable
-            Sends one request, and may check the answer.
-        *args, **kwargs
-            Its arguments.
+        It sends one request, and may check the answer. An answer of no use, an
+        :class:`~ztf_sg.services.errors.UnusableAnswer`, is no sign of trouble; the third that is the same is
+        final.
 
         Raises
         ------
@@ -109,10 +95,11 @@ class Retries:
             useless[str(error)] += isinstance(error, UnusableAnswer)
             return max(useless.values()) >= SAME_ANSWERS
 
-        retrying = Retrying(
-            stop=stop_any(stop_after_attempt(self.tries), is_settled),
-            retry=retry_if_exception_type((Unreachable, BadAnswer)),
-            wait=wait_exponential(self.first_wait, self.longest_wait) + wait_random(0, self.first_wait),
+        wait = tenacity.wait_exponential(self.first_wait, self.longest_wait)
+        retrying = tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.tries) | is_settled,
+            retry=tenacity.retry_if_exception_type((Unreachable, BadAnswer)),
+            wait=wait + tenacity.wait_random(0, self.first_wait),
             sleep=self._sleep,
             before_sleep=self._warn_of_wait,
             reraise=True,
@@ -142,25 +129,13 @@ class Retries:
         try:
             answer = attempt(*args, **kwargs)
         except (Unreachable, BadAnswer) as error:
-            self._count(error)
-            if isinstance(error, UnusableAnswer):
-                self._note_success()
-            else:
-                self._note_fault(error)
+            self._note_fault(error)
             raise
         except (NothingFound, AuthenticationError, RefusedRequest):  # a no is an answer, too
             self._note_success()
             raise
         self._note_success()
         return answer
-
-    def _count(self, error):
-        logger.info("%s: %s", type(error).__name__, error)
-        with self._lock:
-            self.faults[type(error).__name__] += 1
-
-    def _sleep(self, seconds):
-        self._stop.wait(max(seconds, 0.0))
 
     def _warn_of_wait(self, state):
         """Log why and how long a request waits, if it is long; once for all requests that wait."""
@@ -177,9 +152,14 @@ class Retries:
             self._faults_in_a_row, self._failing_since = 0, None
 
     def _note_fault(self, error):
-        """After a fault, pause everyone or give up, where the service asks for it or is in trouble."""
+        """Count a fault; pause everyone or give up, if the service asks for it or is in trouble."""
+        logger.info("%s: %s", type(error).__name__, error)
         now = time.monotonic()
         with self._lock:
+            self.faults[type(error).__name__] += 1
+            if isinstance(error, UnusableAnswer):
+                self._faults_in_a_row, self._failing_since = 0, None
+                return
             self._faults_in_a_row += 1
             self._failing_since = self._failing_since or now
             failing_for = now - self._failing_since
@@ -190,12 +170,12 @@ class Retries:
                 given_up = failing_for + pause > self.patience
             if not given_up:
                 self._pause_until = max(self._pause_until, now + pause)
-        if given_up:
-            trouble = f"no answer for {failing_for:.0f} s"
-            if failing_for < pause:
-                trouble = f"the service wants to be left alone for {pause:.0f} s"
-            message = f"{trouble}; the last fault: {_without_remedy(error)}; try again in some hours"
-            raise ServiceDown(message) from error
+                return
+        trouble = f"no answer for {failing_for:.0f} s"
+        if failing_for < pause:
+            trouble = f"the service wants to be left alone for {pause:.0f} s"
+        message = f"{trouble}; the last fault: {_without_remedy(error)}; try again in some hours"
+        raise ServiceDown(message) from error
 
 
 def _without_remedy(error):
