@@ -18,21 +18,9 @@ from ztf_sg.ztf import QUADRANT, READ_NOISE
 
 
 def sky_level(exposure, origin, shape):
-    """Return the sky of a stamp, which is a plane over its image.
+    """Return the sky [DN] of a stamp of a shape (height, width), a plane over its image.
 
-    Parameters
-    ----------
-    exposure : pandas.Series
-        Row of :func:`~ztf_sg.simulation.exposures.simulate_exposures`.
-    origin : tuple of int
-        First pixel of the stamp on the image (x, y).
-    shape : tuple of int
-        Shape of the stamp (height, width).
-
-    Returns
-    -------
-    numpy.ndarray
-        Sky level [DN], shape (height, width).
+    `exposure` is a row of `simulate_exposures`, `origin` the first pixel of the stamp on the image (x, y).
     """
     rows, columns = np.indices(shape)
     return exposure["background"] * slope_factor(exposure, "sky", columns + origin[0], rows + origin[1])
@@ -47,23 +35,10 @@ def slope_factor(exposure, name, x, y):
 
 
 def expose(light, sky, exposure, rng):
-    """Return an image as the detector records it.
+    """Return the counts [DN] that the detector records, float32 (height, width).
 
-    Parameters
-    ----------
-    light : numpy.ndarray
-        Noiseless counts of the objects [DN], shape (height, width).
-    sky : numpy.ndarray or float
-        Sky level [DN].
-    exposure : pandas.Series
-        Row of :func:`~ztf_sg.simulation.exposures.simulate_exposures`.
-    rng : numpy.random.Generator
-        Source of the noise.
-
-    Returns
-    -------
-    numpy.ndarray
-        Counts [DN], float32, shape (height, width).
+    `light` of the objects [DN] has that shape; `sky` [DN] may be one number; `exposure` is a row of
+    `simulate_exposures`.
     """
     full_well = exposure["full_well"]
     light = np.maximum(light, 0) + satellite_trail(light.shape, rng)
