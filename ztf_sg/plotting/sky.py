@@ -187,7 +187,7 @@ def plot_motions(r_mag, significance, labels, *, title=None):
 
 
 def sersic_profile(radius, half_light_radius, index):
-    """Return the share of all light per area [arcsec^-2], (n,), at distances R from the centre [arcsec], (n,).
+    """Return the share of all light per area [arcsec^-2], (n,), at distances R from the centre [arcsec].
 
     I(R) = b^(2n) / (2 pi n R_e^2 Gamma(2n)) exp(-b (R / R_e)^(1/n)) (Sersic 1963, BAAA 6, 41) for the index
     n. P(2n, b) = 1/2, by the regularized incomplete gamma function, so that half of the light is inside R_e
