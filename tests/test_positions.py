@@ -127,6 +127,14 @@ class TestCuts:
         shares = np.array([0, 0.1, 0.1001, -0.01, np.nan, np.inf], dtype=dtype)
         assert rows(cut_blends(make_catalogue(6, **{f"FRACFLUX_{band}": shares}))) == [0, 1]
 
+    @pytest.mark.parametrize("cut", [cut_fluxes, cut_magnitudes, cut_blends])
+    def test_missing_values_do_not_pass(self, cut):
+        table = make_catalogue(2)
+        numbers = table.filter(like="FLUX").columns
+        table[numbers] = table[numbers].astype("Float64")
+        table.loc[1, numbers] = pd.NA
+        assert rows(cut(table)) == [0]
+
     def test_neighbours_within_the_diagonal_of_a_cutout_are_cut(self):
         separations = np.cumsum([0, 28.2, 300, 28.4, 300, 0])  # the radius is 28.28 arcsec
         table = make_catalogue(6, RA=7 + separations / 3600, DEC=0.0)

@@ -18,17 +18,12 @@ CALIBRATION_BINS = 10
 
 
 def nights(obsmjd):
-    """Return the night of each exposure, the whole part of its date, for use as the groups of a split.
+    """Return the night of each exposure, the whole part of its date, int (n,): groups for a split.
 
     Parameters
     ----------
-    obsmjd : array-like
-        Start of exposure [MJD, d], shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        int, shape (n,).
+    obsmjd : array-like (n,)
+        Start of exposure [MJD, d].
 
     Raises
     ------
@@ -39,32 +34,16 @@ def nights(obsmjd):
     bad = np.flatnonzero(~np.isfinite(obsmjd))
     if len(bad):
         rows = ", ".join(map(str, bad[:5])) + ", ..." * (len(bad) > 5)
-        raise ValueError(
-            f"obsmjd: {len(bad)} of {len(obsmjd)} dates are not finite (rows {rows}); leave these objects out"
-        )
+        count = f"{len(bad)} of {len(obsmjd)} dates are not finite (rows {rows})"
+        raise ValueError(f"obsmjd: {count}; leave these objects out")
     return np.floor(obsmjd).astype(int)
 
 
 def magnitude_matched_weights(magnitude, labels):
-    """Return weights that give both classes the same histogram of magnitudes.
+    """Return weights, (n,), that give both classes the same histogram of magnitudes.
 
     In each bin the rarer class keeps weight 1 and the other is weighted down to it, so that a classifier
-    cannot earn accuracy from brightness alone. Objects in bins with only one class have weight 0.
-
-    Parameters
-    ----------
-    magnitude, labels : array-like
-        Shape (n,).
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n,).
-
-    Raises
-    ------
-    ValueError
-        If the classes share no bin, a label is not 0 or 1, or a magnitude is not finite.
+    cannot earn accuracy from brightness alone. A ValueError says that the classes share no bin.
     """
     bins, counts = _count_by_magnitude(magnitude, labels)
     common = counts.min(axis=0)
@@ -75,17 +54,16 @@ def magnitude_matched_weights(magnitude, labels):
 
 
 def matched_accuracy(labels, predicted, magnitude):
-    """Return the accuracy with the classes weighted by :func:`magnitude_matched_weights`."""
+    """Return the accuracy with `magnitude_matched_weights`."""
     weights = magnitude_matched_weights(magnitude, labels)
     return float(np.average(np.asarray(labels) == np.asarray(predicted), weights=weights))
 
 
 def star_completeness(labels, probability, contamination=0.01):
-    """Return the largest share of the stars that a clean sample can hold.
+    """Return the largest share of the stars that a clean sample, all objects below a probability, can hold.
 
-    A sample is all objects below some probability; it is clean if at most the share `contamination` of its
-    objects are galaxies. (Tachibana & Miller 2018, PASP 130, 128001, limit the share of all galaxies that are
-    in the sample instead.)
+    At most the share `contamination` of its objects are galaxies. (Tachibana & Miller 2018, PASP 130, 128001,
+    limit the share of all galaxies that are in the sample instead.)
     """
     order = np.argsort(probability, kind="stable")
     galaxy, ranked = np.asarray(labels)[order] == 1, np.asarray(probability)[order]
@@ -95,10 +73,7 @@ def star_completeness(labels, probability, contamination=0.01):
 
 
 def calibration_error(labels, probability):
-    """Return the expected calibration error: the mean distance of predicted from observed frequencies.
-
-    It is taken in equal bins of probability (Guo et al. 2017, arXiv:1706.04599).
-    """
+    """Return the mean distance of predicted from observed frequencies (Guo et al. 2017, arXiv:1706.04599)."""
     labels, probability = np.asarray(labels), np.asarray(probability)
     bins = np.minimum((probability * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     excess = np.bincount(bins, probability - labels)
@@ -113,12 +88,7 @@ def accuracy_after_deferring(labels, probability, share=0.05):
 
 
 def scores(labels, probability, magnitude):
-    """Return the figures of merit of predicted probabilities.
-
-    Parameters
-    ----------
-    labels, probability, magnitude : array-like
-        Shape (n,).
+    """Return the figures of merit of predicted probabilities, by name.
 
     Returns
     -------
@@ -145,7 +115,7 @@ def scores(labels, probability, magnitude):
 
 
 def score_errors(labels, probability, magnitude, n_repeats=100, random_state=0):
-    """Return the standard errors of :func:`scores`, by bootstrap: from objects drawn with replacement."""
+    """Return the standard errors of `scores` by bootstrap: from objects drawn with replacement."""
     rng = np.random.default_rng(random_state)
     columns = [np.asarray(column) for column in (labels, probability, magnitude)]
     draws = (rng.integers(0, len(columns[0]), len(columns[0])) for _ in range(n_repeats))
@@ -159,19 +129,16 @@ def compare_classifiers(classifiers, labels, groups, magnitude):
     ----------
     classifiers : dict of tuple to tuple
         By (data, classifier), both names: the input of the classifier, n rows, and the classifier.
-    labels, magnitude : numpy.ndarray
-        Shape (n,).
-    groups : array-like
-        Group of each object, such as its night, shape (n,). Each group is classified by a classifier that
-        was trained on the others.
+    labels, groups, magnitude : numpy.ndarray (n,)
+        Each group, such as a night, is classified by a classifier that was trained on the others.
 
     Returns
     -------
     table : pandas.DataFrame
         One row per classifier: data, classifier, fit_s and predict_s [s, all groups together], and the
         columns of :func:`scores`, each followed by its standard error in a column that ends in ``_err``.
-    probabilities : dict of tuple to numpy.ndarray
-        Of being a galaxy, shape (n,), by (data, classifier).
+    probabilities : dict of tuple to numpy.ndarray (n,)
+        By (data, classifier).
     """
     rows, probabilities = [], {}
     for (data, name), (X, classifier) in classifiers.items():
@@ -195,19 +162,13 @@ def with_errors(table):
 
 
 def contradicted_labels(labels, probabilities):
-    """Return the rows whose labels all classifiers contradict: probable label errors.
+    """Return the numbers of the rows whose labels all classifiers contradict: probable label errors.
 
     Parameters
     ----------
-    labels : array-like
-        Shape (n,).
-    probabilities : sequence of array-like
-        From each classifier, on objects that it was not trained on; shape (n,) each.
-
-    Returns
-    -------
-    numpy.ndarray
-        int.
+    labels : array-like (n,)
+    probabilities : sequence of array-like (n,)
+        From each classifier, on objects that it was not trained on.
     """
     guesses = np.stack([np.asarray(probability) > 0.5 for probability in probabilities])
     return np.flatnonzero((guesses != (np.asarray(labels) == 1)).all(axis=0))
@@ -218,8 +179,7 @@ def accuracy_by_magnitude(labels, predicted, magnitude, edges):
 
     Parameters
     ----------
-    labels, predicted, magnitude : array-like
-        Shape (n,).
+    labels, predicted, magnitude : array-like (n,)
     edges : array-like
         Increasing edges of the bins [mag]. A bin includes its upper edge, and the first its lower edge too;
         objects beyond the edges are left out.
@@ -232,28 +192,27 @@ def accuracy_by_magnitude(labels, predicted, magnitude, edges):
     """
     table = pd.DataFrame({"magnitude": magnitude, "right": np.asarray(labels) == np.asarray(predicted)})
     grouped = table.groupby(pd.cut(table["magnitude"], edges, include_lowest=True), observed=True)
-    result = grouped.agg(
-        magnitude=("magnitude", "mean"), accuracy=("right", "mean"), count=("right", "size")
-    ).reset_index(drop=True)
+    columns = {"magnitude": ("magnitude", "mean"), "accuracy": ("right", "mean"), "count": ("right", "size")}
+    result = grouped.agg(**columns).reset_index(drop=True)
     right = (result["accuracy"] * result["count"]).round()
     result["low"], result["high"] = binom_conf_interval(right, result["count"], interval="wilson")
     return result
 
 
 def likeliest_class(log_likelihood_ratio, magnitude, labels):
-    """Return the likelier class of each object, given its image and how common the classes are.
+    """Return the likelier label of each object, (n,), given its image and how common the classes are.
 
     Parameters
     ----------
-    log_likelihood_ratio : array-like
-        Logarithm of the likelihood of a galaxy over that of a star, shape (n,).
-    magnitude, labels : array-like
-        Shape (n,). They tell how common the classes are among objects of a magnitude.
+    log_likelihood_ratio : array-like (n,)
+        Logarithm of the likelihood of a galaxy over that of a star.
+    magnitude, labels : array-like (n,)
+        They tell how common the classes are among objects of a magnitude.
 
-    Returns
-    -------
-    numpy.ndarray
-        0 star, 1 galaxy; shape (n,).
+    Raises
+    ------
+    ValueError
+        If a magnitude is not finite, or a label is not 0 or 1.
     """
     bins, (stars, galaxies) = _count_by_magnitude(magnitude, labels)
     log_odds = np.log((galaxies + 0.5) / (stars + 0.5))

@@ -1,8 +1,7 @@
-"""Positions and labels of stars and galaxies, selected from a Legacy Survey catalogue.
+"""Positions and labels of stars and galaxies, selected from a Legacy Survey catalogue by cuts.
 
 A catalogue is a pandas.DataFrame or astropy Table with the columns of a sweep file, in upper or lower case.
-Each cut takes a catalogue and returns a DataFrame of the rows that pass, which remembers what each cut left:
-:func:`cut_report`. The motions of matched Gaia sources test the labels: :func:`audit_labels`.
+A cut returns a DataFrame of the rows that pass, which remembers what each cut left: :func:`cut_report`.
 """
 
 from pathlib import Path
@@ -22,7 +21,7 @@ MAGNITUDE_LIMITS = {"g": 20.5, "r": 20.0, "z": 19.0}
 RA_RANGE, DEC_RANGE = (5.0, 10.0), (-5.0, 0.0)
 ISOLATION_RADIUS = 20 * np.sqrt(2) * u.arcsec  # the diagonal of a cutout
 MOTION_THRESHOLD = 5  # times its error: the least motion or parallax that counts
-POSITION_COLUMNS = ("RA", "DEC", "type")
+POSITION_FILES, POSITION_COLUMNS = ("stars.csv", "gals.csv"), ("RA", "DEC", "type")
 MOTION_COLUMNS = ("parallax", "parallax_error", "pmra", "pmdec", "pmra_error", "pmdec_error")
 GAIA_COLUMNS = ("gaia_source_id", *MOTION_COLUMNS, "separation")
 
@@ -36,44 +35,32 @@ def standard_columns(catalogue, needed=()):
     needed : sequence of str
         Upper-case columns that must be there.
 
-    Returns
-    -------
-    pandas.DataFrame
-
     Raises
     ------
     KeyError
-        If a needed column is missing.
+        If one of them is missing.
     """
     table = catalogue.to_pandas() if isinstance(catalogue, Table) else catalogue
-    cuts = list(table.attrs.get("cuts", []))
     table = table.rename(columns=lambda name: name if name == "type" else str(name).upper())
     if "type" in table and "TYPE" not in table:
         table = table.rename(columns={"type": "TYPE"})
     missing = [name for name in needed if name not in table]
     if missing:
-        raise KeyError(
-            f"the catalogue lacks {', '.join(missing)}; it has {', '.join(map(str, table.columns))}"
-        )
+        found = ", ".join(map(str, table.columns))
+        raise KeyError(f"the catalogue lacks {', '.join(missing)}; it has {found}")
     if "TYPE" in table:
         text = table["TYPE"].map(lambda value: value.decode() if isinstance(value, bytes) else str(value))
         table = table.assign(TYPE=text.str.strip())
-    table.attrs["cuts"] = cuts
     return table
 
 
 def magnitude(flux):
-    """Return the magnitudes of fluxes, 22.5 - 2.5 log10(flux); NaN where flux <= 0.
+    """Return magnitudes [mag, AB], 22.5 - 2.5 log10(flux); NaN where flux <= 0.
 
     Parameters
     ----------
     flux : array-like
-        Flux [nanomaggies], any shape.
-
-    Returns
-    -------
-    numpy.ndarray
-        Magnitude [mag, AB], same shape.
+        Fluxes [nanomaggies], of any shape, which the result has too.
     """
     flux = np.asarray(flux, dtype=float)
     return 22.5 - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
@@ -84,13 +71,11 @@ def labels_of_types(types):
 
     Parameters
     ----------
-    types : array-like of str
-        Tractor types, shape (n,).
+    types : array-like of n str
 
     Returns
     -------
-    numpy.ndarray
-        int8, shape (n,).
+    numpy.ndarray of int8 (n,)
     """
     types = pd.Series(np.asarray(types, dtype=object))
     return np.select([types.isin(STAR_TYPES), types.isin(GALAXY_TYPES)], [0, 1], -1).astype(np.int8)
@@ -121,9 +106,10 @@ def cut_types(catalogue):
 
 def cut_fluxes(catalogue, bands="grz"):
     """Keep objects with a positive flux in every band; a flux of 0 or NaN means no measurement."""
-    table = standard_columns(catalogue, [f"FLUX_{band.upper()}" for band in bands])
-    positive = [table[f"FLUX_{band.upper()}"] > 0 for band in bands]
-    return _keep(table, np.all(positive, axis=0), f"flux > 0 in {', '.join(bands)}")
+    names = [f"FLUX_{band.upper()}" for band in bands]
+    table = standard_columns(catalogue, names)
+    positive = (table[names] > 0).to_numpy(bool, na_value=False).all(axis=1)
+    return _keep(table, positive, f"flux > 0 in {', '.join(bands)}")
 
 
 def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
@@ -143,9 +129,10 @@ def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
 
 def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
     """Keep objects whose FRACFLUX, the neighbours' light over their own, is at most a limit in every band."""
-    table = standard_columns(catalogue, [f"FRACFLUX_{band.upper()}" for band in bands])
-    clean = [table[f"FRACFLUX_{band.upper()}"].between(0, max_fracflux) for band in bands]
-    return _keep(table, np.all(clean, axis=0), f"FRACFLUX <= {max_fracflux:g} in {', '.join(bands)}")
+    names = [f"FRACFLUX_{band.upper()}" for band in bands]
+    table = standard_columns(catalogue, names)
+    clean = ((table[names] >= 0) & (table[names] <= max_fracflux)).to_numpy(bool, na_value=False)
+    return _keep(table, clean.all(axis=1), f"FRACFLUX <= {max_fracflux:g} in {', '.join(bands)}")
 
 
 def cut_neighbours(catalogue, radius=ISOLATION_RADIUS):
@@ -160,19 +147,14 @@ def cut_neighbours(catalogue, radius=ISOLATION_RADIUS):
 
 
 def select_positions(catalogue, n_per_class=10_000, random_state=0):
-    """Apply all cuts with their default limits, in order, and draw a sample of each class.
+    """Apply all cuts with their default limits, in order, then `sample_classes`.
 
     Parameters
     ----------
     catalogue : pandas.DataFrame or astropy.table.Table
         Columns RA, DEC, TYPE, FLUX_G, R, Z and FRACFLUX_G, R, Z.
     n_per_class, random_state : int
-        See :func:`sample_classes`.
-
-    Returns
-    -------
-    stars, galaxies : pandas.DataFrame
-        The selected rows, in random order.
+        As of `sample_classes`, like the result.
     """
     for cut in (cut_region, cut_types, cut_fluxes, cut_magnitudes, cut_blends, cut_neighbours):
         catalogue = cut(catalogue)
@@ -180,7 +162,7 @@ def select_positions(catalogue, n_per_class=10_000, random_state=0):
 
 
 def sample_classes(catalogue, n_per_class=10_000, random_state=0):
-    """Return the stars and the galaxies of a catalogue, up to `n_per_class` each, in random order.
+    """Return the stars and the galaxies, two DataFrames of up to `n_per_class` rows in random order.
 
     Raises
     ------
@@ -207,8 +189,8 @@ def motion_significance(matched):
 
     Returns
     -------
-    numpy.ndarray
-        float (n,); NaN without a source, or for a source with a position only.
+    numpy.ndarray (n,)
+        NaN without a source, or for a source with a position only.
 
     Notes
     -----
@@ -223,27 +205,20 @@ def motion_significance(matched):
 
 
 def significant_motion(matched):
-    """Return which objects are stars of our own galaxy, since Gaia saw them move or sway, bool (n,).
-
-    Their :func:`motion_significance` is above `MOTION_THRESHOLD`; False without a measurement.
-    """
+    """Return where :func:`motion_significance` is above `MOTION_THRESHOLD`, as of nearby stars, bool (n,)."""
     return motion_significance(matched) > MOTION_THRESHOLD
 
 
 def audit_labels(matched):
-    """Compare the labels of Tractor types with the motions that Gaia measured.
+    """Add a column ``audit`` to a table: whether the motion that Gaia measured agrees with the Tractor type.
+
+    It is "confirmed" for a star that moves, "unchallenged" for a galaxy that does not, and "doubtful" for a
+    galaxy that moves and for a point source that does not, which may be a quasar or a compact galaxy.
 
     Parameters
     ----------
     matched : pandas.DataFrame
         n rows with a column TYPE (or type) and those of :func:`motion_significance`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The same rows and columns, and a column ``audit``: "confirmed" for a star that moves, "unchallenged"
-        for a galaxy that does not, "doubtful" for a galaxy that moves, and for a point source that does not,
-        which may be a quasar or a compact galaxy.
     """
     is_star = labels_of_types(standard_columns(matched, ["TYPE"])["TYPE"]) == 0
     moves = significant_motion(matched)
@@ -252,18 +227,7 @@ def audit_labels(matched):
 
 
 def audit_report(audited):
-    """Count the objects by class, verdict and reason.
-
-    Parameters
-    ----------
-    audited : pandas.DataFrame
-        From :func:`audit_labels`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns class, audit, reason and objects.
-    """
+    """Count the objects of :func:`audit_labels`; the columns are class, audit, reason and objects."""
     table = _gaia_columns(audited, ["audit", "gaia_source_id"])
     is_star = labels_of_types(standard_columns(audited, ["TYPE"])["TYPE"]) == 0
     verdict = table["audit"].to_numpy()
@@ -297,26 +261,15 @@ def position_table(catalogue):
 
 
 def write_positions(stars, galaxies, directory):
-    """Write the position files ``stars.csv`` and ``gals.csv`` into a directory; return their paths."""
-    paths = [Path(directory) / "stars.csv", Path(directory) / "gals.csv"]
+    """Write the `POSITION_FILES` into a directory; return their paths."""
+    paths = [Path(directory) / name for name in POSITION_FILES]
     for path, table in zip(paths, (stars, galaxies), strict=True):
         _write_csv(position_table(table), path)
     return paths
 
 
 def write_audit(stars, galaxies, directory):
-    """Write ``label_audit.csv``, the positions with Gaia sources and verdicts, into a directory.
-
-    Parameters
-    ----------
-    stars, galaxies : pandas.DataFrame
-        Rows from :func:`audit_labels`.
-    directory : path-like
-
-    Returns
-    -------
-    pathlib.Path
-    """
+    """Write the rows of :func:`audit_labels` to ``label_audit.csv`` in a directory; return its path."""
     names = [*GAIA_COLUMNS, "audit"]
     tables = [position_table(table).join(_gaia_columns(table, names)[names]) for table in (stars, galaxies)]
     path = Path(directory) / "label_audit.csv"
@@ -325,16 +278,7 @@ def write_audit(stars, galaxies, directory):
 
 
 def read_positions(directory):
-    """Read the position files that :func:`write_positions` wrote.
-
-    Parameters
-    ----------
-    directory : path-like
-
-    Returns
-    -------
-    stars, galaxies : pandas.DataFrame
-        Columns RA, DEC [deg] and type.
+    """Return the stars and galaxies that :func:`write_positions` wrote, as of `position_table`.
 
     Raises
     ------
@@ -344,8 +288,7 @@ def read_positions(directory):
         If a file lacks a column, or holds a position that is not on the sphere, or an object of the other
         class.
     """
-    names = enumerate(("stars.csv", "gals.csv"))
-    return tuple(_read_class(Path(directory) / name, label) for label, name in names)
+    return tuple(_read_class(Path(directory) / name, label) for label, name in enumerate(POSITION_FILES))
 
 
 def _read_class(path, label):

@@ -1,4 +1,4 @@
-"""Facts about the camera of the Zwicky Transient Facility (ZTF) and its images, each in one place.
+"""Facts about the camera of the Zwicky Transient Facility (ZTF) and its images.
 
 Camera: Dekany et al. 2020, PASP 132, 038001; image products: Masci et al. 2019, PASP 131, 018003, and
 https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html.
@@ -36,10 +36,6 @@ def image_name(image):
     image : pandas.Series
         A row of ZTF metadata, with the columns `NAME_COLUMNS`.
 
-    Returns
-    -------
-    str
-
     Raises
     ------
     ValueError
@@ -60,10 +56,6 @@ def image_wcs(image):
     ----------
     image : pandas.Series
         A row of ZTF metadata, with the columns `WCS_COLUMNS`.
-
-    Returns
-    -------
-    astropy.wcs.WCS
     """
     wcs = WCS(naxis=2)
     wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
@@ -74,7 +66,10 @@ def image_wcs(image):
 
 
 def first_pixel(position, size=CUTOUT_SIZE):
-    """Return the first pixel of a cutout on one axis of its image, rounded as the cutout service does.
+    """Return the first pixel of a cutout on one axis of its image, and how many pixels it has there.
+
+    In cutouts from IRSA, objects lie 8.72 to 9.72 px from the centre of the first of 20 pixels, and a cutout
+    of 21 pixels has one more in front.
 
     Parameters
     ----------
@@ -82,16 +77,6 @@ def first_pixel(position, size=CUTOUT_SIZE):
         Position of the object on this axis [px, from 0].
     size : float
         Width of the cutout [arcsec].
-
-    Returns
-    -------
-    first, width : int
-        First pixel, and number of pixels.
-
-    Notes
-    -----
-    In cutouts from IRSA, objects lie 8.72 to 9.72 px from the centre of the first of 20 pixels, and a cutout
-    of 21 pixels has one more in front.
 
     Examples
     --------

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage, stats
 
-from ztf_sg.simulation import detector
+from ztf_sg.simulation import parameters
 from ztf_sg.simulation.detector import (
     bleed,
     cosmic_rays,
@@ -49,7 +49,7 @@ def rng():
 def clean(monkeypatch):
     """Leave out hot pixels, cosmic rays and trails."""
     for name in ("HOT_PIXEL_RATE", "COSMIC_RAY_RATE", "TRAIL_FRACTION"):
-        monkeypatch.setattr(detector, name, 0.0)
+        monkeypatch.setattr(parameters, name, 0.0)
 
 
 def star(counts, sigma=1.5, shape=(81, 41)):
@@ -165,15 +165,15 @@ class TestHotPixels:
 
 class TestCosmicRays:
     def test_appear_at_their_rate(self, rng, monkeypatch):
-        monkeypatch.setattr(detector, "COSMIC_RAY_RATE", 1e-4)
+        monkeypatch.setattr(parameters, "COSMIC_RAY_RATE", 1e-4)
         counts = cosmic_rays((2000, 2000), rng)
         tracks = ndimage.label(counts, ANYWHERE)[1]
         assert tracks == pytest.approx(400, abs=80)
-        assert (counts > 0).sum() / tracks == pytest.approx(1 + detector.COSMIC_RAY_LENGTH, rel=0.25)
+        assert (counts > 0).sum() / tracks == pytest.approx(1 + parameters.COSMIC_RAY_LENGTH, rel=0.25)
 
     def test_are_straight_thin_tracks_of_even_brightness(self, rng, monkeypatch):
-        monkeypatch.setattr(detector, "COSMIC_RAY_RATE", 1e-4)
-        monkeypatch.setattr(detector, "COSMIC_RAY_LENGTH", 8.0)
+        monkeypatch.setattr(parameters, "COSMIC_RAY_RATE", 1e-4)
+        monkeypatch.setattr(parameters, "COSMIC_RAY_LENGTH", 8.0)
         counts = cosmic_rays((1000, 1000), rng)
         values, number = np.unique(counts[counts > 0], return_counts=True)
         assert values.mean() == pytest.approx(COSMIC_RAY_COUNTS, rel=5 / len(values) ** 0.5)
@@ -190,12 +190,12 @@ class TestCosmicRays:
 class TestTrails:
     @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
     def test_cross_their_share_of_the_cutouts(self, rng, monkeypatch, fraction):
-        monkeypatch.setattr(detector, "TRAIL_FRACTION", fraction)
+        monkeypatch.setattr(parameters, "TRAIL_FRACTION", fraction)
         crossed = [satellite_trail((20, 20), rng).max() > 10 for _ in range(1000)]
         assert np.mean(crossed) == pytest.approx(fraction, abs=0.06)
 
     def test_are_straight_lines_from_edge_to_edge(self, rng, monkeypatch):
-        monkeypatch.setattr(detector, "TRAIL_FRACTION", 1.0)
+        monkeypatch.setattr(parameters, "TRAIL_FRACTION", 1.0)
         for _ in range(50):
             light = satellite_trail((20, 21), rng)
             assert 0.7 * TRAIL_COUNTS[0] < light.max() <= TRAIL_COUNTS[1]
@@ -207,8 +207,8 @@ class TestTrails:
             assert 0 < ridge.sum() < 120
 
     def test_are_in_the_pixels(self, exposure, rng, monkeypatch):
-        monkeypatch.setattr(detector, "TRAIL_FRACTION", 1.0)
-        monkeypatch.setattr(detector, "TRAIL_COUNTS", (900.0, 901.0))
+        monkeypatch.setattr(parameters, "TRAIL_FRACTION", 1.0)
+        monkeypatch.setattr(parameters, "TRAIL_COUNTS", (900.0, 901.0))
         pixels = expose(np.zeros((20, 20)), 300.0, exposure, rng)
         assert (pixels > 700).sum() >= 5
 

@@ -1,8 +1,6 @@
-"""Figures of the notebooks: of the sky, of cutouts, of classifications.
+"""Figures of the notebooks. Every function makes a new one, and returns its Axes or, if many, the Figure.
 
-Every function takes plain arrays or tables, and a title. It makes a new figure, and returns its Axes or, if
-there are many, the Figure. Labels are 0 star, 1 galaxy, -1 unknown. `new_axes` and `describe`
-serve the displays of scikit-learn.
+Labels are 0 star, 1 galaxy, -1 unknown. `new_axes` and `describe` serve the displays of scikit-learn.
 """
 
 from ztf_sg.plotting.classification import (
@@ -23,7 +21,6 @@ from ztf_sg.plotting.sky import (
     plot_motions,
     plot_sky_map,
     plot_type_shapes,
-    sersic_profile,
 )
 from ztf_sg.plotting.style import describe, new_axes
 
@@ -47,5 +44,4 @@ __all__ = [
     "plot_sky_map",
     "plot_type_shapes",
     "plot_uncertainty",
-    "sersic_profile",
 ]

@@ -23,9 +23,9 @@ def plot_accuracies(table, *, title=None):
     ax = style.new_axes((7, 1.0 + 0.3 * len(table)))
     ax.errorbar(table["mean"], rows, xerr=table["std"], fmt="o", color=style.STAR_COLOR, capsize=3)
     ax.set_yticks(rows, table.index)
-    for row, mean, std in zip(rows, table["mean"], table["std"], strict=True):
-        text = f"{mean:.3f} ± {std:.3f}"
-        ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9)
+    look = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 9}
+    for row, (mean, std) in enumerate(table[["mean", "std"]].to_numpy()):
+        ax.text(1.02, row, f"{mean:.3f} ± {std:.3f}", **look)
     ax.grid(axis="both", color=style.GRID_COLOR)
     ax.set_axisbelow(True)
     ax.margins(y=0.5 / len(table))
@@ -63,10 +63,13 @@ def plot_calibration(labels, probability, *, title=None):
 
     Parameters
     ----------
-    labels : array_like (n,)
-        0 star, 1 galaxy.
-    probability : array_like (n,)
-        Predicted probability of being a galaxy, 0 to 1.
+    labels, probability : array_like (n,)
+        0 star, 1 galaxy; predicted probability of being a galaxy.
+
+    Raises
+    ------
+    ValueError
+        If a probability is not between 0 and 1.
     """
     if not np.all((np.asarray(probability) >= 0) & (np.asarray(probability) <= 1)):
         raise ValueError("probabilities lie between 0 and 1; some do not")
@@ -93,12 +96,11 @@ def plot_muygps_sketch(X, y, point, neighbours, *, feature_names, title=None):
 
     Parameters
     ----------
-    X : array_like (n, 2)
-        Two features of the training points, in units in which distances make sense: the axes are drawn equal.
+    X, point : array_like (n, 2), array_like (2,)
+        Two features of the training points and of the test point, in units in which distances make sense: the
+        axes are drawn equal.
     y : array_like (n,)
         0 star (circles), 1 galaxy (squares).
-    point : array_like (2,)
-        The test point.
     neighbours : array_like (nn_count,) of int
         Rows of `X` that are the nearest neighbours of the test point.
     feature_names : tuple of two str
@@ -154,10 +156,9 @@ def plot_uncertainty(mean, std, correct, *, title=None):
 
     Parameters
     ----------
-    mean, std : array_like (n,)
-        Posterior mean (-1 star, +1 galaxy) and posterior standard deviation of each test object.
-    correct : array_like (n,) of bool
-        Whether the predicted class is the true one.
+    mean, std, correct : array_like (n,)
+        Posterior mean (-1 star, +1 galaxy) and standard deviation of each test object; whether the predicted
+        class is the true one.
     """
     mean, std, correct = np.asarray(mean), np.asarray(std), np.asarray(correct, bool)
     size = style.marker_size(len(mean))

@@ -9,9 +9,7 @@ from astropy.visualization import AsinhStretch
 from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.plotting import style
 
-STRETCH = AsinhStretch(0.1)
 BLACK, WHITE = 1, 99.5  # percentiles of the pixels of a cutout [%]
-BINS = 50  # of the histograms
 
 
 def plot_cutouts(images, titles=None, labels=None, *, title=None):
@@ -21,10 +19,8 @@ def plot_cutouts(images, titles=None, labels=None, *, title=None):
     ----------
     images : sequence of n arrays (height, width)
         Cutouts [DN], drawn with the first row at the bottom. Pixels that are not finite are drawn pale red.
-    titles : sequence of n str, optional
-        Title of each cutout.
-    labels : array_like (n,), optional
-        0 star, 1 galaxy, -1 unknown: the colour of the frame.
+    titles, labels : sequence of n str, array_like (n,), optional
+        Title of each cutout, and the class that colours its frame: 0 star, 1 galaxy, -1 unknown.
 
     Raises
     ------
@@ -53,15 +49,14 @@ def plot_cutouts(images, titles=None, labels=None, *, title=None):
 def plot_normalization_gallery(images_by_name, row_labels, *, title=None):
     """Show the same few cutouts (rows) under several normalizations (columns).
 
-    The cutouts of a column share one linear scale, from the smallest to the largest finite pixel, which is
-    written below the column.
+    A column has one linear scale, written below it: from its smallest to its largest finite pixel.
 
     Parameters
     ----------
     images_by_name : dict of str to array (k, height, width)
         For each normalization the same k cutouts.
     row_labels : sequence of k str
-        Names of the cutouts.
+        Their names.
 
     Raises
     ------
@@ -124,7 +119,7 @@ def _stretched(image):
         return image
     low, high = np.nanpercentile(image, (BLACK, WHITE))
     scaled = np.clip((image - low) / ((high - low) or 1.0), 0, 1)
-    return STRETCH(scaled, clip=False)
+    return AsinhStretch(0.1)(scaled, clip=False)
 
 
 def _show_image(ax, image, low, high):
@@ -150,7 +145,7 @@ def _pixel_histogram(ax, name, values):
     pixels = [_finite(values[kind]) for kind in CLASS_NAMES]
     together = np.concatenate(pixels)
     span = np.percentile(together, (0.5, 99.5)) if together.size else (0, 1)
-    edges = np.histogram_bin_edges(together, BINS, range=tuple(span))
+    edges = np.histogram_bin_edges(together, bins=50, range=tuple(span))
     for label, dashes in enumerate(("-", "--")):
         share = np.histogram(pixels[label], edges)[0] / max(pixels[label].size, 1)
         ax.stairs(share, edges, color=style.COLORS[label], ls=dashes, lw=1.4, label=CLASS_NAMES[label])

@@ -16,17 +16,14 @@ HALF_LIGHT_RADIUS, TYPE_MAGNITUDE = 1.0, 19.0  # of the profiles of the Tractor 
 def plot_sky_map(positions, labels, *, title=None):
     """Map of stars and galaxies, as seen on the sky: right ascension grows to the left.
 
+    A degree is equally long both ways in the middle of the map. A map across RA 0 is drawn in one piece.
+
     Parameters
     ----------
     positions : pandas.DataFrame of n rows
         Columns RA and DEC [deg, ICRS].
     labels : array_like (n,)
         0 star, 1 galaxy, -1 unknown.
-
-    Notes
-    -----
-    The aspect is 1 / cos(DEC) at the middle of the map, so that a degree is equally long both ways. A map
-    across RA 0 is drawn in one piece.
     """
     style.check_columns(positions, ["RA", "DEC"], "positions")
     ra, dec = _without_jump(positions["RA"].to_numpy(float)), positions["DEC"].to_numpy(float)
@@ -43,10 +40,8 @@ def plot_footprints(images, positions, *, title=None):
 
     Parameters
     ----------
-    images : pandas.DataFrame of n rows
-        ZTF metadata: the corners ra1..ra4 and dec1..dec4 [deg, ICRS].
-    positions : pandas.DataFrame
-        Columns RA, DEC [deg, ICRS] and type.
+    images, positions : pandas.DataFrame
+        ZTF metadata, with the corners ra1..ra4 and dec1..dec4; columns RA, DEC and type [deg, ICRS].
     """
     ra_names, dec_names = ([f"{axis}{corner}" for corner in (1, 2, 3, 4)] for axis in ("ra", "dec"))
     style.check_columns(images, ra_names + dec_names, "images")
@@ -57,7 +52,6 @@ def plot_footprints(images, positions, *, title=None):
     for outline in corners:
         ax.add_patch(plt.Polygon(outline, fill=False, edgecolor="black", linewidth=0.7, alpha=0.5))
     ax.autoscale_view()
-    ax.xaxis.set_inverted(True)
     return ax
 
 
@@ -66,12 +60,10 @@ def plot_finding_charts(catalogue, rows, *, titles=None):
 
     Parameters
     ----------
-    catalogue : pandas.DataFrame of n rows
+    catalogue : pandas.DataFrame
         Columns RA and DEC [deg, ICRS], TYPE and FLUX_R [nanomaggies].
-    rows : sequence of int
-        Row numbers of the objects in the middle of the charts.
-    titles : sequence of str, optional
-        One per chart.
+    rows, titles : sequence of int, sequence of str
+        Row number of the object in the middle of each chart, and its title.
     """
     style.check_columns(catalogue, ["RA", "DEC", "TYPE", "FLUX_R"], "catalogue")
     fig, axes = style.new_panels(len(rows), len(rows), (3.1, 3.1), extra_height=0.4)
@@ -98,10 +90,8 @@ def plot_colour_magnitude(r_mag, z_mag, labels, *, title=None):
 
     Parameters
     ----------
-    r_mag, z_mag : array_like (n,)
-        Magnitudes [mag, AB].
-    labels : array_like (n,)
-        0 star, 1 galaxy, -1 unknown.
+    r_mag, z_mag, labels : array_like (n,)
+        Magnitudes [mag, AB]; 0 star, 1 galaxy, -1 unknown.
     """
     r_mag, z_mag = np.asarray(r_mag, float), np.asarray(z_mag, float)
     ax = style.new_axes((6, 4.5))
@@ -115,14 +105,17 @@ def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
 
     Parameters
     ----------
-    mag : array_like (n,)
-        Magnitudes [mag, AB]; objects without a finite one are left out.
-    labels : array_like (n,)
-        0 star, 1 galaxy, -1 unknown.
+    mag, labels : array_like (n,)
+        Magnitudes [mag, AB], of which only finite ones are drawn; 0 star, 1 galaxy, -1 unknown.
     limit : float
         Limiting magnitude [mag, AB], drawn as a line.
     band : str
         Name of the band, for the axis label.
+
+    Raises
+    ------
+    ValueError
+        If no magnitude is finite.
     """
     mag, labels = np.asarray(mag, float), style.check_labels(labels, len(mag))
     mag, labels = mag[np.isfinite(mag)], labels[np.isfinite(mag)]
@@ -133,9 +126,8 @@ def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
     ax = style.new_axes((6, 3.8))
     for label, n in style.class_counts(labels).items():
         name, color = style.counted(style.NAMES[label], n), style.COLORS[label]
-        ax.hist(
-            mag[labels == label], edges, histtype="stepfilled", fc=color + "30", ec=color, lw=1.6, label=name
-        )
+        look = {"histtype": "stepfilled", "fc": color + "30", "ec": color, "lw": 1.6, "label": name}
+        ax.hist(mag[labels == label], edges, **look)
     ax.axvline(limit, color="black", ls="--", lw=1.2)
     ax.set_ylim(0, 1.12 * ax.get_ylim()[1])  # free space for the text above the histogram
     ax.text(limit, 0.97, f"limit {limit:g} mag ", transform=ax.get_xaxis_transform(), ha="right", va="top")
@@ -171,12 +163,9 @@ def plot_motions(r_mag, significance, labels, *, title=None):
 
     Parameters
     ----------
-    r_mag : array_like (n,)
-        Magnitude [mag, AB].
-    significance : array_like (n,)
-        Motion or parallax over its error; objects for which it is NaN are left out.
-    labels : array_like (n,)
-        0 star, 1 galaxy, -1 unknown.
+    r_mag, significance, labels : array_like (n,)
+        Magnitude [mag, AB]; motion or parallax over its error, NaN for objects to be left out; 0 star,
+        1 galaxy, -1 unknown.
     """
     r_mag, significance = np.asarray(r_mag, float), np.asarray(significance, float)
     measured = np.isfinite(significance)
@@ -185,12 +174,7 @@ def plot_motions(r_mag, significance, labels, *, title=None):
     ax = style.new_axes((6.5, 4))
     for label, n in style.class_counts(labels).items():
         chosen, size = labels == label, style.marker_size(n)
-        look = {
-            "s": size,
-            "zorder": 2 + size / 100,
-            "lw": 0,
-            "rasterized": True,
-        }  # fewer are larger, and on top
+        look = {"s": size, "zorder": 2 + size / 100, "lw": 0, "rasterized": True}  # the rarer class on top
         name = style.counted(style.NAMES[label], n)
         ax.scatter(x[chosen], y[chosen], color=style.COLORS[label], label=name, **look)
     style.legend_beside(ax)
@@ -203,27 +187,11 @@ def plot_motions(r_mag, significance, labels, *, title=None):
 
 
 def sersic_profile(radius, half_light_radius, index):
-    """Surface brightness of a Sersic profile of unit total flux.
+    """Return the share of all light per area [arcsec^-2], (n,), at distances R from the centre [arcsec].
 
-    Parameters
-    ----------
-    radius : array_like
-        Distance from the centre [arcsec].
-    half_light_radius : float
-        Radius that holds half of the flux [arcsec].
-    index : float
-        Sersic index n: 0.5 is a Gaussian, 1 an exponential disc, 4 a de Vaucouleurs profile.
-
-    Returns
-    -------
-    ndarray, as radius
-        Share of the total flux per square arcsecond [arcsec^-2].
-
-    Notes
-    -----
-    I(R) = b^(2n) / (2 pi n R_e^2 Gamma(2n)) exp(-b (R / R_e)^(1/n)), where b makes R_e hold half of the
-    light: the regularized incomplete gamma function P(2n, b) is 1/2 (Sersic 1963, BAAA 6, 41; Graham & Driver
-    2005, PASA 22, 118).
+    I(R) = b^(2n) / (2 pi n R_e^2 Gamma(2n)) exp(-b (R / R_e)^(1/n)) (Sersic 1963, BAAA 6, 41) for the index
+    n. P(2n, b) = 1/2, by the regularized incomplete gamma function, so that half of the light is inside R_e
+    (Graham & Driver 2005, PASA 22, 118).
     """
     b = gammaincinv(2 * index, 0.5)
     centre = b ** (2 * index) / (2 * np.pi * index * half_light_radius**2 * gamma(2 * index))
@@ -249,9 +217,8 @@ def plot_type_shapes(*, title=None):
         ax.plot(radius, TYPE_MAGNITUDE - 2.5 * np.log10(share), ls=dashes, color=color, lw=2, label=name)
     ax.set_ylim(TYPE_MAGNITUDE + 9, TYPE_MAGNITUDE - 3)
     ax.axvline(HALF_LIGHT_RADIUS, color=style.UNKNOWN_COLOR, lw=1, zorder=0)
-    ax.text(
-        HALF_LIGHT_RADIUS, 0.03, " half-light radius", transform=ax.get_xaxis_transform(), color="#555555"
-    )
+    look = {"transform": ax.get_xaxis_transform(), "color": "#555555"}
+    ax.text(HALF_LIGHT_RADIUS, 0.03, " half-light radius", **look)
     ax.legend()
     return style.describe(ax, "radius [arcsec]", "surface brightness\n[mag arcsec$^{-2}$, AB]", title)
 

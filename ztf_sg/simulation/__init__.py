@@ -1,8 +1,6 @@
-"""The simulated sky: stars, galaxies and the camera, drawn with GalSim.
+"""The simulated sky: `parameters`, with their sources; `population`, its objects; `exposures`, its images.
 
-`parameters` holds every number with its source. `population` draws the objects, `exposures` the nights and
-images, `psf` the point-spread functions; `drawing` puts light on the detector, `detector` makes counts of it.
-`mock_sky` and `gaia` stand in for the live services.
+`drawing` puts the light of an object, blurred by the `psf`, on the `detector`, which makes counts of it.
 """
 
 from ztf_sg.simulation.mock_sky import ORIGIN, MockSky, write_catalogue

@@ -2,37 +2,14 @@
 
 import numpy as np
 
-from ztf_sg.simulation.parameters import (
-    COSMIC_RAY_COUNTS,
-    COSMIC_RAY_LENGTH,
-    COSMIC_RAY_RATE,
-    FLAT_ERROR,
-    GAIN,
-    HOT_PIXEL_COUNTS,
-    HOT_PIXEL_RATE,
-    TRAIL_COUNTS,
-    TRAIL_FRACTION,
-    TRAIL_FWHM,
-)
+from ztf_sg.simulation import parameters as p
 from ztf_sg.ztf import QUADRANT, READ_NOISE
 
 
 def sky_level(exposure, origin, shape):
-    """Return the sky of a stamp, which is a plane over its image.
+    """Return the sky [DN] of a stamp of a shape (height, width), a plane over its image.
 
-    Parameters
-    ----------
-    exposure : pandas.Series
-        Row of :func:`~ztf_sg.simulation.exposures.simulate_exposures`.
-    origin : tuple of int
-        First pixel of the stamp on the image (x, y).
-    shape : tuple of int
-        Shape of the stamp (height, width).
-
-    Returns
-    -------
-    numpy.ndarray
-        Sky level [DN], shape (height, width).
+    `exposure` is a row of `simulate_exposures`, `origin` the first pixel of the stamp on the image (x, y).
     """
     rows, columns = np.indices(shape)
     return exposure["background"] * slope_factor(exposure, "sky", columns + origin[0], rows + origin[1])
@@ -47,30 +24,17 @@ def slope_factor(exposure, name, x, y):
 
 
 def expose(light, sky, exposure, rng):
-    """Return an image as the detector records it.
+    """Return the counts [DN] that the detector records, float32 (height, width).
 
-    Parameters
-    ----------
-    light : numpy.ndarray
-        Noiseless counts of the objects [DN], shape (height, width).
-    sky : numpy.ndarray or float
-        Sky level [DN].
-    exposure : pandas.Series
-        Row of :func:`~ztf_sg.simulation.exposures.simulate_exposures`.
-    rng : numpy.random.Generator
-        Source of the noise.
-
-    Returns
-    -------
-    numpy.ndarray
-        Counts [DN], float32, shape (height, width).
+    `light` of the objects [DN] has that shape; `sky` [DN] may be one number; `exposure` is a row of
+    `simulate_exposures`.
     """
     full_well = exposure["full_well"]
     light = np.maximum(light, 0) + satellite_trail(light.shape, rng)
-    flat = rng.normal(1, FLAT_ERROR, light.shape)
+    flat = rng.normal(1, p.FLAT_ERROR, light.shape)
     expected = bleed((light + sky) * flat, full_well)
-    variance = expected / GAIN + (READ_NOISE / GAIN) ** 2
-    counts = rng.poisson(expected * GAIN) / GAIN + rng.normal(0, READ_NOISE / GAIN, light.shape)
+    variance = expected / p.GAIN + (READ_NOISE / p.GAIN) ** 2
+    counts = rng.poisson(expected * p.GAIN) / p.GAIN + rng.normal(0, READ_NOISE / p.GAIN, light.shape)
     counts += rng.normal(0, np.sqrt((exposure["noise_excess"] ** 2 - 1) * variance))
     counts += hot_pixels(light.shape, rng) + cosmic_rays(light.shape, rng)
     return np.minimum(counts, full_well).astype(np.float32)
@@ -96,30 +60,30 @@ def bleed(counts, full_well):
 
 def hot_pixels(shape, rng):
     """Return the counts [DN] of leaking pixels, which are a share `HOT_PIXEL_RATE` of all pixels."""
-    hot = rng.random(shape) < HOT_PIXEL_RATE
-    return np.where(hot, rng.exponential(HOT_PIXEL_COUNTS, shape), 0.0)
+    hot = rng.random(shape) < p.HOT_PIXEL_RATE
+    return np.where(hot, rng.exponential(p.HOT_PIXEL_COUNTS, shape), 0.0)
 
 
 def cosmic_rays(shape, rng):
     """Return the counts [DN] of cosmic rays: straight tracks, one pixel wide."""
     counts = np.zeros(shape)
-    for _ in range(rng.poisson(COSMIC_RAY_RATE * counts.size)):
+    for _ in range(rng.poisson(p.COSMIC_RAY_RATE * counts.size)):
         start, angle = rng.uniform(0, shape), rng.uniform(0, 2 * np.pi)
-        steps = np.arange(1 + int(rng.exponential(COSMIC_RAY_LENGTH)))[:, None]
+        steps = np.arange(1 + int(rng.exponential(p.COSMIC_RAY_LENGTH)))[:, None]
         track = np.floor(start + steps * [np.sin(angle), np.cos(angle)]).astype(int)
         track = track[((track >= 0) & (track < shape)).all(axis=1)]
-        counts[tuple(track.T)] = rng.exponential(COSMIC_RAY_COUNTS)
+        counts[tuple(track.T)] = rng.exponential(p.COSMIC_RAY_COUNTS)
     return counts
 
 
 def satellite_trail(shape, rng):
     """Return the light [DN] of a satellite trail across a stamp; most stamps have none."""
     chance, share, offset, angle = rng.random(4)
-    if chance >= TRAIL_FRACTION:
+    if chance >= p.TRAIL_FRACTION:
         return np.zeros(shape)
     rows, columns = np.indices(shape)
     angle *= np.pi
     distance = (columns - shape[1] / 2) * np.cos(angle) + (rows - shape[0] / 2) * np.sin(angle)
     distance -= (offset - 0.5) * min(shape)
-    peak = np.exp(np.interp(share, (0, 1), np.log(TRAIL_COUNTS)))
-    return peak * np.exp(-4 * np.log(2) * distance**2 / TRAIL_FWHM**2)
+    peak = np.exp(np.interp(share, (0, 1), np.log(p.TRAIL_COUNTS)))
+    return peak * np.exp(-4 * np.log(2) * distance**2 / p.TRAIL_FWHM**2)

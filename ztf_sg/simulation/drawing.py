@@ -13,22 +13,10 @@ SMALLEST_RADIUS = 0.05  # of a galaxy profile [px]: GalSim cannot draw galaxies 
 
 
 def add_light(stamp, row, exposure, x, y):
-    """Add the light of an object to a stamp.
+    """Add the light [DN] of an object, a row of `MockSky.objects`, to a stamp, at x, y [px] of its image.
 
-    Parameters
-    ----------
-    stamp : galsim.Image
-        Counts [DN], with pixels of unit scale and bounds in pixels of the image; changed in place.
-    row : named tuple
-        Row of :attr:`MockSky.objects <ztf_sg.simulation.mock_sky.MockSky.objects>`.
-    exposure : pandas.Series
-        Row of :func:`~ztf_sg.simulation.exposures.simulate_exposures`.
-    x, y : float
-        Position of the object on the image [px].
-
-    Notes
-    -----
-    A star is drawn in real space, which is fast; a galaxy has to be convolved, so Fourier transforms draw it.
+    The pixels of the stamp have unit scale, and its bounds are in pixels of the image. A star is drawn in
+    real space, which is fast; a galaxy has to be convolved, so Fourier transforms draw it.
     """
     counts = _counts(row, exposure)
     psf = psf_of(exposure).dilate(slope_factor(exposure, "psf", x, y))
@@ -50,8 +38,8 @@ def add_star(stamp, profile, x, y):
 def galaxy_profile(row):
     """Return the GalSim profile [px] of a galaxy of unit flux, with its bulge and knots.
 
-    Ellipticities and position angles are measured from north over east, as in the Tractor catalogue. On the
-    detector x grows to the west and y to the south, so that g1 = -e1 and g2 = e2.
+    Ellipticities are measured from north over east, as in the Tractor catalogue. On the detector x grows to
+    the west and y to the south, so that g1 = -e1 and g2 = e2.
     """
     radius = max(row.RADIUS / PIXEL_SCALE, SMALLEST_RADIUS)
     parts = galsim.Sersic(n=row.INDEX, half_light_radius=radius, flux=1 - row.BULGE - row.KNOTS)

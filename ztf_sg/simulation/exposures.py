@@ -17,23 +17,13 @@ METADATA_COLUMNS = (
 
 
 def simulate_exposures(seed=0):
-    """Return simulated ZTF exposures.
+    """Return the images of the sky: one row for each of the 64 quadrants of an exposure.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the random numbers.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per image, which is one of the 64 quadrants of an exposure. The columns are
-        :data:`METADATA_COLUMNS` and what the pixels are drawn from: mjd [d]; background [DN], with its
-        relative change across the image along each axis, sky_slope_x and sky_slope_y; noise_excess, the ratio
-        of the noise to that expected; magzp [mag]; saturate and full_well [DN]; seeing_px [px];
-        :data:`~ztf_sg.simulation.psf.PSF_COLUMNS`, with the relative change of the width across the image,
-        psf_slope_x and psf_slope_y; psf_mag_offset [mag], the magnitude of all light minus the PSF magnitude;
-        shift_x and shift_y [px], the offset of all objects from their WCS positions.
+    Beside `METADATA_COLUMNS` there is what the pixels are drawn from: mjd [d]; background [DN]; noise_excess,
+    the ratio of the noise to that expected; magzp [mag]; saturate and full_well [DN]; seeing_px [px];
+    `PSF_COLUMNS`; psf_mag_offset [mag], the magnitude of all light minus the PSF magnitude; shift_x and
+    shift_y [px], the offset of all objects from their WCS positions; and, for x and y, sky_slope and
+    psf_slope, the relative changes of the background and of the width of the PSF across the image.
     """
     rng = np.random.default_rng([seed, 2])
     rows = []

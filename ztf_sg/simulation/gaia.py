@@ -15,24 +15,11 @@ GAIA_ERRORS = {  # typical error [mas, mas/yr] by G, as in DR3
 
 
 def simulate_gaia(objects, seed=0):
-    """Return simulated Gaia sources for the objects of a simulated catalogue.
+    """Return Gaia sources of the rows of `MockSky.objects`: RA, DEC [deg], motions [mas, mas/yr] and errors.
 
     Every star and quasar brighter than `GAIA_LIMIT` has a source, and a few galaxies do. A star is at the
     distance where a main-sequence star of its colour has its magnitude, and moves like a star of the disc or,
     if it is far away, of the halo.
-
-    Parameters
-    ----------
-    objects : pandas.DataFrame
-        n rows of a simulated catalogue, with the column CLASS of its truth table.
-    seed : int
-        Seed of the random numbers.
-
-    Returns
-    -------
-    pandas.DataFrame
-        At most n rows: RA, DEC [deg], gaia_source_id, parallax and parallax_error [mas], pmra, pmdec,
-        pmra_error and pmdec_error [mas/yr].
     """
     rng = np.random.default_rng([seed, 3])
     table = objects[objects["FLUX_I"] > 0].reset_index(drop=True)

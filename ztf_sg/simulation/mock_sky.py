@@ -1,7 +1,4 @@
-"""The simulated survey: catalogue, images and Gaia sources, with the methods of the live services.
-
-Whatever it makes says so: the card ``ORIGIN`` of every cutout is :data:`ORIGIN`.
-"""
+"""The simulated survey, with the methods of the live services; all that it makes says so in `ORIGIN`."""
 
 from functools import cached_property
 from gzip import GzipFile
@@ -48,9 +45,9 @@ EXTRA_PIXEL_SHARE = 0.02  # share of the cutouts that start with one more row, o
 
 
 class MockSky:
-    """A simulated Legacy Survey catalogue, and simulated ZTF images of its objects.
+    """A simulated Legacy Survey catalogue, and simulated ZTF images and Gaia sources of its objects.
 
-    Its methods take the place of the live services :class:`ztf_sg.services.legacy_survey.LegacySurvey`,
+    It takes the place of :class:`ztf_sg.services.legacy_survey.LegacySurvey`,
     :class:`ztf_sg.services.irsa.Irsa` and :func:`ztf_sg.services.gaia.crossmatch_gaia`, with the same
     parameters, results and errors. There is one filter, "zi", and no image has a quality flag.
 
@@ -117,20 +114,7 @@ class MockSky:
         return images.loc[keep, METADATA_COLUMNS].reset_index(drop=True)
 
     def get_cutout(self, image, ra, dec, size=20):
-        """Return a simulated cutout as the bytes of a FITS file.
-
-        Parameters
-        ----------
-        image : pandas.Series
-            A row of :meth:`search_images`.
-        ra, dec : float
-            Where to cut [deg, ICRS].
-        size : float
-            Width of the cutout [arcsec].
-
-        Returns
-        -------
-        bytes
+        """Return a simulated cutout as the bytes of a FITS file; parameters as of ``Irsa.get_cutout``.
 
         Raises
         ------
@@ -218,25 +202,16 @@ class MockSky:
         return objects[tree.query(plane_coordinates(ra, dec))[1]]
 
     def draw(self, exposure, wcs, centre, origin, shape):
-        """Return the light of all objects in a stamp, without sky and noise.
+        """Return the light of all objects in a stamp [DN], without sky and noise, (height, width).
 
         Parameters
         ----------
-        exposure : pandas.Series
-            Row of `exposures`.
-        wcs : astropy.wcs.WCS
-            That of the image.
+        exposure, wcs : pandas.Series, astropy.wcs.WCS
+            Row of `exposures`, and WCS of its image.
         centre : tuple of float
             Position around which objects are looked for (x, y) [px, from 0].
-        origin : tuple of int
-            First pixel of the stamp on the image (x, y).
-        shape : tuple of int
-            Shape of the stamp (height, width).
-
-        Returns
-        -------
-        numpy.ndarray
-            Light [DN], shape (height, width).
+        origin, shape : tuple of int
+            First pixel of the stamp on the image (x, y), and shape of the stamp (height, width).
         """
         objects, tree = self._objects
         stamp = galsim.ImageD(shape[1], shape[0], xmin=origin[0], ymin=origin[1], scale=1.0)
@@ -254,7 +229,7 @@ def write_catalogue(path):
     Parameters
     ----------
     path : path-like
-        File to write; its name should end in ``.fits.gz``.
+        Its name should end in ``.fits.gz``.
     """
     catalogue, truth = (Table.from_pandas(table) for table in simulate_population())
     for table in (catalogue, truth):
@@ -267,10 +242,8 @@ def write_catalogue(path):
 def _pixel_range(position, size, length):
     """Return the first pixel of a cutout on one axis, perhaps an extra one, and the pixel after its last."""
     first, width = first_pixel(position, size)
-    past = first + width
-    if first_pixel(position - EXTRA_PIXEL_SHARE, size)[0] < first:
-        first -= 1
-    return max(first, 0), min(past, length)
+    extra = first_pixel(position - EXTRA_PIXEL_SHARE, size)[0] < first
+    return max(first - extra, 0), min(first + width, length)
 
 
 def _image_header(exposure):

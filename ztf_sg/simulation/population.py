@@ -13,23 +13,12 @@ TRUTH_COLUMNS = (
 
 
 def simulate_population(seed=0):
-    """Return a simulated catalogue and the truth behind it.
+    """Return a simulated catalogue, with the columns of a sweep file, and the truth behind its n rows.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the random numbers.
-
-    Returns
-    -------
-    catalogue : pandas.DataFrame
-        n rows with the columns of a Legacy Survey sweep file: OBJID, TYPE, RA and DEC [deg], FLUX_G, R, I, Z
-        [nanomaggies], FRACFLUX_G, R, Z, SHAPE_R [arcsec], SHAPE_E1, SHAPE_E2 and SERSIC.
-    truth : pandas.DataFrame
-        n rows: OBJID; CLASS (star or galaxy); half-light RADIUS without the bulge [arcsec]; ellipticity E1,
-        E2; Sersic INDEX; shares of the light in a BULGE and in KNOTS; flux of a COMPANION star relative to
-        the primary, its SEPARATION [arcsec] and position ANGLE [rad]; OFFSET_RA and OFFSET_DEC, from the
-        catalogue position to the true one [arcsec]; LABEL_ERROR, whether TYPE belongs to the other class.
+    The truth: OBJID; CLASS (star or galaxy); half-light RADIUS without the bulge [arcsec]; ellipticity E1,
+    E2; Sersic INDEX; shares of the light in a BULGE and in KNOTS; flux of a COMPANION star relative to the
+    primary, its SEPARATION [arcsec] and position ANGLE [rad]; OFFSET_RA and OFFSET_DEC, from the catalogue
+    position to the true one [arcsec]; LABEL_ERROR, whether TYPE belongs to the other class.
     """
     rng = np.random.default_rng([seed, 1])
     table = pd.concat([_simulate_stars(rng), _simulate_galaxies(rng)], ignore_index=True)

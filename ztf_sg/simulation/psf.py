@@ -20,29 +20,13 @@ def psf_of(exposure):
 
 @lru_cache(maxsize=2048)
 def make_psf(fwhm, steep, e1=0.0, e2=0.0, coma_x=0.0, coma_y=0.0):
-    """Return a point-spread function.
+    """Return a PSF as a GalSim profile [px] of unit flux, not yet convolved with the pixel.
 
-    Parameters
-    ----------
-    fwhm : float
-        Width of the core [px].
-    steep : float
-        Share of the core that has the Moffat profile with the larger index of `PSF_BETAS`.
-    e1, e2 : float
-        Distortion of the core, (a^2 - b^2) / (a^2 + b^2) along the rows and along their diagonal.
-    coma_x, coma_y : float
-        Offset of the wide component from the core, in units of `fwhm`.
-
-    Returns
-    -------
-    galsim.GSObject
-        Profile [px] of unit flux, not yet convolved with the pixel. Its centroid, to which astrometry is
-        calibrated, is at the origin.
-
-    Notes
-    -----
-    GalSim draws Moffat profiles with half-integer indices many times faster than others, as their transforms
-    have a closed form. A mixture of two of them stands for an index in between.
+    `fwhm` is the width of the core [px]; `steep` the share of its light in the steeper of two Moffat profiles
+    (`PSF_BETAS`); e1, e2 its distortion, (a^2 - b^2) / (a^2 + b^2) along the rows and along their diagonal;
+    coma_x, coma_y the offset of the wide component, in units of `fwhm`. The centroid, to which astrometry is
+    calibrated, is at the origin. GalSim draws Moffat profiles with half-integer indices many times faster
+    than others, so a mixture of two of them stands for an index in between.
     """
     flat, steeper = (galsim.Moffat(beta=beta, fwhm=fwhm) for beta in PSF_BETAS)
     core = (flat * (1 - steep) + steeper * steep).shear(e1=e1, e2=e2)
@@ -56,7 +40,7 @@ def aperture_shares(psf):
     """Return the shares of a star's light inside circular apertures of the diameters `APERTURES`.
 
     An aperture is centred on the centroid under a Gaussian window, and a pixel at its edge counts by the
-    share of it that is inside. Averaged over all positions of a star on the pixel grid, this sums the PSF
+    share of it that is inside. Averaged over the positions of a star on the pixel grid, this sums the PSF
     convolved with the pixel twice: once by the detector, once by the cut pixels.
     """
     counted = galsim.Convolve(psf, galsim.Pixel(1.0), galsim.Pixel(1.0))
