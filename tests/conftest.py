@@ -24,8 +24,12 @@ settings.load_profile("tests")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Have parallel workers begin with the notebooks, which last longest."""
+    """Call the tests slow that need an archive of whole images; begin with the notebooks, the longest ones."""
+    for item in items:
+        if "_archive" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("notebooks") is None)
 

@@ -428,6 +428,7 @@ def test_a_share_of_galaxies_moves_the_probabilities_by_bayes(few):
     np.testing.assert_allclose(rare.sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_few_galaxies_in_training_are_made_up_for(bundle):
     galaxies, stars = np.flatnonzero(bundle.labels == 1), np.flatnonzero(bundle.labels == 0)
     train = bundle[np.r_[galaxies[:75], stars[:600]]]
@@ -454,6 +455,7 @@ class TestModelSelection:
             scores = cross_val_score(StarGalaxyClassifier(15), few, labels, cv=3, error_score="raise")
             assert scores.min() > 0.8
 
+    @pytest.mark.slow
     def test_left_out_nights_are_predicted_as_by_hand(self, bundle):
         some, classifier = bundle[::4], StarGalaxyClassifier(20)
         nights, expected = nights_of(some), np.empty((len(some), 2))
