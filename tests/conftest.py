@@ -26,7 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Call the tests slow that need an archive of whole images; begin with the notebooks, the longest ones."""
+    """Mark tests that need an archive of whole images as slow, and begin with the notebooks, the longest."""
     for item in items:
         if "_archive" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
