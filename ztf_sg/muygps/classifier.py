@@ -51,7 +51,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : numpy.ndarray
-        The two classes; the second is regressed as +1.
+        The two classes; the label of the second is +1.
     length_scale_, noise_, scale_ : float
         Length scale in units of ``distance_unit_``, noise in units of the prior variance, and the prior
         variance.
@@ -87,7 +87,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def fit(self, X, y, groups=None):
-        """Index the training points and train the hyperparameters.
+        """Index the training points, train the hyperparameters, and return the classifier.
 
         Parameters
         ----------
@@ -98,10 +98,6 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         groups : array-like, optional
             Object that each point shows, shape (n,): leave-one-out predictions leave out all points of
             the object. By default each point is an object of its own.
-
-        Returns
-        -------
-        MuyGPSClassifier
 
         Raises
         ------
@@ -132,17 +128,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def posterior(self, X):
-        """Return mean and variance of the regression of the labels -1 and +1.
-
-        Parameters
-        ----------
-        X : array-like
-            Features, shape (n, n_features).
-
-        Returns
-        -------
-        mean, variance : numpy.ndarray
-            Shape (n,) each; the variance does not include the noise.
+        """Return mean and variance, without the noise, of the regression of the labels, shape (n,) each.
 
         Raises
         ------
@@ -181,12 +167,11 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     def leave_one_out(self):
         """Return the :meth:`posterior` of each training point from the other objects alone."""
         check_is_fitted(self)
-        everyone = np.arange(len(self._points))
 
         def predict(rows):
-            return self._posterior(self._points[rows], self._nearest_others(everyone[rows])[1])
+            return self._posterior(self._points[rows], self._nearest_others(rows)[1])
 
-        return self._in_chunks(predict, len(everyone))
+        return self._in_chunks(predict, len(self._points))
 
     def get_state(self):
         """Return all that was learned as a dict of arrays; `STATE_SHAPES` gives their shapes."""
@@ -196,11 +181,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         return dict(zip(STATE_SHAPES, (*arrays, values), strict=True))
 
     def set_state(self, classes, points, targets, groups, center, values):
-        """Take over the two classes, and what :meth:`get_state` of a trained classifier returned.
-
-        Returns
-        -------
-        MuyGPSClassifier
+        """Take over the two classes and the arrays of :meth:`get_state`, and return the classifier.
 
         Raises
         ------

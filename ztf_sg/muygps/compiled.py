@@ -17,7 +17,6 @@ WIDTH = 32  # points of a block, and blocks of a group
 ROOM = 8 * WIDTH  # candidates beyond the wanted ones that are collected before the nearest are chosen
 ROUNDING, UNDERFLOW = 2.0**-23, 1e-35  # of single precision, relative and of squares, with a margin
 LOWEST_BIT = np.uint64(1)
-OPERATORS = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul"}
 OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
 
 
@@ -143,7 +142,7 @@ def _define(symbol, instruction):
             return lambda left, right: calculate(left, right)
 
 
-for _symbol, _instruction in OPERATORS.items():
+for _symbol, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
     _define(_symbol, _instruction)
 
 

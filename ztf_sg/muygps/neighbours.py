@@ -73,22 +73,19 @@ class BlockIndex:
         groups = list(_halved(turned, np.arange(len(points)), WIDTH**2))
         n, n_features = len(groups), points.shape[1]
         self.unit = float(np.abs(turned).max()) or 1.0
-        self.rows = np.zeros((n, WIDTH, WIDTH), dtype=np.intp)
-        self.points = np.full((n, WIDTH, WIDTH, n_features), np.nan)
-        blocks = np.full((n, WIDTH, n_features, WIDTH), np.nan, dtype=np.float32)
+        padded = np.full((n, WIDTH, WIDTH), -1)  # row -1 is that of NaN
         for group, inside in enumerate(groups):
             for block, rows in enumerate(_halved(turned, inside, WIDTH)):
-                self.rows[group, block, : len(rows)] = rows
-                self.points[group, block, : len(rows)] = points[rows]
-                blocks[group, block, :, : len(rows)] = turned[rows].T / self.unit
+                padded[group, block, : len(rows)] = rows
+        nothing = np.full((1, n_features), np.nan)
+        self.rows, self.points = padded.ravel(), np.vstack([points, nothing])[padded.ravel()]
+        blocks = np.vstack([turned / self.unit, nothing]).astype(np.float32)[padded].swapaxes(2, 3).copy()
         low, high = np.fmin.reduce(blocks, axis=3), np.fmax.reduce(blocks, axis=3)
         self.block_sides = np.stack([low, high], axis=1).swapaxes(2, 3).copy()
-        self.group_sides = np.full((-(-n // WIDTH), 2, n_features, WIDTH), np.nan, dtype=np.float32)
-        for group in range(n):
-            sides = self.group_sides[group // WIDTH, :, :, group % WIDTH]
-            sides[0], sides[1] = np.fmin.reduce(low[group]), np.fmax.reduce(high[group])
+        sides = np.full((n + -n % WIDTH, 2, n_features), np.nan, dtype=np.float32)
+        sides[:n, 0], sides[:n, 1] = np.fmin.reduce(low, axis=1), np.fmax.reduce(high, axis=1)
+        self.group_sides = sides.reshape(-1, WIDTH, 2, n_features).transpose(0, 2, 3, 1).copy()
         self.blocks = blocks.reshape(n * WIDTH, n_features, WIDTH)
-        self.rows, self.points = self.rows.ravel(), self.points.reshape(-1, n_features)
 
     def query(self, X, count):
         """Return distances and rows of the nearest points, (m, count) each, nearest first."""
