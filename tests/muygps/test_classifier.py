@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.estimator_checks import check_estimator
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ztf_sg import MuyGPSClassifier
 from ztf_sg.muygps import training
@@ -322,6 +323,20 @@ def test_training_never_conditions_a_point_on_itself(monkeypatch, n_features, co
     distance = np.linalg.norm(X[used] - X[batch][:, None], axis=2).max(axis=1)
     everyone = np.sort(np.linalg.norm(X[batch][:, None] - X[None], axis=2), axis=1)
     np.testing.assert_allclose(distance, everyone[:, 15], atol=1e-6)  # the 0th is the point itself
+
+
+def test_training_keeps_linear_algebra_to_one_thread(monkeypatch):
+    threads = []
+
+    def train(*system):
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return trained(*system)
+
+    trained = training.train
+    monkeypatch.setattr(training, "train", train)
+    with threadpool_limits(2, user_api="blas"):
+        MuyGPSClassifier().fit(*points(60))
+    assert set(threads) == {1}
 
 
 def test_duplicates_with_opposite_labels_are_told_to_be_noise():
