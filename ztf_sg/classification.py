@@ -17,7 +17,6 @@ from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")
 PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
 BATCH_COUNT = 250  # cutouts that train the hyperparameters
-OUTLIER = 3.0  # scaled features are clipped here, so that outliers have neighbours
 MODEL_SHAPES = {"scaler_center": ("features",), "scaler_scale": ("features",), **STATE_SHAPES}
 
 
@@ -46,7 +45,6 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     --------
     >>> from ztf_sg import StarGalaxyClassifier, load_cutouts
     >>> cutouts = load_cutouts("cutouts_test")  # doctest: +SKIP
-    >>> StarGalaxyClassifier().fit(cutouts, cutouts.labels).predict_proba(cutouts)  # doctest: +SKIP
     >>> StarGalaxyClassifier.pretrained().predict_proba(cutouts)  # doctest: +SKIP
     """
 
@@ -271,7 +269,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
 def with_scaling(classifier):
     """Return a pipeline that scales features, clips their outliers, and classifies them."""
-    clip = FunctionTransformer(np.clip, kw_args={"a_min": -OUTLIER, "a_max": OUTLIER})
+    clip = FunctionTransformer(np.clip, kw_args={"a_min": -3.0, "a_max": 3.0})  # outliers get neighbours
     return make_pipeline(RobustScaler(), clip, classifier)
 
 
@@ -344,17 +342,8 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X):
         """Return the probabilities of the two classes, shape (n, 2)."""
-        components = self._components(X)
-        return self.pipeline_[1].predict_proba(components)
-
-    def posterior(self, X):
-        """Return mean and variance of the regression of the labels -1 and +1, shape (n,) each."""
-        components = self._components(X)
-        return self.pipeline_[1].posterior(components)
-
-    def _components(self, X):
         check_is_fitted(self)
-        return self.pipeline_[0].transform(validate_data(self, X, dtype=np.float64, reset=False))
+        return self.pipeline_.predict_proba(validate_data(self, X, dtype=np.float64, reset=False))
 
 
 def orientations(X):
