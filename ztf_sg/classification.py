@@ -338,7 +338,8 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """Return the more probable class of each row of X, shape (n,)."""
-        return self.classes_[(self.predict_proba(X)[:, 1] > 0.5).astype(int)]
+        second = self.predict_proba(X)[:, 1] > 0.5
+        return self.classes_[second.astype(int)]
 
     def predict_proba(self, X):
         """Return the probabilities of the two classes, shape (n, 2)."""

@@ -78,14 +78,13 @@ def classify_partition(table, model=None, max_error=0.01):
 
     Examples
     --------
-    >>> catalog.map_partitions(classify_partition)  # of LSDB  # doctest: +SKIP
-    >>> frame.map_partitions(classify_partition)  # of Dask  # doctest: +SKIP
+    >>> catalog.map_partitions(classify_partition)  # doctest: +SKIP
     """
     index = table.index if isinstance(table, pd.DataFrame) else None
     if index is not None:
         table = table.assign(**{LABEL: UNKNOWN, ROW: np.arange(len(table))})
     cutouts = CutoutSet.from_table(table, on_error="skip")
-    result = _classified(cutouts, model or _pretrained(), max_error, {}).to_pandas()
+    result = _classified(cutouts, model or _load(PRETRAINED, None), max_error, {}).to_pandas()
     if index is not None:
         result.index = index[cutouts.table[ROW].to_numpy()]
     result.attrs["skipped"] = cutouts.skipped.to_dict("records")
@@ -136,7 +135,11 @@ def classify_survey(
     ImportError
         If Dask is not installed: ``pip install 'ztf_sg[survey]'``.
     """
-    source, destination, model = Path(source).resolve(), Path(destination).resolve(), model or _pretrained()
+    source, destination, model = (
+        Path(source).resolve(),
+        Path(destination).resolve(),
+        model or _load(PRETRAINED, None),
+    )
     _check_scheduler(scheduler)
     if source == destination:
         raise ValueError(f"{source}: is the source; name another folder for the results")
@@ -354,9 +357,5 @@ def _note(path, kind, suffix):
 
 @lru_cache(maxsize=4)
 def _load(path, changed):
-    """Return the model of a file that was last changed at that time."""
+    """Return the model of a file, read again if it has changed since."""
     return StarGalaxyClassifier.load(path)
-
-
-def _pretrained():
-    return _load(PRETRAINED, None)

@@ -45,8 +45,6 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         Training points in the batch.
     random_state : int, RandomState instance or None
         Draws the batch.
-    n_jobs : int
-        Threads that predict, -1 for one per processor; the numbers do not depend on them.
 
     Attributes
     ----------
@@ -74,12 +72,11 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     ['galaxy', 'star']
     """
 
-    def __init__(self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0, n_jobs=-1):
+    def __init__(self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0):
         self.nn_count = nn_count
         self.smoothness = smoothness
         self.batch_count = batch_count
         self.random_state = random_state
-        self.n_jobs = n_jobs
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -120,7 +117,11 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         largest = int(np.bincount(self._groups).max())
         if largest == len(X):
             raise ValueError(f"groups: all {largest} points are of one object; training needs two objects")
-        self.nn_count_ = self._usable_nn_count(len(X) - largest + 1)
+        others = len(X) - largest
+        if self.nn_count > others:
+            few = f"nn_count={self.nn_count} needs more than {others + 1} training points"
+            warnings.warn(f"{few}; using {others}", stacklevel=2)
+        self.nn_count_ = min(int(self.nn_count), others)
         self._center = X.mean(axis=0)
         self._points, self._targets = X - self._center, 2.0 * codes - 1.0
         self.neighbours_ = neighbour_index(self._points)
@@ -162,7 +163,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """Return the more probable class of each row of X, shape (n,)."""
-        return self.classes_[(self.predict_proba(X)[:, 1] > 0.5).astype(int)]
+        second = self.predict_proba(X)[:, 1] > 0.5
+        return self.classes_[second.astype(int)]
 
     def leave_one_out(self):
         """Return the :meth:`posterior` of each training point from the other objects alone."""
@@ -193,15 +195,15 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("its labels are not -1 and 1")
         if values.min() <= 0:
             raise ValueError("a hyperparameter is not positive")
-        self.classes_, self._points = classes, np.ascontiguousarray(points)
-        self._targets, self._center = targets, center
+        self.classes_, self._targets, self._center = classes, targets, center
+        self._points, self.n_features_in_ = np.ascontiguousarray(points), points.shape[1]
         self._groups = np.unique(groups, return_inverse=True)[1]
         for name, value in zip(STATE_VALUES, values, strict=True):
             setattr(self, name, float(value))
         others = len(points) - np.bincount(self._groups).max()
         if not self.nn_count_ == int(self.nn_count_) <= others:
             raise ValueError(f"it has {self.nn_count_} neighbours of {len(points)} points")
-        self.nn_count_, self.n_features_in_ = int(self.nn_count_), points.shape[1]
+        self.nn_count_ = int(self.nn_count_)
         self.neighbours_ = neighbour_index(self._points)
         return self
 
@@ -234,12 +236,6 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
                 "add objects of the other class"
             )
 
-    def _usable_nn_count(self, n_points):
-        if self.nn_count >= n_points:
-            few = f"nn_count={self.nn_count} needs more than {n_points} training points"
-            warnings.warn(f"{few}; using {n_points - 1}", stacklevel=3)
-        return min(int(self.nn_count), n_points - 1)
-
     def _train(self):
         """Optimize the hyperparameters on a batch, then fit the probit link to the same batch."""
         from ztf_sg.muygps import training
@@ -258,7 +254,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
 
     def _in_chunks(self, function, n):
         """Return the arrays (n, ...) of function(slice) for slices of n rows, shared among threads."""
-        n_threads = effective_n_jobs(self.n_jobs)
+        n_threads = effective_n_jobs(-1)
         size = min(CHUNK[1], max(CHUNK[0], -(-n // n_threads)))
         parts = threaded(function, slices(n, size), n_threads)
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -174,18 +174,17 @@ def _squared_to_points(blocks, block, x, query):
 
 
 @compiled
-def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances, indices):
-    """Write distances and rows, (m, count), of the points of a `BlockIndex` nearest to queries X; x as in it.
+def search(blocks, block_sides, group_sides, points, rows, unit, x, largest, X, distances, indices):
+    """Write distances and rows, (m, count), of the points of a `BlockIndex` nearest to queries X.
 
     The distances to a few near blocks, in single precision, give a limit that covers the wanted points. All
-    points within it are candidates, whose distances are computed anew in double precision.
+    points within it are candidates, whose distances are computed anew in double precision. `x` are the
+    queries in the axes and unit of the index, and `largest` their largest numbers, (m,).
     """
     (m, n_features), count = X.shape, distances.shape[1]
     bounds = np.empty((m, len(group_sides) * WIDTH), dtype=np.float32)  # of squared distances to groups
-    limits, largest = np.empty(m, dtype=np.float32), np.zeros(m)
+    limits = np.empty(m, dtype=np.float32)
     for query in range(m):
-        for feature in range(n_features):
-            largest[query] = max(largest[query], abs(x[query, feature]))
         for part in range(len(group_sides)):
             offset = query * bounds.shape[1] + part * WIDTH
             store(_squared_to_boxes(group_sides, part, x, query), bounds, offset)
@@ -415,11 +414,11 @@ def _product(matrix, left, right, count):
 def _correlate(formula, factor, squared):
     r"""Replace squared distances by Matern correlations.
 
-    `factor` turns them into :math:`s^2 = 2 \nu r^2`, with the length scale as unit of r. The correlation is
-    :math:`e^{-s}` for the smoothness :math:`\nu = 1/2`, :math:`(1 + s) e^{-s}` for 3/2,
-    :math:`(1 + s + s^2/3) e^{-s}` for 5/2, and :math:`e^{-r^2/2}` for infinity, where `factor` gives
-    :math:`r^2/2` (Rasmussen & Williams 2006, section 4.2.1). Vectors can compute the exponential as the
-    1024th power of its series, good to 1e-12; the exponent is at least -700.
+    Of distances r in units of the length scale, with :math:`s = r \sqrt{2 \nu}`: :math:`e^{-s}` for the
+    smoothness :math:`\nu = 1/2`, :math:`(1 + s) e^{-s}` for 3/2, :math:`(1 + s + s^2/3) e^{-s}` for 5/2, and
+    :math:`e^{-r^2/2}` for infinity (Rasmussen & Williams 2006, section 4.2.1); `factor` gives :math:`s^2`, or
+    :math:`r^2/2`. Vectors can compute the exponential as the 1024th power of its series, good to 1e-12; the
+    exponent is at least -700.
     """
     for index in range(len(squared)):
         s = squared[index] * factor

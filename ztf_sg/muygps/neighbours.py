@@ -93,7 +93,7 @@ class BlockIndex:
         with np.errstate(over="ignore", invalid="ignore"):  # then every point is a candidate
             turned = (X @ self.axes / self.unit).astype(np.float32, order="C")
         index = self.blocks, self.block_sides, self.group_sides, self.points, self.rows, self.unit
-        search(*index, turned, X, distances, indices)
+        search(*index, turned, np.abs(turned).max(axis=1), X, distances, indices)
         return distances, indices
 
 
