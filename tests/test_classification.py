@@ -323,7 +323,7 @@ def test_components_are_those_of_all_orientations():
 
 def test_prediction_wants_the_pixels_of_training():
     classifier = PixelClassifier(nn_count=10).fit(*striped(30))
-    for method in (classifier.predict, classifier.predict_proba, classifier.posterior):
+    for method in (classifier.predict, classifier.predict_proba):
         with pytest.raises(ValueError, match="49 features.*expecting 64"):
             method(np.zeros((5, 49)))
 
@@ -339,13 +339,10 @@ def test_pixel_probabilities_sum_to_one_and_agree_with_the_prediction():
     np.testing.assert_array_equal(
         classifier.predict(queries), classifier.classes_[probabilities.argmax(axis=1)]
     )
-    mean, variance = classifier.posterior(queries)
-    np.testing.assert_array_equal(mean > 0, classifier.predict(queries) == "star")
-    assert (variance >= 0).all()
 
 
 def test_an_untrained_pixel_classifier_says_so():
-    for method in ("predict", "predict_proba", "posterior"):
+    for method in ("predict", "predict_proba"):
         with pytest.raises(NotFittedError):
             getattr(PixelClassifier(), method)(np.zeros((2, 64)))
 

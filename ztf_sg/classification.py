@@ -1,4 +1,4 @@
-"""Stars and galaxies told apart on cutouts with MuyGPs: from photometric features, or from pixels."""
+"""Classifiers of cutouts as star or galaxy with MuyGPs, from photometric features or from pixels."""
 
 from pathlib import Path
 
@@ -17,21 +17,18 @@ from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")
 PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
 BATCH_COUNT = 250  # cutouts that train the hyperparameters
-OUTLIER = 3.0  # scaled features are clipped here, so that rare ones have neighbours
 MODEL_SHAPES = {"scaler_center": ("features",), "scaler_scale": ("features",), **STATE_SHAPES}
 
 
 class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
-    """Star-galaxy classifier of ZTF cutouts: :func:`~ztf_sg.features.measure_features`, scaling and MuyGPs.
+    """Star-galaxy classifier of cutouts: :func:`~ztf_sg.features.measure_features`, scaling and MuyGPs.
 
     Parameters
     ----------
     nn_count : int
-        Nearest neighbours that each prediction is conditioned on.
+        Nearest neighbours per prediction.
     galaxy_fraction : float, optional
-        Share of galaxies among the objects to be classified, if it is not that of the training set: the
-        probabilities change accordingly. For a training set with few objects of one class, or made in
-        proportions that the sky does not have.
+        Share of galaxies among the objects to be classified, if it is not that of the training set.
     random_state : int, RandomState instance or None
         Draws the batch that trains the hyperparameters.
 
@@ -42,13 +39,12 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     training_fraction_ : float
         Share of galaxies in the training set.
     pipeline_ : sklearn.pipeline.Pipeline
-        Scaling and :class:`~ztf_sg.muygps.MuyGPSClassifier`, fitted on the features.
+        Scaling and :class:`~ztf_sg.MuyGPSClassifier`, fitted on the features.
 
     Examples
     --------
     >>> from ztf_sg import StarGalaxyClassifier, load_cutouts
     >>> cutouts = load_cutouts("cutouts_test")  # doctest: +SKIP
-    >>> StarGalaxyClassifier().fit(cutouts, cutouts.labels).predict_proba(cutouts)  # doctest: +SKIP
     >>> StarGalaxyClassifier.pretrained().predict_proba(cutouts)  # doctest: +SKIP
     """
 
@@ -58,19 +54,13 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, cutouts, labels=None):
-        """Train on cutouts of known class.
+        """Train on n cutouts of known class, and return the classifier.
 
         Parameters
         ----------
         cutouts : CutoutSet
-            n cutouts.
         labels : array-like of int, optional
-            0 star, 1 galaxy; shape (n,). The set's own labels if left out.
-
-        Returns
-        -------
-        StarGalaxyClassifier
-            Itself.
+            0 star, 1 galaxy; shape (n,). The labels of the set by default.
 
         Raises
         ------
@@ -101,13 +91,11 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         return (self.predict_proba(cutouts)[:, 1] > 0.5).astype(int)
 
     def predict_proba(self, cutouts):
-        r"""Return probabilities, shape (n, 2), columns star and galaxy; rows sum to one.
+        r"""Return the probabilities of star and galaxy, shape (n, 2).
 
-        They are calibrated on leave-one-out predictions of the training set, see
-        :meth:`MuyGPSClassifier.predict_proba <ztf_sg.muygps.MuyGPSClassifier.predict_proba>`, so that they
-        presume its share of galaxies :math:`f`. With another share :math:`g`, `galaxy_fraction`, the odds are
-        multiplied by :math:`\frac{g}{1-g} \frac{1-f}{f}` (Saerens, Latinne & Decaestecker 2002, Neural
-        Computation 14, 21).
+        They presume the training set's share of galaxies :math:`f`. With another share :math:`g`,
+        `galaxy_fraction`, the odds are multiplied by :math:`\frac{g}{1-g} \frac{1-f}{f}` (Saerens, Latinne &
+        Decaestecker 2002, Neural Computation 14, 21).
         """
         galaxy = self._galaxy_probability(*self.posterior(cutouts))
         return np.stack([1 - galaxy, galaxy], axis=1)
@@ -118,17 +106,13 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         return self._posterior(self.features(cutouts))
 
     def confidence_threshold(self, max_error=0.01):
-        """Return how many standard deviations the posterior mean of a decided object is away from 0.
+        """Return how many standard deviations from 0 the posterior mean of a decided object must be.
 
         Parameters
         ----------
         max_error : float
-            Largest share of wrong answers among the decided objects.
-
-        Returns
-        -------
-        float
-            The least threshold for which the leave-one-out predictions of the training set meet `max_error`.
+            Largest share of wrong answers among the decided objects, if each object of the training set is
+            predicted from the others.
 
         Raises
         ------
@@ -146,37 +130,28 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         return self._thresholds[max_error]
 
     def ambiguous(self, cutouts, max_error=0.01):
-        """Return which cutouts a person should look at: those that the posterior does not decide.
+        """Return which cutouts a person should look at, bool, shape (n,).
 
-        An object is decided if its posterior mean is more than :meth:`confidence_threshold` standard
-        deviations away from 0. The threshold trades wrong decisions against deferred ones, as in
-        arXiv:2105.01106: it is tuned on the training set, with its share of galaxies, for a given share
-        of wrong decisions. A share below that of the wrong labels defers many objects. Objects whose class
-        changes with `galaxy_fraction` are ambiguous too.
+        Their posterior mean is within :meth:`confidence_threshold` standard deviations of 0, as in
+        arXiv:2105.01106, or their class changes with `galaxy_fraction`. A `max_error` below the share of
+        wrong labels in the training set makes many objects ambiguous.
 
         Parameters
         ----------
         cutouts : CutoutSet
-            n cutouts.
         max_error : float
-            Largest share of wrong answers among the decided objects of the training set.
-
-        Returns
-        -------
-        numpy.ndarray
-            bool, shape (n,).
+            See :meth:`confidence_threshold`.
         """
         return self.classify_features(self.features(cutouts), max_error)["ambiguous"]
 
     def classify_features(self, features, max_error=0.01):
-        """Return everything that is known of cutouts from their features, which are measured only once.
+        """Return all predictions for cutouts whose :meth:`features`, shape (n, 5), are known.
 
         Parameters
         ----------
         features : numpy.ndarray
-            From :meth:`features`.
         max_error : float
-            See :meth:`ambiguous`.
+            See :meth:`confidence_threshold`.
 
         Returns
         -------
@@ -197,32 +172,19 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
     @staticmethod
     def features(cutouts):
-        """Return the features that cutouts are classified by, shape (n, 5): `CLASSIFIER_FEATURES`."""
+        """Return the `CLASSIFIER_FEATURES` of cutouts, shape (n, 5)."""
         return measure_features(cutouts, CLASSIFIER_FEATURES).to_numpy()
 
     def save(self, path):
-        """Write the trained classifier to a file of plain arrays and JSON, for :meth:`load`.
+        """Write the trained classifier to a file, ``.npz`` by custom, of plain arrays and JSON.
 
-        Of a `random_state` that is a RandomState instance the file holds None.
-
-        Parameters
-        ----------
-        path : path-like
-            By custom with the ending ``.npz``.
+        A `random_state` that is a RandomState instance is stored as None.
         """
         write_arrays(path, *self._get_state())
 
     @classmethod
     def load(cls, path):
-        """Return the trained classifier that :meth:`save` wrote; nothing in the file is executed.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Returns
-        -------
-        StarGalaxyClassifier
+        """Return the trained classifier that :meth:`save` wrote to a path; nothing in the file is executed.
 
         Raises
         ------
@@ -239,19 +201,23 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def pretrained(cls):
-        """Return a classifier that is ready for ZTF i-band cutouts, trained on the bundled simulated ones."""
+        """Return a classifier for ZTF i-band cutouts, trained on the bundled simulated ones."""
         return cls.load(PRETRAINED)
 
-    def is_same_as(self, other):
-        """Return whether another trained classifier has the same parameters and has learned the same."""
-        (arrays, description), (others, other_description) = self._get_state(), other._get_state()
+    def is_saved_in(self, path):
+        """Return whether a file holds this trained classifier, whatever version of the package wrote it."""
+        arrays, description = self._get_state()
+        try:
+            others, other_description = self.load(path)._get_state()
+        except ModelFileError:  # of a version that cannot be compared
+            return False
         same = all(np.array_equal(array, others[name]) for name, array in arrays.items())
         return same and description == other_description
 
     def _get_state(self):
-        """Return what makes a trained classifier: arrays, and a description that JSON can hold."""
+        """Return the arrays of a trained classifier, and a description that JSON can hold."""
         check_is_fitted(self)
-        scaler, _, muygps = (step for _, step in self.pipeline_.steps)
+        scaler, _, muygps = self.pipeline_.named_steps.values()
         arrays = {"scaler_center": scaler.center_, "scaler_scale": scaler.scale_, **muygps.get_state()}
         is_number = isinstance(self.random_state, (int, np.integer))
         return arrays, {
@@ -265,13 +231,14 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def _from_state(cls, arrays, description):
-        """Return the classifier that `_get_state` described; raise a ValueError if there is no such one."""
+        """Return the classifier that `_get_state` describes, or raise an error if there can be none."""
         if description["features"] != list(CLASSIFIER_FEATURES):
             raise ValueError(f"it was trained on the features {description['features']}")
         model = cls(*(description[name] for name in ("nn_count", "galaxy_fraction", "random_state")))
         check_random_state(model.random_state)
         _check_fraction(model.galaxy_fraction)
-        scaler, muygps = RobustScaler(), model._muygps()
+        model.pipeline_ = with_scaling(model._muygps())
+        scaler, _, muygps = model.pipeline_.named_steps.values()
         muygps.smoothness = float(description["smoothness"])
         scaler.center_, scaler.scale_ = arrays.pop("scaler_center"), arrays.pop("scaler_scale")
         scaler.n_features_in_ = len(CLASSIFIER_FEATURES)
@@ -280,9 +247,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         model.training_fraction_ = float(description["training_fraction"])
         if not 0 < model.training_fraction_ < 1:
             raise ValueError(f"its training set has a share of {model.training_fraction_} galaxies")
-        model.classes_ = np.array([0, 1])
+        model.classes_, model._thresholds = np.array([0, 1]), {}
         muygps.set_state(model.classes_, **arrays)
-        model.pipeline_, model._thresholds = make_pipeline(scaler, *with_scaling(muygps)[1:]), {}
         return model
 
     def _muygps(self):
@@ -302,13 +268,13 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
 
 def with_scaling(classifier):
-    """Return a pipeline of the features' scaling, the clipping of their outliers, and a classifier."""
-    clip = FunctionTransformer(np.clip, kw_args={"a_min": -OUTLIER, "a_max": OUTLIER})
+    """Return a pipeline that scales features, clips their outliers, and classifies them."""
+    clip = FunctionTransformer(np.clip, kw_args={"a_min": -3.0, "a_max": 3.0})  # outliers get neighbours
     return make_pipeline(RobustScaler(), clip, classifier)
 
 
 def _confidence(mean, variance):
-    """Return how many standard deviations the posterior mean is away from 0."""
+    """Return how many standard deviations from 0 the posterior means are, (n,)."""
     return np.abs(mean) / np.sqrt(np.maximum(variance, 1e-12))
 
 
@@ -335,18 +301,16 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     n_components : int
-        Principal components kept, as in arXiv:2105.01106; fewer if the training set has fewer cutouts.
-    nn_count : int
-        Nearest neighbours that each prediction is conditioned on.
-    random_state : int, RandomState instance or None
-        Draws the batch that trains the hyperparameters.
+        Principal components, as in arXiv:2105.01106; fewer if the training set has fewer cutouts.
+    nn_count, random_state
+        As of :class:`StarGalaxyClassifier`.
 
     Attributes
     ----------
     classes_ : numpy.ndarray
         The two classes.
     pipeline_ : sklearn.pipeline.Pipeline
-        Principal components and :class:`~ztf_sg.muygps.MuyGPSClassifier`.
+        Principal components and :class:`~ztf_sg.MuyGPSClassifier`.
     """
 
     def __init__(self, n_components=20, nn_count=30, random_state=0):
@@ -355,7 +319,13 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y):
-        """Train on flattened square cutouts X, shape (n, side**2), of two classes y, shape (n,)."""
+        """Train on flattened square cutouts X (n, side**2) of two classes y (n,), and return the classifier.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not those of square cutouts, or y does not hold exactly two classes.
+        """
         X, y = validate_data(self, X, y, dtype=np.float64)
         oriented = orientations(X)
         copies = len(oriented) // len(X)
@@ -368,31 +338,17 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         """Return the more probable class of each row of X, shape (n,)."""
-        components = self._components(X)
-        return self.pipeline_[1].predict(components)
+        second = self.predict_proba(X)[:, 1] > 0.5
+        return self.classes_[second.astype(int)]
 
     def predict_proba(self, X):
         """Return the probabilities of the two classes, shape (n, 2)."""
-        components = self._components(X)
-        return self.pipeline_[1].predict_proba(components)
-
-    def posterior(self, X):
-        """Return mean and variance of the regression of the labels -1 and +1, shape (n,) each."""
-        components = self._components(X)
-        return self.pipeline_[1].posterior(components)
-
-    def _components(self, X):
         check_is_fitted(self)
-        return self.pipeline_[0].transform(validate_data(self, X, dtype=np.float64, reset=False))
+        return self.pipeline_.predict_proba(validate_data(self, X, dtype=np.float64, reset=False))
 
 
 def orientations(X):
-    """Return flattened square cutouts in their eight orientations.
-
-    Parameters
-    ----------
-    X : numpy.ndarray
-        Shape (n, side**2).
+    """Return flattened square cutouts, shape (n, side**2), in their eight orientations.
 
     Returns
     -------

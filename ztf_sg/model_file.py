@@ -1,4 +1,4 @@
-"""Classifiers in files: plain arrays and JSON in one ``.npz``, so that loading a model never runs code."""
+"""Files of trained classifiers: plain arrays and JSON, so that loading a model never runs code."""
 
 import json
 import zipfile
@@ -14,46 +14,31 @@ REMEDY = "save the model again, or fetch the file anew"
 
 
 class ModelFileError(ValueError):
-    """A file that holds no usable model; the message names the file, the fault and the remedy."""
+    """A file holds no usable model; the message names the file, the fault and the remedy."""
 
 
 def write_arrays(path, arrays, description):
-    """Write named arrays and a description, whole or not at all.
-
-    Parameters
-    ----------
-    path : path-like
-    arrays : dict of str to numpy.ndarray
-        Numbers.
-    description : dict
-        Anything that JSON can hold.
-    """
+    """Write a dict of arrays of numbers, and a dict that JSON can hold; the file is whole or not there."""
     description = {"format": FORMAT, "written by": f"ztf_sg {version('ztf_sg')}", **description}
     with atomic_write(path) as file:
         np.savez_compressed(file, description=np.array(json.dumps(description)), **arrays)
 
 
 def read_arrays(path, shapes):
-    """Read what :func:`write_arrays` wrote; nothing in the file is ever executed.
+    """Return the arrays, float64 and finite, and the description that :func:`write_arrays` wrote.
 
     Parameters
     ----------
     path : path-like
     shapes : dict of str to tuple
-        The arrays that must be there, with their shapes; a word stands for any length, the same one in all.
-
-    Returns
-    -------
-    arrays : dict of str to numpy.ndarray
-        float64, finite.
-    description : dict
+        Shapes of the arrays that must be there; a word stands for any length, the same one in all arrays.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If the file is damaged, holds Python objects, or is not what it should be.
+        If the file is damaged, holds Python objects or other arrays, or is of another version.
     """
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:

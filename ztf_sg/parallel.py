@@ -22,7 +22,7 @@ def threaded(work, items, n_threads):
     Linear algebra within a call uses the thread of that call only.
     """
     n_threads = min(n_threads, len(items))
-    with _one_blas_thread:
+    with one_blas_thread:
         if n_threads <= 1:
             return [work(item) for item in items]
         with ThreadPoolExecutor(n_threads) as executor:
@@ -38,7 +38,7 @@ def map_chunks(function, n):
 
 
 class _OneBlasThread:
-    """Keeps linear algebra to one thread while any caller is inside, as the limit is that of the process."""
+    """Context manager that counts who is inside, as the limit that it sets is that of the process."""
 
     def __init__(self):
         self._lock, self._inside = Lock(), 0
@@ -64,4 +64,5 @@ def _controller():
     return ThreadpoolController()
 
 
-_one_blas_thread = _OneBlasThread()
+one_blas_thread = _OneBlasThread()
+"""``with one_blas_thread:`` keeps linear algebra to one thread, which is faster for many small matrices."""

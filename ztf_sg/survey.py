@@ -1,12 +1,11 @@
-"""Classification of whole surveys: cutouts in Parquet files, or in a folder of FITS files, to Parquet files.
+"""Classification of whole surveys: cutouts in Parquet or FITS files in, classes in Parquet files out.
 
-The work is divided into partitions. One task of Dask reads, classifies and writes a partition, in bounded
-memory. A partition is written whole or not at all, and a written one is not done again.
+A task of Dask reads, classifies and writes one partition, in bounded memory, whole or not at all.
 """
 
 import json
 import shutil
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -33,22 +32,15 @@ from ztf_sg.cutouts import (
     row_group_sizes,
 )
 from ztf_sg.files import atomic_write, lock_folder
-from ztf_sg.model_file import ModelFileError
 
-PARTITION = 16384  # cutouts of a partition, or more where a row group holds more
-BATCH = 4096  # cutouts that are in memory at a time, in each task
-NOTES = "_survey"  # folder within the results, which readers of Parquet folders leave alone
+PARTITION = 16384  # least number of cutouts in a partition
+BATCH = 4096  # cutouts that each task holds in memory at a time
+NOTES = "_survey"  # folder within the results; readers of Parquet folders ignore the underscore
 MODEL, SETTINGS, SKIPPED, READ, UNFINISHED = "model.npz", "settings.json", "skipped", "read", "unfinished"
 RESULT = pa.schema(
-    {
-        "name": pa.string(),
-        "ra": pa.float64(),
-        "dec": pa.float64(),
-        "p_galaxy": pa.float64(),
-        "posterior_variance": pa.float64(),
-        "class": pa.int8(),
-        "ambiguous": pa.bool_(),
-    }
+    {"name": pa.string()}
+    | dict.fromkeys(("ra", "dec", "p_galaxy", "posterior_variance"), pa.float64())
+    | {"class": pa.int8(), "ambiguous": pa.bool_()}
 )
 STAGES = ("reading", "features", "classifying", "writing")
 ROW = "row within the partition"
@@ -56,19 +48,19 @@ SCHEDULERS = ("threads", "processes", "synchronous")
 
 
 class SurveyError(RuntimeError):
-    """Some partitions could not be classified; the message names the first. The others are written."""
+    """Some partitions could not be classified, or another run is at work in the destination."""
 
 
 def classify_partition(table, model=None, max_error=0.01):
-    """Classify one partition of a survey, such as Dask's or LSDB's ``map_partitions`` hands it over.
+    """Classify one partition of a survey, for ``map_partitions`` of Dask or LSDB.
 
     Parameters
     ----------
     table : pandas.DataFrame or pyarrow.Table
-        Cutouts, one per row, as :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>` takes them; the
-        ``label`` of a DataFrame is ignored, because Dask makes one up to learn the types of the result.
+        Cutouts, one per row, for :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>`; the ``label``
+        of a DataFrame is ignored, because Dask invents one to learn the types of the result.
     model : StarGalaxyClassifier, optional
-        Trained; the pretrained one if left out.
+        Trained; the pretrained one by default.
     max_error : float
         See :meth:`StarGalaxyClassifier.ambiguous <ztf_sg.StarGalaxyClassifier.ambiguous>`.
 
@@ -76,24 +68,23 @@ def classify_partition(table, model=None, max_error=0.01):
     -------
     pandas.DataFrame
         One row per usable cutout, in order: name, ra, dec [deg], p_galaxy, posterior_variance, class (0
-        star, 1 galaxy) and ambiguous. ``attrs["skipped"]`` lists the other rows by name and reason. The index
-        of a DataFrame is kept, such as LSDB's ``_healpix_29``, so that other columns can be joined.
+        star, 1 galaxy) and ambiguous. ``attrs["skipped"]`` lists the other rows by name and reason. A
+        DataFrame keeps its index, such as LSDB's ``_healpix_29``.
 
     Raises
     ------
     CutoutError
-        If the table lacks a column, or it is of the wrong type.
+        If a column is missing or of the wrong type.
 
     Examples
     --------
-    >>> catalog.map_partitions(classify_partition)  # of LSDB  # doctest: +SKIP
-    >>> frame.map_partitions(classify_partition)  # of Dask  # doctest: +SKIP
+    >>> catalog.map_partitions(classify_partition)  # doctest: +SKIP
     """
     index = table.index if isinstance(table, pd.DataFrame) else None
     if index is not None:
         table = table.assign(**{LABEL: UNKNOWN, ROW: np.arange(len(table))})
     cutouts = CutoutSet.from_table(table, on_error="skip")
-    result = _classified(cutouts, model or _pretrained(), max_error, {}).to_pandas()
+    result = _classified(cutouts, model or _load(PRETRAINED, None), max_error, {}).to_pandas()
     if index is not None:
         result.index = index[cutouts.table[ROW].to_numpy()]
     result.attrs["skipped"] = cutouts.skipped.to_dict("records")
@@ -103,24 +94,20 @@ def classify_partition(table, model=None, max_error=0.01):
 def classify_survey(
     source, destination, model=None, max_error=0.01, scheduler="threads", partition=PARTITION, progress=True
 ):
-    """Classify all cutouts of Parquet files, or of a folder of FITS files, and write the classes as Parquet.
+    """Classify all cutouts of a survey, and write the classes as Parquet files.
 
-    The same call continues a run that was stopped by whatever means: written partitions are kept, unless
-    their files have changed since. However often the run was stopped, the results are the same byte by byte,
-    given the same packages.
+    After a stop of any kind, the same call continues the run: it keeps the written partitions whose source
+    files are unchanged. The same packages write the same bytes, however often the run was stopped.
 
     Parameters
     ----------
     source : path-like
-        A Parquet file, a folder of ``*.parquet`` files, see :mod:`ztf_sg.cutouts`, or a folder of FITS
-        cutouts.
+        A Parquet file, a folder of ``*.parquet`` files, or a folder of FITS cutouts.
     destination : path-like
         Folder for the results: ``part-00000.parquet`` and so on, in the order of the source, with the columns
         of :func:`classify_partition`. :func:`read_skipped` returns the rows that could not be used.
-    model : StarGalaxyClassifier, optional
-        Trained; the pretrained one if left out.
-    max_error : float
-        See :meth:`StarGalaxyClassifier.ambiguous <ztf_sg.StarGalaxyClassifier.ambiguous>`.
+    model, max_error
+        As of :func:`classify_partition`.
     scheduler : str or distributed.Client or distributed.LocalCluster
         Dask's "threads", "processes" or "synchronous", on this machine; or a client, a cluster or the
         address of a Dask scheduler, ``"tcp://..."``, whose workers see the same files.
@@ -143,24 +130,29 @@ def classify_survey(
         If the destination holds results of another source, model or setting, or an argument is not one of
         those above.
     SurveyError
-        If some partitions could not be read or written: the others are written, and the same call tries those
-        again. Or if another run is at work in the destination.
+        If some partitions could not be read or written, which the same call tries again, or another run is at
+        work in the destination.
     ImportError
         If Dask is not installed: ``pip install 'ztf_sg[survey]'``.
     """
-    source, destination, model = Path(source).resolve(), Path(destination).resolve(), model or _pretrained()
+    source, destination, model = (
+        Path(source).resolve(),
+        Path(destination).resolve(),
+        model or _load(PRETRAINED, None),
+    )
     _check_scheduler(scheduler)
     if source == destination:
         raise ValueError(f"{source}: is the source; name another folder for the results")
     model.confidence_threshold(max_error)  # raises for an impossible share, before anything is written
-    parts = _plan(source, partition)
+    plan = enumerate(_plan(source, partition))
+    parts = {destination / f"part-{number:05d}.parquet": part for number, part in plan}
     settings = {"source": str(source), "partition": int(partition), "max_error": float(max_error)}
     with lock_folder(destination / NOTES, SurveyError):
         _prepare(destination, model, settings)
         _remove_outdated(destination, parts)
-        missing = [number for number in range(len(parts)) if not _result(destination, number).exists()]
+        missing = [path for path in parts if not path.exists()]
         alone = len(missing) == 1 or scheduler == "synchronous"
-        tasks = [(_result(destination, number), parts[number], max_error, alone) for number in missing]
+        tasks = [(path, *parts[path], max_error, alone) for path in missing]
         done = {row["file"]: row for row in _run(tasks, scheduler, progress)}
         shutil.rmtree(destination / NOTES / UNFINISHED, ignore_errors=True)
     failed = sorted((row for row in done.values() if "error" in row), key=lambda row: row["file"])
@@ -169,23 +161,17 @@ def classify_survey(
             f"{len(failed)} of {len(parts)} partitions could not be classified, the first, "
             f"{failed[0]['file']}: {failed[0]['error']}; the others are written: mend that, and run it again"
         )
-    paths = [_result(destination, number) for number in range(len(parts))]
-    rows = [done.get(path.name) or _known(path) for path in paths]
+    rows = [done.get(path.name) or _known(path) for path in parts]
     return pd.DataFrame(rows, columns=["file", "objects", "skipped", *STAGES])
 
 
 def read_skipped(destination):
-    """Return the rows of all partitions that :func:`classify_survey` could not use.
+    """Return name and reason of the rows that :func:`classify_survey` could not use, as a DataFrame.
 
     Parameters
     ----------
     destination : path-like
         Folder of its results.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns name and reason.
 
     Raises
     ------
@@ -208,45 +194,43 @@ def _check_scheduler(scheduler):
 
 
 def _plan(source, partition):
-    """Return the partitions: a list of FITS files each, or a Parquet file and numbers of its row groups."""
+    """Return the partitions: paths of FITS files and None, or of one Parquet file and its row groups."""
     if partition < 1:
         raise ValueError(f"partition: expected at least 1 cutout, got {partition}")
     if source.is_dir() and not any(source.glob("*.parquet")):
         paths = list_cutouts(source)
-        return [paths[start : start + partition] for start in range(0, len(paths), partition)]
+        return [(paths[start : start + partition], None) for start in range(0, len(paths), partition)]
     parts = []
     for path in list_files(source):
         groups, held = [], 0
         for number, size in enumerate(row_group_sizes(path)):
             groups, held = [*groups, number], held + size
             if held >= partition:
-                parts.append((path, groups))
+                parts.append(([path], groups))
                 groups, held = [], 0
         if groups:
-            parts.append((path, groups))
+            parts.append(([path], groups))
     return parts
 
 
-def _fingerprint(part):
+def _fingerprint(paths, groups):
     """Return a text that changes when the name, size or time of a partition's files change."""
-    paths, groups = (part, None) if isinstance(part, list) else ([part[0]], part[1])
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
     return sha256(json.dumps([stats, groups]).encode()).hexdigest()
 
 
 def _remove_outdated(destination, parts):
     """Remove the results of partitions whose files have changed or disappeared since they were read."""
-    current = {_result(destination, number): part for number, part in enumerate(parts)}
     for path in destination.glob("part-*.parquet"):
         read = _note(path, READ, "txt")
-        if path in current and read.exists() and read.read_text() == _fingerprint(current[path]):
+        if path in parts and read.exists() and read.read_text() == _fingerprint(*parts[path]):
             continue
         path.unlink()
         _note(path, SKIPPED, "csv").unlink(missing_ok=True)
 
 
 def _prepare(destination, model, settings):
-    """Make the folder of the results, or check that its results are from the same model and settings."""
+    """Store model and settings, or check that the results there are from the same ones."""
     notes = destination / NOTES
     kept = notes / SETTINGS
     if not kept.exists():
@@ -257,7 +241,7 @@ def _prepare(destination, model, settings):
             file.write(json.dumps(settings).encode())
     before = json.loads(kept.read_text())
     changed = [name for name in settings if before.get(name) != settings[name]]
-    if not _is_model(notes / MODEL, model):
+    if not model.is_saved_in(notes / MODEL):
         changed.append("model")
     if changed:
         raise ValueError(
@@ -266,27 +250,24 @@ def _prepare(destination, model, settings):
         )
 
 
-def _is_model(path, model):
-    """Return whether a file holds the same model, whatever version of the package wrote it."""
-    try:
-        return StarGalaxyClassifier.load(path).is_same_as(model)
-    except ModelFileError:  # of a version that cannot be compared
-        return False
-
-
 def _run(tasks, scheduler, progress):
     """Return what `_work` returns for each task, in any order."""
     if not tasks:
         return []
-    if isinstance(scheduler, str) and scheduler in SCHEDULERS:
-        with _dask_needed():
+    is_local = isinstance(scheduler, str) and scheduler in SCHEDULERS
+    try:
+        if is_local:
             import dask
             from tqdm.dask import TqdmCallback
+        else:
+            import distributed
+    except ImportError as error:
+        raise ImportError(f"surveys need Dask: pip install 'ztf_sg[survey]' ({error})") from error
+    if is_local:
         with TqdmCallback(desc="partitions", tqdm_class=tqdm) if progress else nullcontext():
             return dask.compute([dask.delayed(_work)(*task) for task in tasks], scheduler=scheduler)[0]
-    with _dask_needed():
-        import distributed
-    with _client(scheduler, distributed) as client:
+    is_client = isinstance(scheduler, distributed.Client)
+    with nullcontext(scheduler) if is_client else distributed.Client(scheduler) as client:
         futures = client.map(_work, *zip(*tasks, strict=True), pure=False, retries=2)
         names = {future.key: task[0].name for future, task in zip(futures, tasks, strict=True)}
         finished = distributed.as_completed(futures, with_results=True, raise_errors=False)
@@ -297,26 +278,7 @@ def _run(tasks, scheduler, progress):
         ]
 
 
-@contextmanager
-def _dask_needed():
-    """Say how to install Dask, which only surveys need, if it cannot be imported."""
-    try:
-        yield
-    except ImportError as error:
-        raise ImportError(f"surveys need Dask: pip install 'ztf_sg[survey]' ({error})") from error
-
-
-@contextmanager
-def _client(scheduler, distributed):
-    """Yield a client of a scheduler, and close it if it was not given."""
-    if isinstance(scheduler, distributed.Client):
-        yield scheduler
-    else:
-        with distributed.Client(scheduler) as client:
-            yield client
-
-
-def _work(path, part, max_error, alone):
+def _work(path, paths, groups, max_error, alone):
     """Classify one partition and write it to a path; return its row of the table, or its error.
 
     A task that is not alone uses one thread: the tasks share the processors.
@@ -332,9 +294,9 @@ def _work(path, part, max_error, alone):
             pq.ParquetWriter(file, RESULT, compression="zstd") as writer,
         ):
             model = _load(notes / MODEL, (notes / MODEL).stat().st_mtime_ns)
-            fingerprint = _fingerprint(part)
+            fingerprint = _fingerprint(paths, groups)
             started = perf_counter()
-            for cutouts in _cutouts(part):
+            for cutouts in _cutouts(paths, groups):
                 seconds["reading"] += perf_counter() - started
                 result = _classified(cutouts, model, max_error, seconds)
                 started = perf_counter()
@@ -352,13 +314,11 @@ def _work(path, part, max_error, alone):
     return {"file": path.name, "objects": objects, "skipped": sum(map(len, skipped)), **seconds}
 
 
-def _cutouts(part):
-    """Yield the cutouts of a partition, a few at a time."""
-    if isinstance(part, tuple):
-        yield from iter_row_groups(*part, rows=BATCH, on_error="skip")
-        return
-    for start in range(0, len(part), BATCH):
-        yield load_files(part[start : start + BATCH], on_error="skip")
+def _cutouts(paths, groups):
+    """Return an iterator over the cutouts of a partition, a few at a time."""
+    if groups is not None:
+        return iter_row_groups(paths[0], groups, rows=BATCH, on_error="skip")
+    return (load_files(paths[n : n + BATCH], on_error="skip") for n in range(0, len(paths), BATCH))
 
 
 def _classified(cutouts, model, max_error, seconds):
@@ -377,7 +337,7 @@ def _classified(cutouts, model, max_error, seconds):
 
 
 def _write_note(path, text):
-    """Write a file of notes on a partition, or none if there is nothing to note."""
+    """Write a note on a partition, or remove it if the text is empty."""
     path.unlink(missing_ok=True)  # of an earlier run, before the source was mended
     if text:
         with atomic_write(path, path.parents[1] / UNFINISHED / f"{path.name}.{uuid4().hex}") as file:
@@ -391,19 +351,11 @@ def _known(path):
     return {"file": path.name, "objects": pq.read_metadata(path).num_rows, "skipped": skipped}
 
 
-def _result(destination, number):
-    return destination / f"part-{number:05d}.parquet"
-
-
 def _note(path, kind, suffix):
     return path.parent / NOTES / kind / f"{path.stem}.{suffix}"
 
 
 @lru_cache(maxsize=4)
 def _load(path, changed):
-    """Return the model of a file that was last changed then."""
+    """Return the model of a file, read again if it has changed since."""
     return StarGalaxyClassifier.load(path)
-
-
-def _pretrained():
-    return _load(PRETRAINED, None)

@@ -4,6 +4,7 @@ import tracemalloc
 import numpy as np
 import pytest
 from helpers import halves, points, stock_posterior
+from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.datasets import make_moons
 from sklearn.exceptions import NotFittedError
@@ -15,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.estimator_checks import check_estimator
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ztf_sg import MuyGPSClassifier
 from ztf_sg.muygps import training
@@ -89,9 +91,10 @@ def test_posterior_is_that_of_muygpys(arrange, n_features):
 def test_prediction_memory_is_bounded_by_the_chunk():
     X, y = points(2000, 40)
     queries = points(5000, 40, random_state=1)[0]
-    classifier = MuyGPSClassifier(batch_count=20, n_jobs=1).fit(X, y)
+    classifier = MuyGPSClassifier(batch_count=20).fit(X, y)
     tracemalloc.start()
-    classifier.posterior(queries)
+    with parallel_config("sequential"):
+        classifier.posterior(queries)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * len(X) * len(queries) / 2  # of all distances, in single precision
@@ -157,9 +160,10 @@ def test_a_smoothness_without_a_closed_form_is_refused_with_those_that_have_one(
         MuyGPSClassifier(smoothness=0.8).fit(*points(40))
 
 
-def test_an_option_that_is_no_more_is_named():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'neighbours'"):
-        MuyGPSClassifier(neighbours="hnsw")
+@pytest.mark.parametrize("option", ["neighbours", "n_jobs"])
+def test_an_option_that_is_no_more_is_named(option):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+        MuyGPSClassifier(**{option: 1})
 
 
 def test_an_unfitted_classifier_says_so():
@@ -322,6 +326,20 @@ def test_training_never_conditions_a_point_on_itself(monkeypatch, n_features, co
     distance = np.linalg.norm(X[used] - X[batch][:, None], axis=2).max(axis=1)
     everyone = np.sort(np.linalg.norm(X[batch][:, None] - X[None], axis=2), axis=1)
     np.testing.assert_allclose(distance, everyone[:, 15], atol=1e-6)  # the 0th is the point itself
+
+
+def test_training_keeps_linear_algebra_to_one_thread(monkeypatch):
+    threads = []
+
+    def train(*system):
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return trained(*system)
+
+    trained = training.train
+    monkeypatch.setattr(training, "train", train)
+    with threadpool_limits(2, user_api="blas"):
+        MuyGPSClassifier().fit(*points(60))
+    assert set(threads) == {1}
 
 
 def test_duplicates_with_opposite_labels_are_told_to_be_noise():

@@ -1,14 +1,4 @@
-"""MuyGPs as a scikit-learn classifier.
-
-A Gaussian process is conditioned, for every prediction, on the nearest neighbours of the point alone
-(local kriging, [1]_); class labels are regressed as -1 and +1 ([2]_). MuyGPyS trains the hyperparameters;
-neighbours and posterior are found by the code of :mod:`ztf_sg.muygps.compiled`.
-
-References
-----------
-.. [1] Muyskens, Priest, Goumiri & Schneider 2021, arXiv:2104.14581.
-.. [2] Muyskens, Goumiri, Priest et al. 2022, AJ 163, 148, arXiv:2105.01106.
-"""
+"""MuyGPs as a scikit-learn classifier: MuyGPyS trains it, and our own compiled code predicts."""
 
 import warnings
 
@@ -23,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ztf_sg.muygps import compiled
 from ztf_sg.muygps.neighbours import neighbour_index
-from ztf_sg.parallel import slices, threaded
+from ztf_sg.parallel import one_blas_thread, slices, threaded
 
 STATE_VALUES = ("nn_count_", "distance_unit_", "length_scale_", "noise_", "scale_", "slope_")
 STATE_SHAPES = {
@@ -33,44 +23,44 @@ STATE_SHAPES = {
     "center": ("features",),
     "values": (len(STATE_VALUES),),
 }
-"""The arrays that a trained classifier consists of, see :meth:`MuyGPSClassifier.get_state`."""
-CHUNK = (64, 256)  # predictions that a thread makes together: at least, if there are so many, and at most
+"""Shapes of the arrays that :meth:`MuyGPSClassifier.get_state` returns."""
+CHUNK = (64, 256)  # least and largest number of predictions that a thread makes together
 
 
 class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     """Binary Gaussian-process classifier on nearest neighbours.
 
-    Length scale and noise of an isotropic Matern kernel are trained by MuyGPyS: L-BFGS-B on the mean
-    squared error of leave-one-out predictions of a batch of training points.
+    Each prediction conditions a Gaussian process on the nearest neighbours of the point alone (local
+    kriging, arXiv:2104.14581), whose labels are -1 and +1 (arXiv:2105.01106). MuyGPyS trains length scale
+    and noise of the isotropic Matern kernel: L-BFGS-B minimises the mean squared error of leave-one-out
+    predictions of a batch of training points.
 
     Parameters
     ----------
     nn_count : int
-        Nearest neighbours that each prediction is conditioned on.
+        Nearest neighbours per prediction.
     smoothness : {0.5, 1.5, 2.5, inf}
         Matern smoothness; ``inf`` is the RBF kernel.
     batch_count : int
-        Training points whose leave-one-out predictions train the hyperparameters.
+        Training points in the batch.
     random_state : int, RandomState instance or None
-        Draws that batch.
-    n_jobs : int
-        Threads that predict, -1 for one per processor. They change nothing but the time.
+        Draws the batch.
 
     Attributes
     ----------
     classes_ : numpy.ndarray
-        The two classes; the second is regressed as +1.
+        The two classes; the label of the second is +1.
     length_scale_, noise_, scale_ : float
-        Trained hyperparameters: length scale in units of ``distance_unit_``, noise in units of the
-        prior variance, and the prior variance (``scale``) itself.
+        Length scale in units of ``distance_unit_``, noise in units of the prior variance, and the prior
+        variance.
     neighbours_ : BlockIndex or MatrixIndex
-        Nearest-neighbour index of the training points, see :mod:`ztf_sg.muygps.neighbours`.
+        Index of the training points; ``query(X, count)`` returns distances and rows.
     nn_count_ : int
-        Neighbours in use: ``nn_count``, or fewer when there are too few training points.
+        ``nn_count``, or fewer when there are too few training points.
     distance_unit_ : float
         Median distance of training points to their neighbours, in the units of X.
     slope_ : float
-        Of the probit link from the posterior to probabilities, see :meth:`predict_proba`.
+        Slope of the probit link, see :meth:`predict_proba`.
 
     Examples
     --------
@@ -82,12 +72,11 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     ['galaxy', 'star']
     """
 
-    def __init__(self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0, n_jobs=-1):
+    def __init__(self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0):
         self.nn_count = nn_count
         self.smoothness = smoothness
         self.batch_count = batch_count
         self.random_state = random_state
-        self.n_jobs = n_jobs
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -95,7 +84,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         return tags
 
     def fit(self, X, y, groups=None):
-        """Index the training points and train the hyperparameters.
+        """Index the training points, train the hyperparameters, and return the classifier.
 
         Parameters
         ----------
@@ -104,13 +93,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         y : array-like
             Two classes, shape (n,).
         groups : array-like, optional
-            Which points are versions of one object, shape (n,). Leave-one-out predictions then leave
-            out the whole object. All points are objects of their own by default.
-
-        Returns
-        -------
-        MuyGPSClassifier
-            Itself.
+            Object that each point shows, shape (n,): leave-one-out predictions leave out all points of
+            the object. By default each point is an object of its own.
 
         Raises
         ------
@@ -133,7 +117,11 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         largest = int(np.bincount(self._groups).max())
         if largest == len(X):
             raise ValueError(f"groups: all {largest} points are of one object; training needs two objects")
-        self.nn_count_ = self._usable_nn_count(len(X) - largest + 1)
+        others = len(X) - largest
+        if self.nn_count > others:
+            few = f"nn_count={self.nn_count} needs more than {others + 1} training points"
+            warnings.warn(f"{few}; using {others}", stacklevel=2)
+        self.nn_count_ = min(int(self.nn_count), others)
         self._center = X.mean(axis=0)
         self._points, self._targets = X - self._center, 2.0 * codes - 1.0
         self.neighbours_ = neighbour_index(self._points)
@@ -141,24 +129,14 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def posterior(self, X):
-        """Return mean and variance of the regression of the labels -1 and +1.
-
-        Parameters
-        ----------
-        X : array-like
-            Features, shape (n, n_features).
-
-        Returns
-        -------
-        mean, variance : numpy.ndarray
-            Shape (n,) each; the variance is that of the latent function, without the noise.
+        """Return mean and variance, without the noise, of the regression of the labels, shape (n,) each.
 
         Raises
         ------
         ValueError
-            If X has not the features of the training set, or holds numbers that are not finite or too large.
+            If X has another number of features, or numbers that are not finite or too large.
         numpy.linalg.LinAlgError
-            If the noise is too small for neighbours so close to each other.
+            If the noise is too small for neighbours that are so close to each other.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float64, order="C", reset=False) - self._center
@@ -169,28 +147,18 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         return self._in_chunks(predict, len(X))
 
     def predict_proba(self, X):
-        r"""Return the probabilities of the two classes.
+        r"""Return the probabilities of ``classes_`` for each row of X, shape (n, 2).
 
         With posterior mean :math:`\mu` and variance :math:`\sigma^2`, the probability of the second
-        class is :math:`\Phi(\alpha\mu / \sqrt{1 + \alpha^2\sigma^2})`, where the slope :math:`\alpha`
-        maximises the likelihood of leave-one-out predictions of the training set (Rasmussen & Williams
-        2006, Gaussian Processes for Machine Learning, section 6.5, without its offset).
-
-        Parameters
-        ----------
-        X : array-like
-            Features, shape (n, n_features).
-
-        Returns
-        -------
-        numpy.ndarray
-            Shape (n, 2), in the order of ``classes_``; rows sum to one.
+        class is :math:`\Phi(\alpha\mu / \sqrt{1 + \alpha^2\sigma^2})`. The slope :math:`\alpha` maximises
+        the likelihood of leave-one-out predictions of the batch (Rasmussen & Williams 2006, Gaussian
+        Processes for Machine Learning, section 6.5, without its offset).
         """
         second = self.probability(*self.posterior(X))
         return np.stack([1 - second, second], axis=1)
 
     def probability(self, mean, variance):
-        """Return the probability of the second class, from a posterior; see :meth:`predict_proba`."""
+        """Return the probability of the second class from a posterior; see :meth:`predict_proba`."""
         return ndtr(self.slope_ * mean / np.sqrt(1 + self.slope_**2 * variance))
 
     def predict(self, X):
@@ -199,36 +167,23 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         return self.classes_[second.astype(int)]
 
     def leave_one_out(self):
-        """Return mean and variance of each training point from the other objects alone, shape (n,) each."""
+        """Return the :meth:`posterior` of each training point from the other objects alone."""
         check_is_fitted(self)
-        everyone = np.arange(len(self._points))
 
         def predict(rows):
-            return self._posterior(self._points[rows], self._nearest_others(everyone[rows])[1])
+            return self._posterior(self._points[rows], self._nearest_others(rows)[1])
 
-        return self._in_chunks(predict, len(everyone))
+        return self._in_chunks(predict, len(self._points))
 
     def get_state(self):
-        """Return all that was learned as a dict of arrays of the shapes `STATE_SHAPES`, for `set_state`."""
+        """Return all that was learned as a dict of arrays; `STATE_SHAPES` gives their shapes."""
         check_is_fitted(self)
         arrays = self._points, self._targets, self._groups, self._center
         values = np.array([getattr(self, name) for name in STATE_VALUES], dtype=float)
         return dict(zip(STATE_SHAPES, (*arrays, values), strict=True))
 
     def set_state(self, classes, points, targets, groups, center, values):
-        """Become the classifier whose state :meth:`get_state` returned.
-
-        Parameters
-        ----------
-        classes : numpy.ndarray
-            The two classes.
-        points, targets, groups, center, values : numpy.ndarray
-            What `get_state` returned.
-
-        Returns
-        -------
-        MuyGPSClassifier
-            Itself.
+        """Take over the two classes and the arrays of :meth:`get_state`, and return the classifier.
 
         Raises
         ------
@@ -240,21 +195,21 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("its labels are not -1 and 1")
         if values.min() <= 0:
             raise ValueError("a hyperparameter is not positive")
-        self.classes_, self._points = classes, np.ascontiguousarray(points)
-        self._targets, self._center = targets, center
+        self.classes_, self._targets, self._center = classes, targets, center
+        self._points, self.n_features_in_ = np.ascontiguousarray(points), points.shape[1]
         self._groups = np.unique(groups, return_inverse=True)[1]
         for name, value in zip(STATE_VALUES, values, strict=True):
             setattr(self, name, float(value))
         others = len(points) - np.bincount(self._groups).max()
         if not self.nn_count_ == int(self.nn_count_) <= others:
             raise ValueError(f"it has {self.nn_count_} neighbours of {len(points)} points")
-        self.nn_count_, self.n_features_in_ = int(self.nn_count_), points.shape[1]
+        self.nn_count_ = int(self.nn_count_)
         self.neighbours_ = neighbour_index(self._points)
         return self
 
     @property
     def muygps_(self):
-        """The trained :class:`MuyGPyS.gp.MuyGPS`; its distances are in units of ``distance_unit_``."""
+        """The trained :class:`MuyGPyS.gp.MuyGPS`, for distances in units of ``distance_unit_``."""
         from ztf_sg.muygps import training
 
         check_is_fitted(self)
@@ -281,12 +236,6 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
                 "add objects of the other class"
             )
 
-    def _usable_nn_count(self, n_points):
-        if self.nn_count >= n_points:
-            few = f"nn_count={self.nn_count} needs more than {n_points} training points"
-            warnings.warn(f"{few}; using {n_points - 1}", stacklevel=3)
-        return min(int(self.nn_count), n_points - 1)
-
     def _train(self):
         """Optimize the hyperparameters on a batch, then fit the probit link to the same batch."""
         from ztf_sg.muygps import training
@@ -295,36 +244,37 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         batch = check_random_state(self.random_state).choice(n, min(n, self.batch_count), replace=False)
         nearest = self._in_chunks(lambda rows: self._nearest_others(batch[rows]), len(batch))
         self.distance_unit_ = float(np.median(nearest[0])) or 1.0
-        system = self._points, self._targets, batch, *nearest
-        muygps = training.train(self.smoothness, *system, self.distance_unit_)
+        system = self._points, self._targets, batch, *nearest, self.distance_unit_
+        with one_blas_thread:
+            muygps = training.train(self.smoothness, *system)
         self.length_scale_ = float(muygps.kernel.deformation.length_scale())
         self.noise_, self.scale_ = float(muygps.noise()), float(muygps.scale())
         posterior = self._posterior(self._points[batch], nearest[1])
         self.slope_ = _fit_probit(*posterior, self._targets[batch])
 
     def _in_chunks(self, function, n):
-        """Return the arrays that a function of a slice returns, for all of n rows, computed by threads."""
-        n_threads = effective_n_jobs(self.n_jobs)
+        """Return the arrays (n, ...) of function(slice) for slices of n rows, shared among threads."""
+        n_threads = effective_n_jobs(-1)
         size = min(CHUNK[1], max(CHUNK[0], -(-n // n_threads)))
         parts = threaded(function, slices(n, size), n_threads)
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
     def _nearest(self, X, count):
-        """Return distances and rows of the training points nearest to X, shape (m, count) each."""
+        """Return distances and rows of the training points nearest to X, (m, count) each."""
         distances, indices = self.neighbours_.query(X, count)
         if not np.isfinite(distances).all():
             raise ValueError("X: holds numbers so large that their distances to training points overflow")
         return distances, indices
 
     def _nearest_others(self, rows):
-        """Return what `_nearest` does for training points, their own objects left out, shape (m, nn) each."""
+        """Return distances and rows of the neighbours of training points in other objects, (m, nn) each."""
         found = self._nearest(self._points[rows], self.nn_count_ + np.bincount(self._groups).max())
         own = self._groups[found[1]] == self._groups[rows][:, None]
         others = np.argsort(own, axis=1, kind="stable")[:, : self.nn_count_]
         return tuple(np.take_along_axis(array, others, axis=1) for array in found)
 
     def _posterior(self, X, indices):
-        """Return posterior mean and variance of points (m, n_features) given their neighbours (m, nn)."""
+        """Return mean and variance, (m,) each, of points (m, n_features) with the neighbours (m, nn)."""
         mean, variance = np.empty(len(X)), np.empty(len(X))
         formula, length_scale = compiled.FORMULA[self.smoothness], self.length_scale_ * self.distance_unit_
         factor = (0.5 if np.isinf(self.smoothness) else 2 * self.smoothness) / length_scale**2

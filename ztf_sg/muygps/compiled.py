@@ -1,8 +1,7 @@
 """Neighbour search and posterior of local Gaussian processes, compiled by numba.
 
-They run without the interpreter's lock, so that threads share the work, on vectors in the processor's
-registers, which LLVM finds in longer loops only. Offsets into arrays count numbers from the first one and are
-not checked. numba keeps the machine code on disk, here or in the user's cache, until this file changes.
+Vectors are written out, because LLVM makes them of longer loops only. Offsets count the numbers of an array
+from the first one, and are not checked. Threads may run side by side.
 """
 
 import operator
@@ -15,27 +14,25 @@ from numba.extending import intrinsic, models, overload, register_model
 LANES = 8  # queries whose posterior is computed together, each as if alone
 FORMULA = {0.5: 0, 1.5: 1, 2.5: 2, np.inf: 3}  # by smoothness
 WIDTH = 32  # points of a block, and blocks of a group
-ROOM = 8 * WIDTH  # candidates that are collected beyond the wanted ones before the nearest are chosen
+ROOM = 8 * WIDTH  # candidates beyond the wanted ones that are collected before the nearest are chosen
 ROUNDING, UNDERFLOW = 2.0**-23, 1e-35  # of single precision, relative and of squares, with a margin
-LEAST_GUESS = 1e-9  # of a limit, from which it is found in few steps
 LOWEST_BIT = np.uint64(1)
-OPERATORS = {operator.add: "fadd", operator.sub: "fsub", operator.mul: "fmul"}
 OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
 
 
 def compiled(function):
-    """Compile a function, and keep its machine code if there is a folder that can be written."""
+    """Compile a function, and keep its machine code until this file changes, if a folder can be written."""
     try:
         return njit(function, **OPTIONS, cache=True)
     except RuntimeError:  # numba found no such folder
         return njit(function, **OPTIONS)
 
 
-inlined = njit(**OPTIONS, forceinline=True)  # compiles a function into those that call it
+inlined = njit(**OPTIONS, forceinline=True)
 
 
 class Vector(types.Type):
-    """Type of a power of two numbers of the type `dtype`; vectors have the operators +, - and *."""
+    """Vector of `length` numbers, a power of two, with the operators +, - and *."""
 
     def __init__(self, dtype, length):
         self.dtype, self.length = dtype, length
@@ -51,7 +48,7 @@ class _VectorModel(models.PrimitiveModel):
 
 @intrinsic(prefer_literal=True)
 def load(typing, array, offset, length):
-    """Return `length` numbers of a contiguous array from an offset on."""
+    """Return the vector of `length` numbers from an offset on in a contiguous array."""
     vector = Vector(array.dtype, length.literal_value)
 
     def generate(context, builder, signature, arguments):
@@ -63,7 +60,7 @@ def load(typing, array, offset, length):
 
 @intrinsic
 def store(typing, vector, array, offset):
-    """Write a vector to a contiguous array from an offset on."""
+    """Write a vector from an offset on in a contiguous array."""
 
     def generate(context, builder, signature, arguments):
         pointer = _pointer(context, builder, vector, array, *arguments[1:])
@@ -84,7 +81,7 @@ def broadcast(typing, number, length):
 
 @intrinsic
 def maximum(typing, left, right):
-    """Return the larger number in each lane of two vectors, the right one unless the left one is larger."""
+    """Return the larger number in each lane of two vectors, the right one if one is NaN."""
 
     def generate(context, builder, signature, pair):
         return builder.select(builder.fcmp_ordered(">", *pair), *pair)
@@ -94,7 +91,7 @@ def maximum(typing, left, right):
 
 @intrinsic
 def less_equal_mask(typing, vector, limit):
-    """Return which of up to 64 numbers are not above a limit, as the bits of an unsigned integer."""
+    """Return which of up to 64 numbers are at most a limit, as the bits of an unsigned integer."""
 
     def generate(context, builder, signature, arguments):
         limits = _broadcast(builder, arguments[1], vector.length)
@@ -145,13 +142,13 @@ def _define(symbol, instruction):
             return lambda left, right: calculate(left, right)
 
 
-for _symbol, _instruction in OPERATORS.items():
+for _symbol, _instruction in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
     _define(_symbol, _instruction)
 
 
 @inlined
 def _squared_to_boxes(sides, part, x, query):
-    """Return the squared distances of a query to the boxes of a part, NaN where there is none."""
+    """Return the squared distances of a query to `WIDTH` boxes, NaN where there is none."""
     low = part * 2 * x.shape[1] * WIDTH
     high = low + x.shape[1] * WIDTH
     zero = broadcast(float32(0), WIDTH)
@@ -177,21 +174,17 @@ def _squared_to_points(blocks, block, x, query):
 
 
 @compiled
-def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances, indices):
-    """Write the nearest points of some queries; see :class:`ztf_sg.muygps.neighbours.BlockIndex`.
+def search(blocks, block_sides, group_sides, points, rows, unit, x, largest, X, distances, indices):
+    """Write distances and rows, (m, count), of the points of a `BlockIndex` nearest to queries X.
 
-    The distances to a few near blocks, in single precision, give a limit within which the wanted points are.
-    All points within it are candidates; blocks beyond it hold none. The distances of the candidates are
-    computed anew in double precision. `x` are the queries `X`, shape (m, n_features), along the index's axes,
-    in its unit and in single precision. The results, nearest first, are `distances` and `indices`, shape
-    (m, count); they stay as they are for queries that overflow.
+    The distances to a few near blocks, in single precision, give a limit that covers the wanted points. All
+    points within it are candidates, whose distances are computed anew in double precision. `x` are the
+    queries in the axes and unit of the index, and `largest` their largest numbers, (m,).
     """
     (m, n_features), count = X.shape, distances.shape[1]
     bounds = np.empty((m, len(group_sides) * WIDTH), dtype=np.float32)  # of squared distances to groups
-    limits, largest = np.empty(m, dtype=np.float32), np.zeros(m)
+    limits = np.empty(m, dtype=np.float32)
     for query in range(m):
-        for feature in range(n_features):
-            largest[query] = max(largest[query], abs(x[query, feature]))
         for part in range(len(group_sides)):
             offset = query * bounds.shape[1] + part * WIDTH
             store(_squared_to_boxes(group_sides, part, x, query), bounds, offset)
@@ -230,7 +223,7 @@ def search(blocks, block_sides, group_sides, points, rows, unit, x, X, distances
 
 @compiled
 def _limit(blocks, block_sides, x, bounds, count, limits):
-    """Write squared distances within which `count` points are, from those of a few near blocks."""
+    """Write a squared distance per query within which `count` points of a few near blocks lie."""
     near_blocks = 16 + 2 * count // WIDTH
     near_groups = 1 + near_blocks // 16
     groups = np.empty(4 * near_groups, dtype=np.intp)
@@ -259,10 +252,9 @@ def _limit(blocks, block_sides, x, bounds, count, limits):
 
 @compiled
 def select(bounds, points, unit, X, distances, indices):
-    """Write the nearest points of some queries; see :class:`ztf_sg.muygps.neighbours.MatrixIndex`.
+    """Write the same as `search` from lower bounds of the squared distances of a `MatrixIndex`, (m, n).
 
-    The `bounds`, in single precision, are not above the squared distances in units of the index; shape
-    (m, n), filled up to a multiple of `WIDTH` with infinity. Queries and results are as in `search`.
+    The points with the least bounds are candidates, and more of them while another one could be nearer.
     """
     count = distances.shape[1]
     candidates = np.empty(count + ROOM + WIDTH, dtype=np.intp)
@@ -292,9 +284,9 @@ def select(bounds, points, unit, X, distances, indices):
 
 @compiled
 def _threshold(values, n, count, spare, guess):
-    """Return a limit within which at least `count` of n values are, and at most `spare` more if possible."""
+    """Return a limit that `count` of n values do not exceed, and at most `spare` more if possible."""
     low, high = float32(0), float32(np.inf)
-    middle = guess if LEAST_GUESS < guess < np.inf else float32(1)
+    middle = guess if 1e-9 < guess < np.inf else float32(1)  # a smaller guess would take many steps
     for _ in range(40):
         within = 0
         for start in range(0, n, WIDTH):
@@ -311,10 +303,10 @@ def _threshold(values, n, count, spare, guess):
 
 @compiled
 def _widened(squared, largest, n_features):
-    """Return a limit of squared distances that covers the rounding errors of single precision.
+    """Return a limit of squared distances with the rounding errors of single precision added.
 
-    `largest` is the query's largest number; the numbers of points within the limit exceed it by no more than
-    the distance. For each feature, two numbers and their difference are rounded.
+    Points within it exceed the query's `largest` number by at most the distance; per feature, two numbers and
+    their difference are rounded.
     """
     distance = np.sqrt(np.float64(squared))
     slack = 2 * np.sqrt(n_features) * ROUNDING * (2 * largest + distance)
@@ -346,18 +338,14 @@ def posterior(X, points, targets, indices, formula, factor, noise, mean, varianc
     r"""Write mean and variance of Gaussian processes conditioned on the neighbours of each query.
 
     With the covariance :math:`K` of the neighbours, noise included, their covariance :math:`k` with the query
-    and their targets :math:`y`, one Cholesky factorisation gives both:
+    and their targets :math:`y`, the last rows of the Cholesky factor of
 
     .. math:: \begin{pmatrix} K & k & y \\ k^T & a & 0 \\ y^T & 0 & b \end{pmatrix} = L L^T
 
-    has the rows :math:`v = L_K^{-1} k` and :math:`w = L_K^{-1} y` at the bottom of L, whatever a and b are;
-    the mean is :math:`v w` and the variance :math:`1 - v v`, in units of the prior variance (Rasmussen &
-    Williams 2006, Gaussian Processes for Machine Learning, algorithm 2.1).
-
-    `X` are the queries, shape (m, n_features); `points` and `targets` the training points, shape
-    (n, n_features), and their values; `indices` the rows of the neighbours of each query, shape (m, nn).
-    For `formula` and `factor` see `_correlate`; `noise` is in units of the prior variance. The results are
-    `mean` and `variance`, shape (m,), without the noise; NaN where it is too small for such close neighbours.
+    are :math:`v = L_K^{-1} k` and :math:`w = L_K^{-1} y`, whatever a and b are; the mean is :math:`v w` and
+    the variance :math:`1 - v v` (Rasmussen & Williams 2006, algorithm 2.1). Queries X (m, n_features); rows
+    of their neighbours (m, nn); noise and variance in units of the prior variance. Results (m,) are NaN where
+    the noise is too small for such close neighbours.
     """
     nn_count, n_features = indices.shape[1], X.shape[1]
     offsets = np.zeros((nn_count + 1, n_features, LANES))  # the last one is the query, the origin
@@ -387,7 +375,7 @@ def posterior(X, points, targets, indices, formula, factor, noise, mean, varianc
 
 @inlined
 def _factorize(matrix, nn_count, noise):
-    """Replace the lower triangle by L, of which the diagonal is inverted, in all lanes."""
+    """Replace the lower triangle by L, with its diagonal inverted, in all lanes."""
     for one in range(nn_count + 2):
         above = one * (one + 1) // 2 * LANES
         for other in range(min(one, nn_count)):
@@ -395,9 +383,8 @@ def _factorize(matrix, nn_count, noise):
             value = load(matrix, offset, LANES) - _product(matrix, above, left, other)
             store(value * load(matrix, left + other * LANES, LANES), matrix, offset)
         if one < nn_count:
-            store(
-                broadcast(1 + noise, LANES) - _product(matrix, above, above, one), matrix, above + one * LANES
-            )
+            value = broadcast(1 + noise, LANES) - _product(matrix, above, above, one)
+            store(value, matrix, above + one * LANES)
             for lane in range(LANES):
                 matrix[above // LANES + one, lane] = 1 / np.sqrt(matrix[above // LANES + one, lane])
 
@@ -416,7 +403,7 @@ def _squared_between(offsets, one, other, n_features):
 
 @inlined
 def _product(matrix, left, right, count):
-    """Return the sums of products of `count` numbers from two offsets on, in all lanes."""
+    """Return the sum of `count` products of numbers from two offsets on, in all lanes."""
     products = broadcast(0.0, LANES)
     for step in range(0, count * LANES, LANES):
         products = products + load(matrix, left + step, LANES) * load(matrix, right + step, LANES)
@@ -429,17 +416,15 @@ def _correlate(formula, factor, squared):
 
     Of distances r in units of the length scale, with :math:`s = r \sqrt{2 \nu}`: :math:`e^{-s}` for the
     smoothness :math:`\nu = 1/2`, :math:`(1 + s) e^{-s}` for 3/2, :math:`(1 + s + s^2/3) e^{-s}` for 5/2, and
-    :math:`e^{-r^2/2}` for infinity (Rasmussen & Williams 2006, section 4.2.1); `formula` is that of
-    `FORMULA`, and `factor` turns squared distances into :math:`s^2`, or :math:`r^2/2`. The exponential is the
-    1024th power of its series, good to 1e-12, which vectors can compute; it stays at or above exp(-700).
+    :math:`e^{-r^2/2}` for infinity (Rasmussen & Williams 2006, section 4.2.1); `factor` gives :math:`s^2`, or
+    :math:`r^2/2`. Vectors can compute the exponential as the 1024th power of its series, good to 1e-12; the
+    exponent is at least -700.
     """
     for index in range(len(squared)):
         s = squared[index] * factor
         x = s if formula == 3 else np.sqrt(s)
         y = min(x, 700.0) / 1024
-        series = (
-            (1 / 40320 * y - 1 / 5040) * y + 1 / 720
-        ) * y - 1 / 120  # from the eighth power to the fifth
+        series = ((1 / 40320 * y - 1 / 5040) * y + 1 / 720) * y - 1 / 120  # the powers from 8 to 5
         series = ((((series * y + 1 / 24) * y - 1 / 6) * y + 1 / 2) * y - 1) * y + 1
         for _ in range(10):
             series *= series

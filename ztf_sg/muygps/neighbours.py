@@ -1,8 +1,6 @@
-"""Nearest training points of every query, exactly: by boxes of points, or by matrix products.
+"""Exact nearest neighbours, by boxes of points or by matrix products.
 
-Both indices answer ``query(X, count)`` with distances [units of X] and row numbers, nearest first, shape
-(m, count) each. The answer to a query does not depend on the other queries, and threads may ask at the same
-time.
+The answer to a query does not depend on the other queries, and threads may ask at the same time.
 """
 
 import numpy as np
@@ -12,43 +10,26 @@ from ztf_sg.muygps.compiled import WIDTH, search, select
 from ztf_sg.parallel import slices
 
 FEW_FEATURES = 32  # with more, nearly every box can hold a neighbour
-MATRIX_BYTES = 12 * 2**20  # memory of distances, for 16 to 128 queries
+MATRIX_BYTES = 12 * 2**20  # memory for the distances of 16 to 128 queries
 
 
 def neighbour_index(points):
-    """Return the index that is fast for points of that many features.
-
-    Parameters
-    ----------
-    points : numpy.ndarray
-        Shape (n, n_features), near the origin; any units.
-
-    Returns
-    -------
-    BlockIndex or MatrixIndex
-    """
+    """Return the faster index for points near the origin, (n, n_features)."""
     return (BlockIndex if points.shape[1] <= FEW_FEATURES else MatrixIndex)(points)
 
 
 class MatrixIndex:
-    r"""Exact neighbours by matrix products in single precision, corrected in double precision.
+    r"""Lower bounds of all distances by matrix products; exact distances of the points where they are least.
 
     With a bound :math:`\delta` of the rounding errors, :math:`(1 - \delta)(|p|^2 + |q|^2) - 2 pq` in single
-    precision is not above the squared distance of p and q. The candidates are the points where it is
-    least; their distances are computed from differences. If another point could be nearer than the farthest
-    neighbour, more points are compared by differences.
-
-    Parameters
-    ----------
-    points : numpy.ndarray
-        Shape (n, n_features).
+    precision is not above the squared distance of p and q.
     """
 
     def __init__(self, points):
         n, n_features = points.shape
         self.points = np.ascontiguousarray(points)
         self.unit = float(np.abs(points).max() * np.sqrt(n_features)) or 1.0
-        # n_features + 2 products are summed, and numbers are rounded to single precision beforehand
+        # the sum has n_features + 2 products of numbers that are rounded to single precision
         self.rounding = 2 * (n_features + 9) * np.finfo(np.float32).eps / 2
         scaled = points / self.unit
         self.columns = np.zeros((n_features + 2, n + -n % WIDTH), dtype=np.float32)
@@ -57,7 +38,7 @@ class MatrixIndex:
         self.columns[-2, :n] = (1 - self.rounding) * np.einsum("ij,ij->i", scaled, scaled)
 
     def query(self, X, count):
-        """Return distances and rows of the `count` nearest points; see the module."""
+        """Return distances and rows of the nearest points, (m, count) each, nearest first."""
         distances, indices = np.full((len(X), count), np.inf), np.zeros((len(X), count), dtype=np.intp)
         for rows in slices(len(X), min(128, max(16, MATRIX_BYTES // (4 * self.columns.shape[1])))):
             select(self._bounds(X[rows]), self.points, self.unit, X[rows], distances[rows], indices[rows])
@@ -68,7 +49,7 @@ class MatrixIndex:
         return distances, indices
 
     def _bounds(self, X):
-        """Return numbers not above the squared distances in units of the index, shape (m, n + padding)."""
+        """Return lower bounds of the squared distances in units of the index, (m, n + padding)."""
         scaled = X / self.unit
         rows = np.ones((len(X), len(self.columns)), dtype=np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -78,31 +59,12 @@ class MatrixIndex:
 
 
 class BlockIndex:
-    """Exact neighbours by looking only at the blocks of points that can hold any.
+    """Groups of `WIDTH` blocks of `WIDTH` points, and their bounding boxes; far boxes are passed over.
 
-    Blocks are boxes along the principal axes of the points, which makes them small.
-
-    Parameters
-    ----------
-    points : numpy.ndarray
-        Shape (n, n_features).
-
-    Attributes
-    ----------
-    axes : numpy.ndarray
-        Orthonormal columns, shape (n_features, n_features).
-    points : numpy.ndarray
-        Points, halved again and again at the median of their longest side, in groups of `WIDTH` blocks of
-        `WIDTH` points, filled up with NaN; shape (n_groups * `WIDTH`**2, n_features).
-    rows : numpy.ndarray
-        The rows that they had, shape (n_groups * `WIDTH`**2,).
-    unit : float
-        Unit of the numbers in single precision.
-    blocks : numpy.ndarray
-        Points along the axes, in single precision; shape (n_groups * `WIDTH`, n_features, `WIDTH`).
-    block_sides, group_sides : numpy.ndarray
-        Lower and upper sides of the blocks of each group, shape (n_groups, 2, n_features, `WIDTH`), and of
-        the groups, `WIDTH` of them together.
+    The boxes lie along the principal `axes`, which makes them small. `points` (n_groups * WIDTH**2,
+    n_features) are filled up with NaN; `rows` (n_groups * WIDTH**2,) are their rows. In single precision, in
+    `unit` and along the axes: `blocks` (n_groups * WIDTH, n_features, WIDTH) of points, `block_sides`
+    (n_groups, 2, n_features, WIDTH), lower and upper, and `group_sides`, WIDTH groups together.
     """
 
     def __init__(self, points):
@@ -111,35 +73,32 @@ class BlockIndex:
         groups = list(_halved(turned, np.arange(len(points)), WIDTH**2))
         n, n_features = len(groups), points.shape[1]
         self.unit = float(np.abs(turned).max()) or 1.0
-        self.rows = np.zeros((n, WIDTH, WIDTH), dtype=np.intp)
-        self.points = np.full((n, WIDTH, WIDTH, n_features), np.nan)
-        blocks = np.full((n, WIDTH, n_features, WIDTH), np.nan, dtype=np.float32)
+        padded = np.full((n, WIDTH, WIDTH), -1)  # row -1 is that of NaN
         for group, inside in enumerate(groups):
             for block, rows in enumerate(_halved(turned, inside, WIDTH)):
-                self.rows[group, block, : len(rows)] = rows
-                self.points[group, block, : len(rows)] = points[rows]
-                blocks[group, block, :, : len(rows)] = turned[rows].T / self.unit
+                padded[group, block, : len(rows)] = rows
+        nothing = np.full((1, n_features), np.nan)
+        self.rows, self.points = padded.ravel(), np.vstack([points, nothing])[padded.ravel()]
+        blocks = np.vstack([turned / self.unit, nothing]).astype(np.float32)[padded].swapaxes(2, 3).copy()
         low, high = np.fmin.reduce(blocks, axis=3), np.fmax.reduce(blocks, axis=3)
         self.block_sides = np.stack([low, high], axis=1).swapaxes(2, 3).copy()
-        self.group_sides = np.full((-(-n // WIDTH), 2, n_features, WIDTH), np.nan, dtype=np.float32)
-        for group in range(n):
-            sides = self.group_sides[group // WIDTH, :, :, group % WIDTH]
-            sides[0], sides[1] = np.fmin.reduce(low[group]), np.fmax.reduce(high[group])
+        sides = np.full((n + -n % WIDTH, 2, n_features), np.nan, dtype=np.float32)
+        sides[:n, 0], sides[:n, 1] = np.fmin.reduce(low, axis=1), np.fmax.reduce(high, axis=1)
+        self.group_sides = sides.reshape(-1, WIDTH, 2, n_features).transpose(0, 2, 3, 1).copy()
         self.blocks = blocks.reshape(n * WIDTH, n_features, WIDTH)
-        self.rows, self.points = self.rows.ravel(), self.points.reshape(-1, n_features)
 
     def query(self, X, count):
-        """Return distances and rows of the `count` nearest points; see the module."""
+        """Return distances and rows of the nearest points, (m, count) each, nearest first."""
         distances, indices = np.full((len(X), count), np.inf), np.zeros((len(X), count), dtype=np.intp)
-        with np.errstate(over="ignore", invalid="ignore"):  # then all points are looked at
+        with np.errstate(over="ignore", invalid="ignore"):  # then every point is a candidate
             turned = (X @ self.axes / self.unit).astype(np.float32, order="C")
         index = self.blocks, self.block_sides, self.group_sides, self.points, self.rows, self.unit
-        search(*index, turned, X, distances, indices)
+        search(*index, turned, np.abs(turned).max(axis=1), X, distances, indices)
         return distances, indices
 
 
 def _halved(points, rows, size):
-    """Yield rows of up to `size` points close to each other; all but the last are full."""
+    """Yield rows of up to `size` points close to each other, by halving the longest side again and again."""
     if len(rows) <= size:
         yield rows
         return

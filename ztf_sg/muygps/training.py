@@ -17,23 +17,8 @@ NOISE = (1e-1, (1e-3, 10.0))  # start and bounds, in units of the prior variance
 def train(smoothness, points, targets, batch, distances, indices, unit):
     """Return the MuyGPS that predicts a batch of training points best, each from its neighbours.
 
-    Parameters
-    ----------
-    smoothness : float
-        Of the Matern kernel.
-    points, targets : numpy.ndarray
-        All training points, shape (n, n_features), and their values -1 and +1, shape (n,).
-    batch : numpy.ndarray
-        Rows of the batch, shape (m,).
-    distances, indices : numpy.ndarray
-        Of the neighbours of each point of the batch: distances to it and rows, shape (m, nn) each.
-    unit : float
-        Of the distances in the kernel, in units of the points.
-
-    Returns
-    -------
-    MuyGPyS.gp.MuyGPS
-        Length scale and noise by L-BFGS-B on the mean squared error, and the scale that fits them.
+    Points (n, n_features) with targets (n,) of -1 and +1; rows of the batch (m,); distances to, and rows of,
+    its neighbours (m, nn); unit of the distances in the kernel.
     """
     pairwise = np.stack([cdist(points[rows], points[rows]) for rows in indices]) / unit
     untrained = compose(smoothness, LENGTH_SCALE, NOISE)
@@ -45,7 +30,7 @@ def train(smoothness, points, targets, batch, distances, indices, unit):
 
 
 def compose(smoothness, length_scale, noise, scale=1.0):
-    """Return a MuyGPS with an isotropic Matern kernel; length scale and noise with their bounds, if any."""
+    """Return a MuyGPS; length scale and noise are (value, bounds) or (value,)."""
     deformation = Isotropy(metric=l2, length_scale=Parameter(*length_scale))
     kernel = Matern(smoothness=Parameter(smoothness), deformation=deformation)
     return MuyGPS(kernel=kernel, noise=HomoscedasticNoise(*noise), scale=AnalyticScale(val=scale))
