@@ -18,13 +18,12 @@ pytestmark = pytest.mark.filterwarnings("error")
 def test_chunks_threads_and_company_change_no_bit(monkeypatch, n_features):
     X, y = points(900, n_features)
     queries = points(700, n_features, random_state=1)[0]
-    monkeypatch.setattr(ztf_sg.muygps.classifier, "effective_n_jobs", lambda n_jobs: 1)
-    classifier = MuyGPSClassifier().fit(X, y)
+    classifier = MuyGPSClassifier(n_jobs=1).fit(X, y)
     whole = classifier.posterior(queries)
     alone = [classifier.posterior(query[None]) for query in queries[:40]]
     np.testing.assert_array_equal(np.hstack(alone), np.array(whole)[:, :40])
-    for n_threads in (2, 5):
-        monkeypatch.setattr(ztf_sg.muygps.classifier, "effective_n_jobs", lambda n_jobs, n=n_threads: n)
+    for n_jobs in (2, 5):
+        classifier.n_jobs = n_jobs
         np.testing.assert_array_equal(classifier.posterior(queries), whole)
     for rows in (slice(1, None), slice(3, 400), slice(None, None, -1)):
         np.testing.assert_array_equal(classifier.posterior(queries[rows]), np.array(whole)[:, rows])

@@ -45,6 +45,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         Training points in the batch.
     random_state : int, RandomState instance or None
         Draws the batch.
+    n_jobs : int
+        Threads that predict, -1 for one per processor; the numbers do not depend on them.
 
     Attributes
     ----------
@@ -72,11 +74,12 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     ['galaxy', 'star']
     """
 
-    def __init__(self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0):
+    def __init__(self, nn_count=30, smoothness=1.5, batch_count=500, random_state=0, n_jobs=-1):
         self.nn_count = nn_count
         self.smoothness = smoothness
         self.batch_count = batch_count
         self.random_state = random_state
+        self.n_jobs = n_jobs
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -254,7 +257,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
 
     def _in_chunks(self, function, n):
         """Return the arrays (n, ...) of function(slice) for slices of n rows, shared among threads."""
-        n_threads = effective_n_jobs(-1)
+        n_threads = effective_n_jobs(self.n_jobs)
         size = min(CHUNK[1], max(CHUNK[0], -(-n // n_threads)))
         parts = threaded(function, slices(n, size), n_threads)
         return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
