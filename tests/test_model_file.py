@@ -104,7 +104,7 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(trained, saved, monke
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.npz"):
+    with pytest.raises(FileNotFoundError, match="nowhere.npz: no such model file; save one"):
         StarGalaxyClassifier.load(tmp_path / "nowhere.npz")
 
 

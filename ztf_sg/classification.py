@@ -81,6 +81,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
                 f"labels must be 0 (star) or 1 (galaxy), got {found}; "
                 "cutouts[cutouts.labels >= 0] leaves out unknown ones"
             )
+        labels = labels.astype(int)
         self.pipeline_ = with_scaling(self._muygps()).fit(features, labels)
         self.classes_ = self.pipeline_.classes_
         self.training_fraction_, self._thresholds = float(labels.mean()), {}
@@ -196,7 +197,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         arrays, description = read_arrays(path, MODEL_SHAPES)
         try:
             return cls._from_state(arrays, description)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path}: no model that can be used ({error}); {REMEDY}") from error
 
     @classmethod

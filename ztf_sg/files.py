@@ -39,18 +39,25 @@ def atomic_write(path, unfinished=None):
 def lock_folder(folder, error):
     """Lock a folder, which is made if need be, by a file in it that keeps out processes of all users.
 
+    A folder that this user may only read needs no lock.
+
     Raises
     ------
     error
-        If another process is at work in the folder.
+        If another process is at work in the folder, or it cannot be made or locked.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock", mode=0o666)
     try:
-        lock.acquire(timeout=0)
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            lock.acquire(timeout=0)
     except Timeout:
         raise error(f"{folder}: another run is at work there; stop it, or wait for its end") from None
+    except OSError as fault:
+        raise error(
+            f"{folder}: cannot be made or locked ({fault}); remove its file .lock, or name another folder"
+        ) from fault
     try:
         yield
     finally:

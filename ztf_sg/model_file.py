@@ -3,6 +3,7 @@
 import json
 import zipfile
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
@@ -40,6 +41,8 @@ def read_arrays(path, shapes):
     ModelFileError
         If the file is damaged, holds Python objects or other arrays, or is of another version.
     """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such model file; save one with the method save of a classifier")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -57,7 +60,7 @@ def read_arrays(path, shapes):
         if set(found) != set(shapes):
             raise ModelFileError(f"{path}: holds {sorted(found)}, expected {sorted(shapes)}; {REMEDY}")
         arrays = {name: np.asarray(found[name], dtype=np.float64) for name in shapes}
-    except (FileNotFoundError, ModelFileError):
+    except ModelFileError:
         raise
     except Exception as error:  # zipfile, numpy and json raise nearly anything on damaged bytes
         raise ModelFileError(f"{path}: no model that can be read ({error}); {REMEDY}") from error

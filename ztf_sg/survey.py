@@ -239,7 +239,10 @@ def _prepare(destination, model, settings):
         model.save(notes / MODEL)
         with atomic_write(kept) as file:
             file.write(json.dumps(settings).encode())
-    before = json.loads(kept.read_text())
+    try:
+        before = json.loads(kept.read_text())
+    except ValueError as error:
+        raise ValueError(f"{kept}: damaged ({error}); remove {destination} and classify anew") from error
     changed = [name for name in settings if before.get(name) != settings[name]]
     if not model.is_saved_in(notes / MODEL):
         changed.append("model")

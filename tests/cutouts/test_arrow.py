@@ -149,6 +149,7 @@ class TestFiles:
         assert row_group_sizes(path) == [4, 4, 2]
         assert_same(CutoutSet.read_parquet(path, row_groups=[1]), make_cutouts(10)[4:8])
         assert_same(CutoutSet.read_parquet(path, row_groups=[2, 0]), make_cutouts(10)[[8, 9, 0, 1, 2, 3]])
+        assert len(CutoutSet.read_parquet(path, row_groups=iter([2, 0]))) == 6
         assert len(CutoutSet.read_parquet(path, row_groups=[])) == 0
 
     @pytest.mark.parametrize("number", [3, -1])

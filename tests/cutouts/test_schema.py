@@ -64,3 +64,7 @@ def test_a_usable_cutout_passes_with_or_without_aperture_corrections():
 def test_what_makes_a_cutout_useless_is_named(pixels, changes, reason):
     with pytest.raises(CutoutError, match=f"star_1: {reason}"):
         check_cutout("star_1", pixels, HEADER | changes)
+
+
+def test_names_with_digits_that_are_no_numbers_have_an_order():
+    assert sorted(["star_10", "star_2", "star_1²3"], key=natural_key)[:1] == ["star_1²3"]

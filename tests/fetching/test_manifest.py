@@ -216,3 +216,11 @@ def test_line_without_numbers_is_damaged(tmp_path):
     (tmp_path / "manifest.csv").write_text(content)
     with pytest.raises(ManifestError, match="manifest.csv: damaged .*sharp"):
         read_manifest(tmp_path)
+
+
+def test_manifest_that_this_user_may_not_write_is_named_with_a_remedy(tmp_path, monkeypatch):
+    manifest = Manifest(tmp_path)
+    manifest.check_writable()
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(ManifestError, match="manifest.csv: may not be written by this user.*umask 002"):
+        manifest.check_writable()

@@ -154,8 +154,16 @@ def test_an_impossible_parameter_is_named(parameter):
 
 
 def test_a_smoothness_without_a_closed_form_is_refused_with_those_that_have_one():
-    with pytest.raises(ValueError, match="smoothness: expected one of 0.5, 1.5, 2.5, inf, got 0.8"):
-        MuyGPSClassifier(smoothness=0.8).fit(*points(40))
+    for smoothness in (0.8, [1.5], "1.5"):
+        with pytest.raises(ValueError, match="smoothness: expected one of 0.5, 1.5, 2.5, inf, got"):
+            MuyGPSClassifier(smoothness=smoothness).fit(*points(40))
+
+
+def test_groups_of_another_shape_than_the_labels_are_refused():
+    X, y = points(40)
+    with pytest.raises(ValueError, match="1d array"):
+        MuyGPSClassifier(nn_count=5).fit(X, y, groups=np.zeros((40, 2)))
+    MuyGPSClassifier(nn_count=5).fit(X, y, groups=[f"object {row // 2}" for row in range(40)])
 
 
 def test_an_option_that_is_no_more_is_named():

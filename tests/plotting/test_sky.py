@@ -39,6 +39,12 @@ class TestSkyMap:
             "galaxy (2)",
         ]
 
+    @pytest.mark.parametrize("east", [285.0, 359.5, 370.0])
+    def test_a_wide_field_is_as_wide_as_it_is(self, east):
+        positions = pd.DataFrame({"RA": np.linspace(100, east, 60) % 360, "DEC": np.linspace(-5, 5, 60)})
+        ax = plotting.plot_sky_map(positions, np.zeros(60, dtype=int))
+        assert abs(np.diff(ax.get_xlim())[0]) < 1.2 * (east - 100)
+
     def test_across_right_ascension_zero_is_one_piece(self):
         positions = pd.DataFrame({"RA": [359.0, 0.0, 1.0], "DEC": [0.0, 0.0, 1.0]})
         ax = plotting.plot_sky_map(positions, [0, 1, 0])

@@ -86,7 +86,7 @@ def read_row_groups(path, row_groups, rows, on_error):
     if rows < 1:
         raise ValueError(f"rows: expected at least 1, got {rows}")
     found, shape = _find_row_groups(path), None
-    wanted = range(len(found)) if row_groups is None else row_groups
+    wanted = range(len(found)) if row_groups is None else list(row_groups)
     for number in wanted:
         if not 0 <= number < len(found):
             raise IndexError(f"{path}: row group {number} asked for, there are {len(found)}, from 0")

@@ -39,7 +39,7 @@ class CutoutParts(NamedTuple):
 
 def natural_key(name):
     """Return a sorting key that puts star_2 before star_10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(name))]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(name))]
 
 
 def label_of(name):

@@ -125,6 +125,7 @@ def fetch_cutouts(
             service.check_positions(pd.concat(tables))
         selection.outcomes |= manifest.lasting_outcomes()
         if missing := selection.missing():
+            manifest.check_writable()
             chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
             quiet = not progress or all(name in manifest.rows for name in missing)
             wanted, name = sum(selection.wanted.values()), f"cutouts of {' and '.join(selection.wanted)}"

@@ -78,6 +78,14 @@ class Manifest:
                     f"now has RA {ra}, DEC {dec}; name another folder"
                 )
 
+    def check_writable(self):
+        """Raise a ManifestError if this user may not write the manifest, or make one."""
+        if not os.access(self.path if self.path.exists() else self.directory, os.W_OK):
+            raise ManifestError(
+                f"{self.path}: may not be written by this user; have its owner allow it (in a shared folder, "
+                "umask 002), or name another folder"
+            )
+
     def lasting_outcomes(self):
         """Return the outcomes of the lines that need no work, by file."""
         outcomes = {}

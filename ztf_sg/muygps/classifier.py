@@ -1,13 +1,14 @@
 """MuyGPs as a scikit-learn classifier: MuyGPyS trains it, and our own compiled code predicts."""
 
 import warnings
+from numbers import Real
 
 import numpy as np
 from joblib import effective_n_jobs
 from scipy.optimize import minimize_scalar
 from scipy.special import log_ndtr, ndtr
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -115,8 +116,9 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         self._check_parameters()
         self.classes_, codes = np.unique(y, return_inverse=True)
         self._check_classes(y)
-        self._groups = np.arange(len(X)) if groups is None else np.unique(groups, return_inverse=True)[1]
-        check_consistent_length(X, self._groups)
+        groups = np.arange(len(X)) if groups is None else column_or_1d(groups)
+        check_consistent_length(X, groups)
+        self._groups = np.unique(groups, return_inverse=True)[1]
         largest = int(np.bincount(self._groups).max())
         if largest == len(X):
             raise ValueError(f"groups: all {largest} points are of one object; training needs two objects")
@@ -223,7 +225,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             value = getattr(self, name)
             if not (isinstance(value, (int, np.integer)) and value >= 1):
                 raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
-        if self.smoothness not in compiled.FORMULA:
+        if not (isinstance(self.smoothness, Real) and self.smoothness in compiled.FORMULA):
             known = ", ".join(map(str, compiled.FORMULA))
             raise ValueError(f"smoothness: expected one of {known}, got {self.smoothness!r}")
 

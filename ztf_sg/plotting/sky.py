@@ -26,13 +26,7 @@ def plot_sky_map(positions, labels, *, title=None):
         0 star, 1 galaxy, -1 unknown.
     """
     style.check_columns(positions, ["RA", "DEC"], "positions")
-    ra, dec = _without_jump(positions["RA"].to_numpy(float)), positions["DEC"].to_numpy(float)
-    ax = style.new_axes((6, 5.2))
-    _scatter_classes(ax, ra, dec, style.check_labels(labels, len(positions)))
-    ax.set_aspect(1 / max(np.cos(np.radians((dec.min() + dec.max()) / 2)), 0.05))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value % 360:g}"))
-    ax.xaxis.set_inverted(True)
-    return style.describe(ax, "RA [deg]", "DEC [deg]", title)
+    return _map(_without_jump(positions["RA"].to_numpy(float)), positions["DEC"], labels, title)
 
 
 def plot_footprints(images, positions, *, title=None):
@@ -48,7 +42,7 @@ def plot_footprints(images, positions, *, title=None):
     ra = _without_jump(np.concatenate([positions["RA"], *images[ra_names].to_numpy(float)]))
     corners = np.stack([ra[len(positions) :].reshape(-1, 4), images[dec_names].to_numpy(float)], axis=2)
     labels = labels_of_types(positions["type"])
-    ax = plot_sky_map(positions.assign(RA=ra[: len(positions)]), labels, title=title)
+    ax = _map(ra[: len(positions)], positions["DEC"], labels, title)
     for outline in corners:
         ax.add_patch(plt.Polygon(outline, fill=False, edgecolor="black", linewidth=0.7, alpha=0.5))
     ax.autoscale_view()
@@ -224,13 +218,27 @@ def plot_type_shapes(*, title=None):
 
 
 def _without_jump(ra):
-    """Return RA [deg] in one piece: a field across RA 0 gets negative values to the west of it."""
-    return _ra_difference(ra, 0) if np.ptp(ra) > 180 else ra
+    """Return RA [deg] in one piece, which begins east of its largest gap; west of RA 0 it is negative."""
+    edges = np.sort(ra % 360)
+    gaps = np.diff(edges, append=edges[0] + 360)
+    if gaps[-1] == gaps.max():  # the gap is that around RA 0
+        return ra % 360
+    return (ra - edges[gaps.argmax() + 1]) % 360 + edges[gaps.argmax() + 1] - 360
 
 
 def _ra_difference(ra, other):
     """Return how far RA is east of another [deg], -180 to 180: the short way round."""
     return (ra - other + 180) % 360 - 180
+
+
+def _map(ra, dec, labels, title):
+    """Draw positions [deg], RA in one piece, on new axes."""
+    ax, dec = style.new_axes((6, 5.2)), np.asarray(dec, float)
+    _scatter_classes(ax, ra, dec, style.check_labels(labels, len(ra)))
+    ax.set_aspect(1 / max(np.cos(np.radians((dec.min() + dec.max()) / 2)), 0.05))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value % 360:g}"))
+    ax.xaxis.set_inverted(True)
+    return style.describe(ax, "RA [deg]", "DEC [deg]", title)
 
 
 def _scatter_classes(ax, x, y, labels):
