@@ -109,6 +109,7 @@ def no_account(monkeypatch, tmp_path):
     monkeypatch.setattr(builtins, "input", prompt)
     monkeypatch.setattr(getpass, "getpass", prompt)
     monkeypatch.setattr(ztfquery.io, "_ENCRYPT_FILE", str(tmp_path / "ztfquery"))
+    monkeypatch.setattr(account, "PAUSE", 0.0)
     monkeypatch.delenv(account.USER_VARIABLE, raising=False)
     monkeypatch.delenv(account.PASSWORD_VARIABLE, raising=False)
 

@@ -17,7 +17,6 @@ from sklearn.utils import check_random_state
 from ztf_sg.features.photometry import APERTURES
 from ztf_sg.features.psf import moffat
 from ztf_sg.fetching import ImageChooser
-from ztf_sg.services.errors import NothingFound
 from ztf_sg.services.legacy_survey import COLUMNS
 from ztf_sg.simulation.detector import sky_level
 from ztf_sg.ztf import image_name
@@ -86,12 +85,12 @@ def get_stamp(sky, ra, dec, size=20, image=None):
 
 def get_stamps(sky, table, n):
     """Yield row, pixels less sky, and header of n objects; those between the images are passed over."""
-    names = sky.exposures.apply(image_name, axis=1)
+    names, chooser = sky.exposures.apply(image_name, axis=1), ImageChooser(sky)
     for row in table.itertuples():
-        try:
-            pixels, header = get_stamp(sky, row.RA, row.DEC)
-        except NothingFound:
+        image = chooser.choose(row.RA, row.DEC)
+        if image is None:
             continue
+        pixels, header = get_stamp(sky, row.RA, row.DEC, image=image)
         exposure = sky.exposures[names == header["FILENAME"]].iloc[0]
         origin = [round(exposure[f"crpix{axis}"] - header[f"CRPIX{axis}"]) for axis in (1, 2)]
         yield row, pixels.astype(float) - sky_level(exposure, origin, pixels.shape), header

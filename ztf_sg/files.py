@@ -55,9 +55,8 @@ def lock_folder(folder, error):
     except Timeout:
         raise error(f"{folder}: another run is at work there; stop it, or wait for its end") from None
     except OSError as fault:
-        raise error(
-            f"{folder}: cannot be made or locked ({fault}); remove its file .lock, or name another folder"
-        ) from fault
+        remedy = "have the owner of its file .lock allow it, or name another folder"
+        raise error(f"{folder}: cannot be made or locked ({fault}); {remedy}") from fault
     try:
         yield
     finally:

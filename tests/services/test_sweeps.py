@@ -197,6 +197,14 @@ def test_scaled_columns_are_refused_only_if_needed(tmp_path):
         read_sweep(tmp_path / "sweep.fits", ["COUNTS"])
 
 
+def test_columns_scaled_by_one_are_read(tmp_path):
+    flux = fits.Column("FLUX_G", "E", array=np.array([1.0, 2.0]), bscale=1.0, bzero=0.0)
+    hdu = fits.BinTableHDU.from_columns([flux])
+    hdu.header["TSCAL1"], hdu.header["TZERO1"] = 1.0, 0.0
+    hdu.writeto(tmp_path / "scaled.fits")
+    assert read_sweep(tmp_path / "scaled.fits", ["FLUX_G"]).FLUX_G.tolist() == [1, 2]
+
+
 def test_columns_of_variable_length_are_refused_only_if_needed(tmp_path):
     ragged = fits.Column("LISTS", "PE()", array=np.array([[1.0], [2.0, 3.0]], dtype=object))
     plain = fits.Column("RA", "D", array=[1.0, 2.0])

@@ -2,13 +2,15 @@
 
 from ztf_sg.fetching.choose import REQUEST_COST, ImageChooser, compare_requests, plan_downloads
 from ztf_sg.fetching.cut import CENTRING_TOLERANCE, trim_cutout
-from ztf_sg.fetching.fetch import IMAGE_FOLDER, fetch_cutouts
-from ztf_sg.fetching.manifest import count_outcomes, read_manifest
+from ztf_sg.fetching.fetch import IMAGE_FOLDER, FetchStopped, fetch_cutouts
+from ztf_sg.fetching.manifest import ManifestError, count_outcomes, read_manifest
 
 __all__ = [
     "CENTRING_TOLERANCE",
+    "FetchStopped",
     "IMAGE_FOLDER",
     "ImageChooser",
+    "ManifestError",
     "REQUEST_COST",
     "compare_requests",
     "count_outcomes",

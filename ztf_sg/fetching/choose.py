@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ztf_sg.services import NothingFound, retries_of
-from ztf_sg.ztf import CUTOUT_BYTES, IMAGE_BYTES, QUADRANT, WCS_COLUMNS, image_name
+from ztf_sg.ztf import CUTOUT_BYTES, IMAGE_BYTES, MAX_SEEING, QUADRANT, WCS_COLUMNS, image_name
 
 PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
 SEARCH_SIZE = 1.1 * PATCH_SIZE  # of the search: parallels are curved on the plane of a search [deg]
@@ -30,7 +30,7 @@ class ImageChooser:
         Number of metadata queries so far. Each is repeated after a fault, as the service's `retries` say.
     """
 
-    def __init__(self, service, filtercode="zi", max_seeing=1.85, max_infobits=0):
+    def __init__(self, service, filtercode="zi", max_seeing=MAX_SEEING, max_infobits=0):
         self.service = service
         self.retries = retries_of(service)
         self.criteria = filtercode, max_seeing, max_infobits
@@ -99,7 +99,7 @@ def costs_less_whole(cutouts, request_cost=REQUEST_COST):
 
 
 def plan_downloads(images):
-    """Plan for each image whether to fetch it whole or its cutouts one by one, and estimate the cost.
+    """Plan for each image whether to fetch it whole or its cutouts one by one, at :data:`REQUEST_COST`.
 
     Parameters
     ----------

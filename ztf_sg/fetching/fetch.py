@@ -34,7 +34,7 @@ from ztf_sg.services import (
     UnusableAnswer,
     WrongPassword,
 )
-from ztf_sg.ztf import CUTOUT_SIZE, image_name
+from ztf_sg.ztf import CUTOUT_SIZE, MAX_SEEING, image_name
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def fetch_cutouts(
     service,
     n_cutouts=None,
     filtercode="zi",
-    max_seeing=1.85,
+    max_seeing=MAX_SEEING,
     max_infobits=0,
     request_cost=REQUEST_COST,
     progress=True,
@@ -278,6 +278,7 @@ class _Fetcher:
         check_image(content, image)
         with atomic_write(path) as file:
             file.write(content)
+        logger.info("%s: kept", path.name)
 
     def _enter(self, name, source, status):
         position = self.selection.targets[name]

@@ -36,7 +36,8 @@ class Manifest:
         self._lock = threading.Lock()
         content = self.path.read_bytes() if self.path.exists() else b""
         self.rows = {row["file"]: row for row in read_manifest(directory).to_dict("records")}
-        if content and not (content.startswith(_csv([])) and content.endswith(b"\n")):
+        is_old_or_torn = content and not (content.startswith(_csv([])) and content.endswith(b"\n"))
+        if is_old_or_torn and os.access(self.path, os.W_OK):
             self._write()
 
     def append(self, row):

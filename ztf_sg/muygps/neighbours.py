@@ -68,7 +68,8 @@ class BlockIndex:
     """
 
     def __init__(self, points):
-        self.axes = np.linalg.eigh(np.atleast_2d(np.cov(points.T)))[1][:, ::-1]
+        scale = 2.0 ** np.floor(np.log2(np.abs(points).max() or 1.0))  # a power of two rounds nothing
+        self.axes = np.linalg.eigh(np.atleast_2d(np.cov((points / scale).T)))[1][:, ::-1]
         turned = points @ self.axes
         groups = list(_halved(turned, np.arange(len(points)), WIDTH**2))
         n, n_features = len(groups), points.shape[1]

@@ -10,10 +10,15 @@ and `query_cache` (keeps answers, so that nothing is asked twice).
 
 from .errors import (
     AuthenticationError,
+    BadAnswer,
+    MissingAccount,
     NothingFound,
+    ProprietaryData,
+    RefusedRequest,
     ServiceDown,
     ServiceError,
     Stopped,
+    Unreachable,
     UnusableAnswer,
     WrongPassword,
 )
@@ -21,11 +26,16 @@ from .retries import Retries, retries_of
 
 __all__ = [
     "AuthenticationError",
+    "BadAnswer",
+    "MissingAccount",
     "NothingFound",
+    "ProprietaryData",
+    "RefusedRequest",
     "Retries",
     "ServiceDown",
     "ServiceError",
     "Stopped",
+    "Unreachable",
     "UnusableAnswer",
     "WrongPassword",
     "retries_of",

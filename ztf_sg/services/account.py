@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from urllib.parse import urlsplit
 
 from ztfquery import io
@@ -17,8 +18,9 @@ from .errors import BadAnswer, MissingAccount, WrongPassword
 USER_VARIABLE, PASSWORD_VARIABLE = "IRSA_USERNAME", "IRSA_PASSWORD"
 COOKIE_DOMAIN = ".ipac.caltech.edu"
 # Log-ins in a row that open no session, after which the password is taken to be wrong: at first, and when it
-# had been right before. Two, because a page of maintenance looks the same.
+# had been right before. Two, because a page of maintenance looks the same, and some time apart [s].
 REFUSALS, LATER_REFUSALS = 2, 4
+PAUSE = 1.0
 REMEDY = (
     f"register one at IRSA, then give auth=(user, password), or set {USER_VARIABLE} and {PASSWORD_VARIABLE}, "
     "or store it with ztfquery.io.set_account('irsa')"
@@ -89,6 +91,7 @@ class Account:
                 return
             if self._refusals == REFUSALS:
                 raise BadAnswer("IRSA answered the log-in with no session")
+            time.sleep(PAUSE)
         self._refusals = 0
         self.sessions += 1
 

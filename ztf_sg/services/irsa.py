@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from ztfquery import buildurl, metasearch
 
-from ztf_sg.ztf import FILTERCODES, FITS_BLOCK, NAME_COLUMNS, WCS_COLUMNS, image_name
+from ztf_sg.ztf import CUTOUT_SIZE, FILTERCODES, FITS_BLOCK, MAX_SEEING, NAME_COLUMNS, WCS_COLUMNS, image_name
 
 from .account import Account
 from .errors import BadAnswer, NothingFound, ProprietaryData
@@ -27,7 +27,7 @@ def image_url(image):
     return buildurl.filename_to_scienceurl(image_name(image), source=buildurl.DATA_BASEURL)
 
 
-def cutout_url(image, ra, dec, size=20):
+def cutout_url(image, ra, dec, size=CUTOUT_SIZE):
     """Return the URL of a cutout from a science image; parameters as of :meth:`Irsa.get_cutout`.
 
     Raises
@@ -80,7 +80,7 @@ class Irsa:
     def __repr__(self):
         return f"{type(self).__name__}({'with account' if self._account.is_in_use else 'anonymous'})"
 
-    def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85, max_infobits=0):
+    def search_images(self, ra, dec, size, filtercode="zi", max_seeing=MAX_SEEING, max_infobits=0):
         """Find the science images that overlap a patch of sky, by one search of the metadata.
 
         Parameters
@@ -128,7 +128,7 @@ class Irsa:
         self._account.log_in(name)
         return self._search(query.query_url, name, condition)
 
-    def get_cutout(self, image, ra, dec, size=20):
+    def get_cutout(self, image, ra, dec, size=CUTOUT_SIZE):
         """Download a cutout of a science image, the bytes of a FITS file.
 
         Parameters

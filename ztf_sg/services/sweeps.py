@@ -135,7 +135,8 @@ def _chunks(stream, header, columns, cuts, path):
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; is it a Legacy Survey sweep file?")
     for column in (definitions[name] for name in needed):
         # the bytes of such columns are not their values
-        if re.match(r"\d*[PQX]", column.format) or column.bscale or column.bzero:
+        is_scaled = column.bscale not in (None, "", 1) or column.bzero not in (None, "", 0)
+        if re.match(r"\d*[PQX]", column.format) or is_scaled:
             raise ValueError(
                 f"{path}: column {column.name} is scaled, of variable length or of bits, which is not "
                 "understood here; read the file with astropy.table.Table.read"

@@ -27,7 +27,9 @@ from ztf_sg.simulation.population import TRUTH_COLUMNS, plane_coordinates, simul
 from ztf_sg.simulation.psf import aperture_corrections
 from ztf_sg.ztf import (
     APERTURES,
+    CUTOUT_SIZE,
     FITS_BLOCK,
+    MAX_SEEING,
     PIXEL_SCALE,
     QUADRANT,
     READ_NOISE,
@@ -95,7 +97,7 @@ class MockSky:
             )
         return table[keep].reset_index(drop=True)
 
-    def search_images(self, ra, dec, size, filtercode="zi", max_seeing=1.85, max_infobits=0):
+    def search_images(self, ra, dec, size, filtercode="zi", max_seeing=MAX_SEEING, max_infobits=0):
         """Return the metadata of the images that overlap a patch of sky; as ``Irsa.search_images``."""
         images = self.exposures
         reach_x, reach_y = (size / 2 + side * PIXEL_SCALE / 7200 for side in QUADRANT)
@@ -113,7 +115,7 @@ class MockSky:
             )
         return images.loc[keep, METADATA_COLUMNS].reset_index(drop=True)
 
-    def get_cutout(self, image, ra, dec, size=20):
+    def get_cutout(self, image, ra, dec, size=CUTOUT_SIZE):
         """Return a simulated cutout as the bytes of a FITS file; parameters as of ``Irsa.get_cutout``.
 
         Raises
