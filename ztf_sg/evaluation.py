@@ -62,8 +62,12 @@ def matched_accuracy(labels, predicted, magnitude):
 def star_completeness(labels, probability, contamination=0.01):
     """Return the largest share of the stars that a clean sample, all objects below a probability, can hold.
 
-    At most the share `contamination` of its objects are galaxies. (Tachibana & Miller 2018, PASP 130, 128001,
-    limit the share of all galaxies that are in the sample instead.)
+    Parameters
+    ----------
+    labels, probability : array-like (n,)
+    contamination : float
+        Largest share of galaxies among the objects of the sample. (Tachibana & Miller 2018, PASP 130, 128001,
+        limit the share of all galaxies that are in the sample instead.)
     """
     order = np.argsort(probability, kind="stable")
     galaxy, ranked = np.asarray(labels)[order] == 1, np.asarray(probability)[order]
@@ -81,7 +85,14 @@ def calibration_error(labels, probability):
 
 
 def accuracy_after_deferring(labels, probability, share=0.05):
-    """Return the accuracy when the least sure objects, a share of all, are left undecided."""
+    """Return the accuracy when the least sure objects are left undecided.
+
+    Parameters
+    ----------
+    labels, probability : array-like (n,)
+    share : float
+        Share of the objects that are left undecided.
+    """
     labels, probability = np.asarray(labels), np.asarray(probability)
     surest = np.argsort(-np.abs(probability - 0.5), kind="stable")[: len(labels) - round(share * len(labels))]
     return float(np.mean((probability > 0.5)[surest] == (labels == 1)[surest]))

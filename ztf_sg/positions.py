@@ -14,12 +14,13 @@ from astropy.table import Table
 
 from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.files import atomic_write
+from ztf_sg.ztf import CUTOUT_SIZE
 
 STAR_TYPES = ("PSF",)
 GALAXY_TYPES = ("REX", "EXP", "DEV", "SER")
 MAGNITUDE_LIMITS = {"g": 20.5, "r": 20.0, "z": 19.0}
 RA_RANGE, DEC_RANGE = (5.0, 10.0), (-5.0, 0.0)
-ISOLATION_RADIUS = 20 * np.sqrt(2) * u.arcsec  # the diagonal of a cutout
+ISOLATION_RADIUS = CUTOUT_SIZE * np.sqrt(2) * u.arcsec  # the diagonal of a cutout
 MOTION_THRESHOLD = 5  # times its error: the least motion or parallax that counts
 POSITION_FILES, POSITION_COLUMNS = ("stars.csv", "gals.csv"), ("RA", "DEC", "type")
 MOTION_COLUMNS = ("parallax", "parallax_error", "pmra", "pmdec", "pmra_error", "pmdec_error")
@@ -128,7 +129,16 @@ def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
 
 
 def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
-    """Keep objects whose FRACFLUX, the neighbours' light over their own, is at most a limit in every band."""
+    """Keep objects whose FRACFLUX, the neighbours' light over their own, is at most a limit in every band.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame or astropy.table.Table
+    max_fracflux : float
+        Largest share, of each band's flux.
+    bands : sequence of str
+        Such as "grz".
+    """
     names = [f"FRACFLUX_{band.upper()}" for band in bands]
     table = standard_columns(catalogue, names)
     clean = ((table[names] >= 0) & (table[names] <= max_fracflux)).to_numpy(bool, na_value=False)
@@ -136,7 +146,14 @@ def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
 
 
 def cut_neighbours(catalogue, radius=ISOLATION_RADIUS):
-    """Keep objects without another object of the catalogue within a radius (Quantity, an angle)."""
+    """Keep objects without another object of the catalogue nearby.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame or astropy.table.Table
+    radius : astropy.units.Quantity
+        An angle; by default the diagonal of a cutout.
+    """
     table = standard_columns(catalogue, ["RA", "DEC"])
     crowded = np.zeros(len(table), dtype=bool)
     if len(table) > 1:
@@ -154,7 +171,18 @@ def select_positions(catalogue, n_per_class=10_000, random_state=0):
     catalogue : pandas.DataFrame or astropy.table.Table
         Columns RA, DEC, TYPE, FLUX_G, R, Z and FRACFLUX_G, R, Z.
     n_per_class, random_state : int
-        As of `sample_classes`, like the result.
+        As of `sample_classes`.
+
+    Returns
+    -------
+    stars, galaxies : pandas.DataFrame
+
+    Raises
+    ------
+    KeyError
+        If the catalogue lacks a column.
+    ValueError
+        If a class has no object left.
     """
     for cut in (cut_region, cut_types, cut_fluxes, cut_magnitudes, cut_blends, cut_neighbours):
         catalogue = cut(catalogue)
@@ -163,6 +191,15 @@ def select_positions(catalogue, n_per_class=10_000, random_state=0):
 
 def sample_classes(catalogue, n_per_class=10_000, random_state=0):
     """Return the stars and the galaxies, two DataFrames of up to `n_per_class` rows in random order.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame or astropy.table.Table
+        Columns RA, DEC and TYPE.
+    n_per_class : int
+        Largest number of stars, and of galaxies.
+    random_state : int
+        Seed of the order.
 
     Raises
     ------
@@ -255,13 +292,26 @@ def cut_report(catalogue):
 
 
 def position_table(catalogue):
-    """Return the columns of the position files: RA, DEC [deg] and type."""
+    """Return the columns of the position files: RA, DEC [deg] and type.
+
+    Raises
+    ------
+    KeyError
+        If the catalogue, a DataFrame or astropy Table, lacks one of them.
+    """
     table = standard_columns(catalogue, ["RA", "DEC", "TYPE"]).rename(columns={"TYPE": "type"})
     return table[list(POSITION_COLUMNS)].astype({"RA": float, "DEC": float})
 
 
 def write_positions(stars, galaxies, directory):
-    """Write the `POSITION_FILES` into a directory; return their paths."""
+    """Write the `POSITION_FILES` into a directory; return their paths.
+
+    Parameters
+    ----------
+    stars, galaxies : pandas.DataFrame or astropy.table.Table
+        As of `position_table`.
+    directory : path-like
+    """
     paths = [Path(directory) / name for name in POSITION_FILES]
     for path, table in zip(paths, (stars, galaxies), strict=True):
         _write_csv(position_table(table), path)

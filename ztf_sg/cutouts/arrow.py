@@ -102,12 +102,18 @@ def read_row_groups(path, row_groups, rows, on_error):
 
 
 def row_group_sizes(path):
-    """Return the number of cutouts in each row group, as a list; `path` is as of :func:`iter_row_groups`."""
+    """Return the number of cutouts in each row group, as a list; path and errors as of `iter_row_groups`."""
     return [len(rows) for *_, rows in _find_row_groups(path)]
 
 
 def list_files(path):
-    """Return a Parquet file, or the ``*.parquet`` files of a folder in natural order, as a list of paths."""
+    """Return a Parquet file, or the ``*.parquet`` files of a folder in natural order, as a list of paths.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or folder, or the folder holds none.
+    """
     path = Path(path)
     if path.is_file():
         return [path]

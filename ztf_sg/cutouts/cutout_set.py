@@ -114,7 +114,13 @@ class CutoutSet:
         return cls(*parts_of_table(table, "table", on_error))
 
     def to_parquet(self, path):
-        """Write what :meth:`to_table` returns as a Parquet file, which is complete or not there."""
+        """Write what :meth:`to_table` returns as a Parquet file, which is complete or not there.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`to_table`, if the table has a column of a name that is taken.
+        """
         write_parquet(self.to_table(), path)
 
     @classmethod

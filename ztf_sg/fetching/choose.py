@@ -41,6 +41,11 @@ class ImageChooser:
         """Return the metadata row of the best centred image, a pandas.Series, for a position [deg, ICRS].
 
         None is returned if no image holds the position at a safe distance from its edges.
+
+        Raises
+        ------
+        ServiceError
+            The service could not be searched, though it was asked again; see `ztf_sg.services.errors`.
         """
         images = self._images_around(ra, dec)
         x, y = pixel_positions(images, ra, dec)

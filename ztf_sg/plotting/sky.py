@@ -7,9 +7,10 @@ from scipy.special import gamma, gammaincinv
 
 from ztf_sg.plotting import style
 from ztf_sg.positions import MOTION_THRESHOLD, labels_of_types
+from ztf_sg.ztf import CUTOUT_SIZE
 
 BIN_WIDTH = 0.5  # of the histograms [mag]
-CHART_WIDTH, CUTOUT_WIDTH = 40.0, 20.0  # of finding charts, and of the box in their middle [arcsec]
+CHART_WIDTH = 40.0  # of finding charts [arcsec]
 HALF_LIGHT_RADIUS, TYPE_MAGNITUDE = 1.0, 19.0  # of the profiles of the Tractor types [arcsec], [mag, AB]
 
 
@@ -70,8 +71,8 @@ def plot_finding_charts(catalogue, rows, *, titles=None):
         size = 12 * catalogue.loc[near, "FLUX_R"].clip(0.5, 500) ** 0.5
         colors = [style.COLORS[label] for label in labels[near]]
         ax.scatter(east[near], north[near], size, colors, alpha=0.75, linewidths=0)
-        corner = (-CUTOUT_WIDTH / 2, -CUTOUT_WIDTH / 2)
-        ax.add_patch(plt.Rectangle(corner, CUTOUT_WIDTH, CUTOUT_WIDTH, fill=False, linestyle="--"))
+        corner = (-CUTOUT_SIZE / 2, -CUTOUT_SIZE / 2)
+        ax.add_patch(plt.Rectangle(corner, CUTOUT_SIZE, CUTOUT_SIZE, fill=False, linestyle="--"))
         ax.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
         style.describe(ax, "east [arcsec]", "north [arcsec]", title)
     dots = style.class_dots(style.class_counts(labels), with_counts=False)
