@@ -29,8 +29,9 @@ def test_every_relative_link_leads_to_a_file(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_every_script_named_is_there():
-    scripts = re.findall(r"python ([\w/]+\.py)", README)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_script_named_is_there(page):
+    scripts = re.findall(r"python ([\w/]+\.py)", page.read_text())
     assert scripts
     assert [script for script in scripts if not (ROOT / script).exists()] == []
 
