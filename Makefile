@@ -8,7 +8,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=900
+	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=900 \
+	--ExecutePreprocessor.coalesce_streams=True
 # Two processes, so that a test that waits holds up one of them only; linear algebra takes no further threads.
 PYTEST := MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
