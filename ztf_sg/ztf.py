@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 FILTERCODES = ("zg", "zr", "zi")
 QUADRANT = (3072, 3080)  # width and height of a science image, one readout quadrant of a CCD [px]
 PIXEL_SCALE = 1.012  # [arcsec / px]
-MAX_SEEING = 1.85  # images are searched for that are sharper than this, by default [arcsec, FWHM]
+MAX_SEEING = 1.85  # default limit of a search for images [arcsec, FWHM]
 READ_NOISE = 10.0  # [e-]
 APERTURES = (2, 3, 4, 6, 10, 14)  # diameters of the apertures that APCOR1..6 belong to [px]
 

@@ -18,9 +18,9 @@ from .errors import BadAnswer, MissingAccount, WrongPassword
 USER_VARIABLE, PASSWORD_VARIABLE = "IRSA_USERNAME", "IRSA_PASSWORD"
 COOKIE_DOMAIN = ".ipac.caltech.edu"
 # Log-ins in a row that open no session, after which the password is taken to be wrong: at first, and when it
-# had been right before. Two, because a page of maintenance looks the same, and some time apart [s].
+# had been right before. Two, because a page of maintenance looks the same.
 REFUSALS, LATER_REFUSALS = 2, 4
-PAUSE = 1.0
+PAUSE = 1.0  # between two log-ins in a row, in which such a page may go [s]
 REMEDY = (
     f"register one at IRSA, then give auth=(user, password), or set {USER_VARIABLE} and {PASSWORD_VARIABLE}, "
     "or store it with ztfquery.io.set_account('irsa')"
