@@ -8,8 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
-	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=900 \
-	--ExecutePreprocessor.coalesce_streams=True
+	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=900
 # Two processes, so that a test that waits holds up one of them only; linear algebra takes no further threads.
 PYTEST := MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
@@ -22,6 +21,7 @@ notebooks: .venv/notebooks.done
 	$(EXECUTE) notebooks/2_*.ipynb
 	$(EXECUTE) notebooks/3_*.ipynb
 	$(EXECUTE) notebooks/4_*.ipynb
+	$(BIN)/jupyter nbconvert --coalesce-streams notebooks/*.ipynb
 
 lint: .venv/test.done
 	$(BIN)/ruff check .
