@@ -439,23 +439,34 @@ class TestDamagedFiles:
     ):
         if scheduler == "cluster":
             scheduler = request.getfixturevalue("cluster")
-        with pytest.raises(SurveyError, match=r"1 of 4 .* part-00003\.parquet: .*survey_10\.parquet: is no"):
-            classify(damaged, tmp_path / "results", scheduler=scheduler)
-        assert sorted(contents(tmp_path / "results")) == [f"part-0000{number}.parquet" for number in range(3)]
+        with pytest.warns(UserWarning, match=r"1 records could not be used.*survey_10\.parquet: is no whole"):
+            summary = classify(damaged, tmp_path / "results", scheduler=scheduler)
+        (name,) = read_skipped(tmp_path / "results")["name"]
+        assert name == "survey_10.parquet, row group 2"
+        rows = pq.read_metadata(source / "survey_10.parquet").row_group(2).num_rows
+        assert summary["objects"].sum() == sum(map(len, map(pd.read_parquet, source.iterdir()))) - rows
         assert_no_leftovers(tmp_path / "results")
         before = times(tmp_path / "results")
-        del before["part-00002.parquet"]  # of the same file, which is read anew
+        for part in ("part-00002.parquet", "part-00003.parquet"):  # of that file, which is read anew
+            del before[part]
         shutil.copy(source / "survey_10.parquet", damaged)
         classify(damaged, tmp_path / "results", scheduler=scheduler)
         assert contents(tmp_path / "results") == contents(undisturbed)
         assert before.items() <= times(tmp_path / "results").items()
 
-    def test_truncated_file_is_named_before_anything_is_written(self, damaged, tmp_path):
+    def test_truncated_file_is_named_and_the_others_are_classified(self, source, undisturbed, tmp_path):
+        damaged = tmp_path / "damaged"
+        shutil.copytree(source, damaged)
         path = damaged / "survey_2.parquet"
         path.write_bytes(path.read_bytes()[:-100])
-        with pytest.raises(CutoutError, match=r"survey_2\.parquet: is no whole Parquet file"):
+        with pytest.warns(UserWarning, match=r"survey_2\.parquet: is no whole Parquet file"):
             classify(damaged, tmp_path / "results")
-        assert not (tmp_path / "results").exists()
+        assert read_skipped(tmp_path / "results")["name"].tolist() == ["survey_2.parquet"]
+        lost = set(pd.read_parquet(source / "survey_2.parquet")["name"])
+        assert set(results(tmp_path / "results")["name"]) == set(results(undisturbed)["name"]) - lost
+        shutil.copy(source / "survey_2.parquet", damaged)
+        classify(damaged, tmp_path / "results")
+        assert contents(tmp_path / "results") == contents(undisturbed)
 
 
 class TestChangedSources:

@@ -1,10 +1,32 @@
-"""Files that are complete or not there, and folders in which one process works at a time."""
+"""Local paths, files that are complete or not there, and folders in which one process works at a time."""
 
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+
+def local_path(path):
+    """Return a path on this machine, a pathlib.Path with ``~`` expanded.
+
+    Raises
+    ------
+    TypeError
+        If it is no path.
+    ValueError
+        If it is the address of something remote, such as ``s3://bucket/folder``.
+    """
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(f"expected the path of a file or folder, got {path!r}")
+    text = os.fsdecode(path)
+    if re.match(r"[A-Za-z][\w+.-]+:/", text):
+        raise ValueError(
+            f"{text}: only local files are read and written; copy it to a local folder, or hand tables to "
+            "CutoutSet.from_table or classify_partition"
+        )
+    return Path(text).expanduser()
 
 
 @contextmanager
@@ -21,7 +43,7 @@ def atomic_write(path, unfinished=None):
         Name until then, on the same disk, for files that several processes may write at once; by default
         ``.part`` is added to the name.
     """
-    path = Path(path)
+    path = local_path(path)
     partial = Path(unfinished or path.with_name(path.name + ".part"))
     for folder in (path.parent, partial.parent):
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +68,7 @@ def lock_folder(folder, error):
     error
         If another process is at work in the folder, or it cannot be made or locked.
     """
-    folder = Path(folder)
+    folder = local_path(folder)
     lock = FileLock(folder / ".lock", mode=0o666)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ A task of Dask reads, classifies and writes one partition, in bounded memory, wh
 
 import json
 import shutil
+import warnings
 from contextlib import nullcontext
 from functools import lru_cache
 from hashlib import sha256
@@ -25,17 +26,19 @@ from ztf_sg.cutouts import (
     UNKNOWN,
     CutoutError,
     CutoutSet,
+    holds_parquet,
     iter_row_groups,
     list_cutouts,
     list_files,
     load_files,
     row_group_sizes,
 )
-from ztf_sg.files import atomic_write, lock_folder
+from ztf_sg.cutouts.listing import RESULTS_NOTES
+from ztf_sg.files import atomic_write, local_path, lock_folder
 
 PARTITION = 16384  # least number of cutouts in a partition
 BATCH = 4096  # cutouts that each task holds in memory at a time
-NOTES = "_survey"  # folder within the results; readers of Parquet folders ignore the underscore
+NOTES = RESULTS_NOTES  # folder within the results; readers of Parquet folders ignore the underscore
 MODEL, SETTINGS, SKIPPED, READ, UNFINISHED = "model.npz", "settings.json", "skipped", "read", "unfinished"
 RESULT = pa.schema(
     {"name": pa.string()}
@@ -76,6 +79,11 @@ def classify_partition(table, model=None, max_error=0.01):
     CutoutError
         If a column is missing or of the wrong type.
 
+    Warns
+    -----
+    UserWarning
+        If some rows cannot be used.
+
     Examples
     --------
     >>> catalog.map_partitions(classify_partition)  # doctest: +SKIP
@@ -88,6 +96,12 @@ def classify_partition(table, model=None, max_error=0.01):
     if index is not None:
         result.index = index[cutouts.table[ROW].to_numpy()]
     result.attrs["skipped"] = cutouts.skipped.to_dict("records")
+    if len(cutouts.skipped):
+        warnings.warn(
+            f"{len(cutouts.skipped)} of {len(table)} rows of a partition could not be used; the first: "
+            f"{cutouts.skipped['reason'].iloc[0]}",
+            stacklevel=2,
+        )
     return result
 
 
@@ -102,7 +116,7 @@ def classify_survey(
     Parameters
     ----------
     source : path-like
-        A Parquet file, a folder of ``*.parquet`` files, or a folder of FITS cutouts.
+        A Parquet file, or a folder of Parquet files or of FITS cutouts, with its sub-folders.
     destination : path-like
         Folder for the results: ``part-00000.parquet`` and so on, in the order of the source, with the columns
         of :func:`classify_partition`. :func:`read_skipped` returns the rows that could not be used.
@@ -124,8 +138,8 @@ def classify_survey(
 
     Raises
     ------
-    FileNotFoundError, CutoutError
-        If there is no such source, or a Parquet file is damaged.
+    FileNotFoundError
+        If there is no such source.
     ValueError
         If the destination holds results of another source, model or setting, or an argument is not one of
         those above.
@@ -134,10 +148,15 @@ def classify_survey(
         work in the destination.
     ImportError
         If Dask is not installed: ``pip install 'ztf_sg[survey]'``.
+
+    Warns
+    -----
+    UserWarning
+        If some records, Parquet files or row groups of them could not be used; see :func:`read_skipped`.
     """
     source, destination, model = (
-        Path(source).resolve(),
-        Path(destination).resolve(),
+        local_path(source).resolve(),
+        local_path(destination).resolve(),
         model or _load(PRETRAINED, None),
     )
     _check_scheduler(scheduler)
@@ -152,7 +171,7 @@ def classify_survey(
         _remove_outdated(destination, parts)
         missing = [path for path in parts if not path.exists()]
         alone = len(missing) == 1 or scheduler == "synchronous"
-        tasks = [(path, *parts[path], max_error, alone) for path in missing]
+        tasks = [(path, source, *parts[path], max_error, alone) for path in missing]
         done = {row["file"]: row for row in _run(tasks, scheduler, progress)}
         shutil.rmtree(destination / NOTES / UNFINISHED, ignore_errors=True)
     failed = sorted((row for row in done.values() if "error" in row), key=lambda row: row["file"])
@@ -162,6 +181,7 @@ def classify_survey(
             f"{failed[0]['file']}: {failed[0]['error']}; the others are written: mend that, and run it again"
         )
     rows = [done.get(path.name) or _known(path) for path in parts]
+    _warn_of_skipped(destination)
     return pd.DataFrame(rows, columns=["file", "objects", "skipped", *STAGES])
 
 
@@ -185,6 +205,16 @@ def read_skipped(destination):
     return pd.concat([pd.DataFrame(columns=["name", "reason"]), *tables], ignore_index=True)
 
 
+def _warn_of_skipped(destination):
+    skipped = read_skipped(destination)
+    if len(skipped):
+        warnings.warn(
+            f"{destination}: {len(skipped)} records could not be used, and are listed by "
+            f"ztf_sg.survey.read_skipped; the first: {skipped['reason'].iloc[0]}",
+            stacklevel=3,
+        )
+
+
 def _check_scheduler(scheduler):
     if isinstance(scheduler, str) and scheduler not in SCHEDULERS and "://" not in scheduler:
         raise ValueError(
@@ -194,16 +224,24 @@ def _check_scheduler(scheduler):
 
 
 def _plan(source, partition):
-    """Return the partitions: paths of FITS files and None, or of one Parquet file and its row groups."""
+    """Return the partitions: paths of FITS files and None, or of one Parquet file and its row groups.
+
+    A damaged Parquet file is a partition without row groups.
+    """
     if partition < 1:
         raise ValueError(f"partition: expected at least 1 cutout, got {partition}")
-    if source.is_dir() and not any(source.glob("*.parquet")):
+    if source.is_dir() and not holds_parquet(source):
         paths = list_cutouts(source)
         return [(paths[start : start + partition], None) for start in range(0, len(paths), partition)]
     parts = []
     for path in list_files(source):
         groups, held = [], 0
-        for number, size in enumerate(row_group_sizes(path)):
+        try:
+            sizes = row_group_sizes(path)
+        except CutoutError:
+            parts.append(([path], []))
+            continue
+        for number, size in enumerate(sizes):
             groups, held = [*groups, number], held + size
             if held >= partition:
                 parts.append(([path], groups))
@@ -215,7 +253,7 @@ def _plan(source, partition):
 
 def _fingerprint(paths, groups):
     """Return a text that changes when the name, size or time of a partition's files change."""
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
     return sha256(json.dumps([stats, groups]).encode()).hexdigest()
 
 
@@ -281,7 +319,7 @@ def _run(tasks, scheduler, progress):
         ]
 
 
-def _work(path, paths, groups, max_error, alone):
+def _work(path, source, paths, groups, max_error, alone):
     """Classify one partition and write it to a path; return its row of the table, or its error.
 
     A task that is not alone uses one thread: the tasks share the processors.
@@ -299,7 +337,7 @@ def _work(path, paths, groups, max_error, alone):
             model = _load(notes / MODEL, (notes / MODEL).stat().st_mtime_ns)
             fingerprint = _fingerprint(paths, groups)
             started = perf_counter()
-            for cutouts in _cutouts(paths, groups):
+            for cutouts in _cutouts(source, paths, groups):
                 seconds["reading"] += perf_counter() - started
                 result = _classified(cutouts, model, max_error, seconds)
                 started = perf_counter()
@@ -317,11 +355,13 @@ def _work(path, paths, groups, max_error, alone):
     return {"file": path.name, "objects": objects, "skipped": sum(map(len, skipped)), **seconds}
 
 
-def _cutouts(paths, groups):
+def _cutouts(source, paths, groups):
     """Return an iterator over the cutouts of a partition, a few at a time."""
     if groups is not None:
         return iter_row_groups(paths[0], groups, rows=BATCH, on_error="skip")
-    return (load_files(paths[n : n + BATCH], on_error="skip") for n in range(0, len(paths), BATCH))
+    return (
+        load_files(paths[n : n + BATCH], on_error="skip", folder=source) for n in range(0, len(paths), BATCH)
+    )
 
 
 def _classified(cutouts, model, max_error, seconds):

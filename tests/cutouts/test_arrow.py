@@ -187,11 +187,11 @@ class TestFiles:
 
     def test_missing_file_is_named(self, tmp_path):
         for read in (CutoutSet.read_parquet, row_group_sizes, lambda path: next(iter_parquet(path))):
-            with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder; write one with"):
+            with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder; write some with"):
                 read(tmp_path / "nowhere")
 
     def test_folder_without_parquet_is_named(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=rf"{tmp_path.name}: holds no \*.parquet files"):
+        with pytest.raises(FileNotFoundError, match=rf"{tmp_path.name}: holds no Parquet files"):
             CutoutSet.read_parquet(tmp_path)
 
     @pytest.mark.parametrize("content", [b"", b"PAR1", b"<html>" * 100, b"PAR1" + b"\0" * 100 + b"PAR1"])
@@ -318,7 +318,7 @@ class TestTables:
             -1,
             0,
         ]
-        with pytest.raises(CutoutError, match="table: label: expected 0 .star., .* got 2"):
+        with pytest.raises(CutoutError, match="2; the first: star_2: its label is 2, expected 0 .star.,"):
             CutoutSet.from_table(changed(make_cutouts(), label=[0, 1, 2, 0, 0]))
 
     def test_names_may_be_numbers(self):
@@ -330,7 +330,7 @@ class TestTables:
         "4 of 16 pixels are NaN or infinite": {"image": [np.tile([1, np.inf, 2, 3], 4)]},
         "1 of 16 pixels are NaN or infinite": {"image": [[None, *range(15)]]},
         "expected 4 x 4 px, got 25": {"image": [np.ones(25)]},
-        "expected 4 x 4 px, got 0": {"image": [None]},
+        "its image is no list of pixels": {"image": [None]},
         "header lacks GAIN": {"gain": [None]},
         "header lacks SEEING, FILTER": {"seeing": [np.nan], "filter": [None]},
         "SEEING = 0.0, expected more than 0": {"seeing": [0.0]},
@@ -358,7 +358,7 @@ class TestTables:
         images = list(cutouts.images)
         images[1] = images[1].T
         found = CutoutSet.from_table(changed(cutouts, image=pd.Series(images)), on_error="skip")
-        assert found.skipped["reason"].tolist() == ["star_1: expected 2 x 6 px, got 6 x 2"]
+        assert found.skipped["reason"].iloc[0].startswith("star_1: expected 2 x 6 px, got 6 x 2;")
 
     @given(st.data())
     def test_rows_are_judged_as_files_are(self, data):

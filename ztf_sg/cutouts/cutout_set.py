@@ -7,15 +7,31 @@ import numpy as np
 import pandas as pd
 
 from ztf_sg.cutouts.arrow import (
+    OPTIONAL_COLUMNS,
     ROW_GROUP,
+    TEXT_COLUMNS,
+    check_columns,
+    complete_metadata,
+    faults_by_row,
+    names_of,
     parts_of_table,
     read_parquet,
     read_row_groups,
     to_table,
     write_parquet,
 )
-from ztf_sg.cutouts.folder import list_cutouts, read_files
-from ztf_sg.cutouts.schema import SKIPPED_COLUMNS, UNKNOWN, CutoutError, check_labels
+from ztf_sg.cutouts.folder import read_files
+from ztf_sg.cutouts.listing import list_cutouts
+from ztf_sg.cutouts.schema import (
+    COLUMNS,
+    REMEDY,
+    SKIPPED_COLUMNS,
+    UNKNOWN,
+    CutoutError,
+    CutoutParts,
+    check_labels,
+)
+from ztf_sg.files import local_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +55,10 @@ class CutoutSet:
 
     Raises
     ------
+    CutoutError
+        If a cutout has a pixel or a value that :func:`check_cutout` refuses.
+    TypeError
+        If table is no DataFrame.
     ValueError
         If numbers of rows differ, images is not a stack, or a label is not 0, 1 or -1.
     """
@@ -49,7 +69,7 @@ class CutoutSet:
     skipped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SKIPPED_COLUMNS))
 
     def __post_init__(self):
-        images, labels = np.asarray(self.images, dtype=np.float32), check_labels(self.labels)
+        images, labels = _as_images(self.images), check_labels(self.labels)
         if images.ndim != 3:
             raise ValueError(f"images: expected shape (n, height, width), got {images.shape}")
         if labels.ndim != 1:
@@ -57,8 +77,18 @@ class CutoutSet:
         lengths = {"images": len(images), "labels": len(labels), "table": len(self.table)}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"images, labels and table must have as many rows as each other, got {lengths}")
+        table = _judged(images, self.table)
+        object.__setattr__(self, "table", table)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
+
+    @classmethod
+    def _of_judged(cls, *parts):
+        """Return the set of CutoutParts that were judged before."""
+        cutouts = object.__new__(cls)
+        for name, part in zip(CutoutParts._fields, parts, strict=True):
+            object.__setattr__(cutouts, name, part)
+        return cutouts
 
     @property
     def shape(self):
@@ -71,8 +101,11 @@ class CutoutSet:
     def __getitem__(self, index):
         """Return the CutoutSet of the rows that a mask, slice, integer or index array picks."""
         rows = np.atleast_1d(np.arange(len(self))[index])
+        if rows.ndim != 1:
+            raise IndexError(f"expected an index with one axis, as of {len(self)} rows, got {rows.ndim} axes")
         table = self.table.iloc[rows].reset_index(drop=True)
-        return CutoutSet(self.images[rows], self.labels[rows], table)
+        skipped = pd.DataFrame(columns=SKIPPED_COLUMNS)
+        return self._of_judged(self.images[rows], self.labels[rows], table, skipped)
 
     def __array__(self, dtype=None, copy=None):
         """Refuse to become an array: it would not be clear of what."""
@@ -111,7 +144,7 @@ class CutoutSet:
         CutoutError
             If columns are missing or of another type, or rows cannot be used (with ``on_error="raise"``).
         """
-        return cls(*parts_of_table(table, "table", on_error))
+        return cls._of_judged(*parts_of_table(table, "table", on_error))
 
     def to_parquet(self, path):
         """Write what :meth:`to_table` returns as a Parquet file, which is complete or not there.
@@ -126,7 +159,41 @@ class CutoutSet:
     @classmethod
     def read_parquet(cls, path, row_groups=None, on_error="raise"):
         """Return the CutoutSet of Parquet files; arguments and errors as of :func:`iter_row_groups`."""
-        return cls(*read_parquet(path, row_groups, on_error))
+        return cls._of_judged(*read_parquet(path, row_groups, on_error))
+
+
+def _as_images(images):
+    """Return images as float32; raise a ValueError if they are of several sizes, or no numbers."""
+    try:
+        images = np.asarray(images)
+    except ValueError as error:
+        raise ValueError(
+            f"images: expected cutouts of one size, shape (n, height, width) ({error})"
+        ) from error
+    if images.dtype.kind not in "fiu":
+        raise ValueError(f"images: expected numbers, got {images.dtype}")
+    with np.errstate(over="ignore"):
+        return images.astype(np.float32, copy=False)
+
+
+def _judged(images, table):
+    """Return a table with the optional columns filled in; raise a CutoutError if a cutout cannot be used.
+
+    A column that lacks is missed only by what uses it.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"table: expected a pandas.DataFrame, got {type(table).__name__}")
+    check_columns(list(table.columns), (), "table")
+    lacking = {name: "" if name in TEXT_COLUMNS else 1.0 for name in COLUMNS if name not in table}
+    lacking = {name: value for name, value in lacking.items() if name not in OPTIONAL_COLUMNS}
+    completed, faults = complete_metadata(table.assign(**lacking), "table")
+    names = names_of(completed)
+    faults = {row: f"{names[row]}: {fault}; {REMEDY}" for row, fault in faults.items()}
+    faults = faults_by_row(images, completed, names) | faults
+    if faults:
+        first = faults[min(faults)]
+        raise CutoutError(f"{len(faults)} of {len(images)} cutouts cannot be used; the first: {first}")
+    return completed.drop(columns=list(lacking))
 
 
 def load_cutouts(folder, on_error="raise"):
@@ -152,7 +219,8 @@ def load_cutouts(folder, on_error="raise"):
     UserWarning
         If labels are missing from some names, or the folder mixes cutouts of several origins.
     """
-    cutouts = load_files(list_cutouts(folder), on_error)
+    paths = list_cutouts(folder)
+    cutouts = load_files(paths, on_error, local_path(folder))
     if not len(cutouts):
         names, reasons = cutouts.skipped["name"], cutouts.skipped["reason"]
         raise CutoutError(f"{folder}: none of its {len(names)} FITS files can be used; {reasons[0]}")
@@ -168,12 +236,13 @@ def load_cutouts(folder, on_error="raise"):
     return cutouts
 
 
-def load_files(paths, on_error="raise"):
+def load_files(paths, on_error="raise", folder=None):
     """Return the CutoutSet of some FITS files, in their order, as :func:`load_cutouts` does for a folder.
 
-    There are no warnings, and the set is empty if no file is usable (with ``on_error="skip"``).
+    Cutouts are named by their files, or by the paths of these relative to a folder. There are no warnings,
+    and the set is empty if no file is usable (with ``on_error="skip"``).
     """
-    return CutoutSet(*read_files(paths, on_error))
+    return CutoutSet._of_judged(*read_files(paths, on_error, folder))
 
 
 def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
@@ -206,4 +275,4 @@ def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
         If there is no row group of that number.
     """
     for parts in read_row_groups(path, row_groups, rows, on_error):
-        yield CutoutSet(*parts)
+        yield CutoutSet._of_judged(*parts)

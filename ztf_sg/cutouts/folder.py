@@ -1,22 +1,29 @@
 """Folders of FITS cutouts: which files there are, and what is in them."""
 
-import os
+import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
-from pathlib import Path
 from statistics import mode
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from astropy.io import fits
-from astropy.wcs import FITSFixedWarning, WcsError
+from astropy.utils.exceptions import AstropyWarning
 
-from ztf_sg.cutouts.plain_fits import projection_cards, read_plain_image, sky_positions
+from ztf_sg.cutouts.listing import cutout_name, file_name
+from ztf_sg.cutouts.plain_fits import (
+    OTHER_IMAGE,
+    SKY_KEYWORD,
+    projection_cards,
+    read_plain_image,
+    sky_positions,
+)
 from ztf_sg.cutouts.schema import (
     HEADER_KEYS,
     NUMBER_KEYS,
+    REFERENCE_KEYS,
     REMEDY,
     SKIPPED_COLUMNS,
     TEXT_KEYS,
@@ -31,61 +38,45 @@ from ztf_sg.cutouts.schema import (
 from ztf_sg.parallel import slices
 from ztf_sg.ztf import CUTOUT_SHAPE
 
+COMPRESSED = (b"\x1f\x8b", b"BZh")
 READERS, READ_CHUNK = 8, 64  # threads, and files that each reads at a time
 
 
-class _File(NamedTuple):
-    """A cutout and its path; the rest is as read_plain_image returns it."""
+SCIENCE_IMAGE = re.compile(r"SCI|^IMAGE|^IMG", re.IGNORECASE)
 
-    path: Path
+
+class _File(NamedTuple):
+    """A cutout, its name within the folder, with suffix; the rest is as read_plain_image returns it."""
+
+    name: str
     image: np.ndarray
     header: dict
     projection: bytes
 
 
-def list_cutouts(folder):
-    """Return the FITS files of a folder in natural order of their names, as a list of paths.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder does not exist or holds no FITS file.
-    """
-    folder = Path(folder)
-    if folder.is_file():
-        raise FileNotFoundError(f"{folder}: is a file; name the folder that holds it")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; make cutouts with notebook 2 or name another")
-    names = [name for name in os.listdir(folder) if name.lower().endswith((".fits", ".fit"))]
-    if not names:
-        raise FileNotFoundError(
-            f"{folder}: holds no FITS files; make cutouts with notebook 2 or name another"
-        )
-    return [folder / name for name in sorted(names, key=natural_key)]
-
-
-def read_files(paths, on_error):
+def read_files(paths, on_error, folder=None):
     """Return the CutoutParts of some FITS files; see :func:`ztf_sg.cutouts.load_files`."""
     check_on_error(on_error)
     files, skipped = [], []
     with closing(_read_ahead(paths)) as plain_images:
         for path, plain in zip(paths, plain_images, strict=True):
+            name = file_name(path, folder)
             try:
-                files.append(_checked(path, plain))
+                files.append(_checked(path, name, plain))
             except CutoutError as error:
                 if on_error == "raise":
                     raise
-                skipped.append((path.name, str(error)))
+                skipped.append((name, str(error)))
     shape = mode(file.image.shape for file in files) if files else CUTOUT_SHAPE
-    for path, image, *_ in files:
-        if image.shape != shape:
-            skipped.append((path.name, shape_fault(path.name, shape, image.shape)))
+    for file in files:
+        if file.image.shape != shape:
+            skipped.append((file.name, f"{file.name}: {shape_fault(shape, file.image.shape)}; {REMEDY}"))
     if skipped and on_error == "raise":
-        raise CutoutError(f"{skipped[0][1]}; {REMEDY}")
+        raise CutoutError(skipped[0][1])
     files = [file for file in files if file.image.shape == shape]
     return CutoutParts(
         np.array([file.image for file in files], dtype=np.float32).reshape(-1, *shape),
-        np.array([label_of(file.path.stem) for file in files], dtype=np.int8),
+        np.array([label_of(file.name) for file in files], dtype=np.int8),
         _metadata_table(files, shape),
         pd.DataFrame(sorted(skipped, key=lambda row: natural_key(row[0])), columns=SKIPPED_COLUMNS),
     )
@@ -94,10 +85,14 @@ def read_files(paths, on_error):
 def read_cutout(path):
     """Return pixels [DN], float32, shape (height, width), and header of a FITS cutout.
 
+    Of several images in the file it is the one that is no mask, error or background by its EXTNAME, that has
+    two axes, counts of more than 8 bits, and the cutout's keywords; it inherits those of the primary HDU that
+    it lacks. Files may be compressed. Bytes after the last HDU are ignored.
+
     Parameters
     ----------
     path : path-like or binary file object
-        The FITS file; its first image with data counts.
+        The FITS file.
 
     Raises
     ------
@@ -107,17 +102,76 @@ def read_cutout(path):
     name = path.name if hasattr(path, "read") else str(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", fits.verify.VerifyWarning)
+            warnings.simplefilter("ignore", AstropyWarning)
             warnings.filterwarnings("error", message="File may have been truncated")
-            with fits.open(path, memmap=False) as hdus:
-                hdu = next((hdu for hdu in hdus if hdu.is_image and hdu.header["NAXIS"]), None)
-                data, header = (hdu.data, hdu.header) if hdu else (None, None)
-    except (OSError, ValueError, TypeError, KeyError, Warning) as error:
-        raise CutoutError(f"{name}: {_what_is_wrong(path)}; {REMEDY}") from error
+            with fits.open(path, memmap=False, ignore_missing_simple=False) as hdus:
+                hdu = _science_image(hdus)
+                data, header = hdu.data, _with_inherited(hdu.header, hdus[0].header)
+        values = header_values(header)
+    except CutoutError as error:
+        raise CutoutError(f"{name}: {error}; {REMEDY}") from error
+    except Exception as error:  # damaged files raise errors of many kinds
+        raise CutoutError(f"{name}: {_what_is_wrong(path, error)}; {REMEDY}") from error
     if data is None:
         raise CutoutError(f"{name}: holds no image; {REMEDY}")
-    check_cutout(name, data, header)
+    check_cutout(name, data, values)
     return data.astype(np.float32), header
+
+
+def header_values(header):
+    """Return the values in use of an astropy header, by keyword.
+
+    A value that is not written as the standard wants, such as an unquoted nan, is the text as it stands.
+    """
+    values = {}
+    for key in (*NUMBER_KEYS, *TEXT_KEYS):
+        if key not in header:
+            continue
+        try:
+            value = header[key]
+        except (fits.VerifyError, ValueError):
+            value = header.cards[key].image[10:].partition("/")[0].strip()
+        if not isinstance(value, fits.card.Undefined):
+            values[key] = value
+    return values
+
+
+def _science_image(hdus):
+    """Return the HDU of the cutout among those of a file; raise a CutoutError if it cannot be told."""
+    images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS")]
+    if not images:
+        raise CutoutError("holds no image")
+    candidates = [hdu for hdu in images if not OTHER_IMAGE.search(_extension(hdu))]
+    if not candidates:
+        raise CutoutError(f"holds no image but {', '.join(map(_extension, images))}")
+    for is_likelier in (
+        lambda hdu: SCIENCE_IMAGE.search(_extension(hdu)),
+        lambda hdu: hdu.header["NAXIS"] == 2,
+        lambda hdu: hdu.header["BITPIX"] != 8,
+        lambda hdu: hdu.header["BITPIX"] < 0,
+        lambda hdu: "SEEING" in hdu.header,
+    ):
+        candidates = list(filter(is_likelier, candidates)) or candidates
+    if len(candidates) > 1:
+        numbers = ", ".join(str(list(hdus).index(hdu)) for hdu in candidates)
+        raise CutoutError(f"holds several images, and nothing says which is the cutout (HDUs {numbers})")
+    return candidates[0]
+
+
+def _extension(hdu):
+    return str(hdu.header.get("EXTNAME", "")).strip()
+
+
+def _with_inherited(header, primary):
+    """Return a header with those keywords in use, and the WCS, that it lacks and the primary HDU has."""
+    inherited = [key for key in HEADER_KEYS if key in primary and key not in header]
+    if "CRVAL1" not in header:
+        inherited += [key for key in primary if SKY_KEYWORD.fullmatch(key) or key in REFERENCE_KEYS]
+    header = header.copy()
+    for key in dict.fromkeys(inherited):
+        if key not in header:
+            header.append(fits.Card.fromstring(primary.cards[key].image), end=True)
+    return header
 
 
 def _read_ahead(paths):
@@ -131,33 +185,34 @@ def _read_ahead(paths):
             yield from images
 
 
-def _checked(path, plain):
+def _checked(path, name, plain):
     """Return a cutout that can be used, read by astropy if its file is not plain."""
     if plain:
         check_cutout(str(path), plain[0], plain[1])
-        return _File(path, *plain)
+        return _File(name, *plain)
     image, header = read_cutout(path)
-    values = {key: header[key] for key in (*NUMBER_KEYS, *TEXT_KEYS) if key in header}
-    return _File(path, image, values, projection_cards(header))
+    return _File(name, image, header_values(header), projection_cards(header))
 
 
-def _what_is_wrong(path):
-    """Return why a file, or a file object in memory, is not a complete FITS file."""
+def _what_is_wrong(path, error):
+    """Return why a file, or a file object in memory, cannot be read, given the error that this raised."""
     try:
         with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file:
             file.seek(0)
             start = file.read(6)
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
+    except OSError as fault:
+        return f"cannot be read ({fault.strerror})"
     if not start:
         return "is empty"
-    return "is cut short" if start == b"SIMPLE" else "is not a FITS file"
+    if start != b"SIMPLE" and not start.startswith(COMPRESSED):
+        return "is not a FITS file"
+    return f"is cut short or damaged ({' '.join(str(error).split()) or type(error).__name__})"
 
 
 def _metadata_table(files, shape):
     """Return the columns of CutoutSet.table for some cutouts of one shape."""
     ra, dec = _centres(files, shape).T
-    table = pd.DataFrame({"name": [file.path.stem for file in files], "ra": ra, "dec": dec})
+    table = pd.DataFrame({"name": [cutout_name(file.name) for file in files], "ra": ra, "dec": dec})
     for key in HEADER_KEYS:
         values = [file.header.get(key) for file in files]
         table[key.lower()] = values if key in TEXT_KEYS else np.array(values, dtype=float)
@@ -165,20 +220,23 @@ def _metadata_table(files, shape):
 
 
 def _centres(files, shape):
-    """Return RA and DEC [deg] of the centres of cutouts, shape (n, 2); NaN without a usable WCS."""
+    """Return RA and DEC [deg, ICRS] of the centres of cutouts, shape (n, 2); NaN without a usable WCS."""
     reference = [[file.header.get(key, np.nan) for key in ("CRPIX1", "CRPIX2")] for file in files]
     offsets = (np.array(shape[::-1]) + 1) / 2 - np.array(reference, dtype=float).reshape(-1, 2)
     rows_of = {}  # cutouts of one image share their projection, and are converted together
     for row, file in enumerate(files):
         if "CRVAL1" in file.header and "CRPIX1" in file.header:
             rows_of.setdefault(file.projection, []).append(row)
-    sky = np.full((len(files), 2), np.nan)
-    for projection, rows in rows_of.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FITSFixedWarning)
+    sky, faults = np.full((len(files), 2), np.nan), {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AstropyWarning)
+        for projection, rows in rows_of.items():
+            try:
                 sky[rows] = sky_positions(projection, offsets[rows])
-        except (WcsError, ValueError) as error:
-            names = ", ".join(files[row].path.name for row in rows[:3])
-            warnings.warn(f"{names}: the WCS cannot be used, ra and dec are NaN ({error})", stacklevel=6)
+            except Exception as error:  # damaged projections raise errors of many kinds
+                faults |= dict.fromkeys(rows, error)
+    if faults:
+        names = ", ".join(files[row].name for row in list(faults)[:3]) + ", ..." * (len(faults) > 3)
+        reason = " ".join(str(next(iter(faults.values()))).split())
+        warnings.warn(f"{names}: the WCS cannot be used, ra and dec are NaN ({reason})", stacklevel=6)
     return sky

@@ -1,6 +1,7 @@
 """Fast reading of plain FITS images: float32 pixels, and cards written in the standard's simplest form.
 
-Only the cards in use are read, of the 266 of a ZTF header. Files that are not plain are left to astropy.
+Only the cards in use are read, of the 266 of a ZTF header. Files that are not plain are left to astropy, as
+are those that may hold more than one image, or an image that is no cutout.
 """
 
 import re
@@ -21,13 +22,24 @@ NUMBER = re.compile(rb"= +([+-]?\d+(?:\.\d*)?(?:E[+-]?\d+)?) *(?:/[ -~]*)?")
 TEXT = re.compile(rb"= +'([ -%(-9;-~]*)' *(?:/[ -~]*)?")  # : and & may mean more than text
 KEYWORD = re.compile(r"(?!HIERARCH|CONTINUE)[A-Z0-9_-]* *")
 SKY_KEYWORD = re.compile(
-    r"WCSAXES|CTYPE\d|CUNIT\d|CRVAL\d|CDELT\d|CROTA\d|(CD|PC)\d_\d|LONPOLE|LATPOLE|RADESYS|EQUINOX"
+    r"WCSAXES|CTYPE\d|CUNIT\d|CRVAL\d|CDELT\d|CROTA\d|(CD|PC)\d_\d|LONPOLE|LATPOLE|RADE(C)?SYS|EQUINOX"
     r"|PV\d_\d+|[AB]P?_(ORDER|DMAX|\d_\d)"
+)
+OTHER_FRAME = re.compile(  # than ICRS
+    rb"RADE(C)?SYS *= '(?!ICRS)|EQUINOX *= *(?!2000(\.0*)?[ /]|2\.?0*E\+?0*3[ /])"
 )
 IMAGE_KEYS = ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2")
 SCALING_KEYS = ("BSCALE", "BZERO", "BLANK")
+# EXTNAMEs of images that are no cutouts, but stand beside one in a file
+OTHER_IMAGE = re.compile(
+    r"MASK|MSK|^DQ|FLAG|ERR|VAR$|WEIGHT|WHT|WGT|BKG|BACK|^SKY|PSF|UNC|RMS|NOISE|STD|EXPOSURE|^EXP$|REF|TEMPL|DIFF",
+    re.IGNORECASE,
+)
+NEXT_IMAGE = b"XTENSION"
 PATTERNS = (
-    dict.fromkeys(IMAGE_KEYS, INTEGER) | dict.fromkeys(NUMBER_KEYS, NUMBER) | dict.fromkeys(TEXT_KEYS, TEXT)
+    dict.fromkeys(IMAGE_KEYS, INTEGER)
+    | dict.fromkeys(NUMBER_KEYS, NUMBER)
+    | dict.fromkeys((*TEXT_KEYS, "EXTNAME"), TEXT)
 )
 
 
@@ -47,6 +59,8 @@ def read_plain_image(path):
         return None
     plain, start, projection = _layout_of(content[:end])
     values = _values(content, start) if plain else {}
+    if OTHER_IMAGE.search(values.pop("EXTNAME", "")):
+        return None
     size = [values.pop(key, 0) for key in IMAGE_KEYS]
     image = _image(content, FITS_BLOCK * (end // FITS_BLOCK + 1), *size)
     return None if image is None else (image, values, projection)
@@ -58,20 +72,28 @@ def projection_cards(header):
 
 
 def sky_positions(projection, offsets):
-    """Return RA and DEC [deg] of pixels, shape (n, 2), from their x - CRPIX1 and y - CRPIX2 [px], (n, 2).
+    """Return RA and DEC [deg, ICRS] of pixels, shape (n, 2), from their x - CRPIX1 and y - CRPIX2 [px].
 
-    A projection, as of :func:`projection_cards`, that is not known raises a WcsError or a ValueError.
+    A projection, as of :func:`projection_cards`, that is none of the sky raises a WcsError or a ValueError.
     wcslib alone converts ZTF's projection (TPV), fifty times as fast as ``astropy.wcs.WCS``, which is needed
-    only for SIP polynomials and for the PV cards of old SCAMP versions.
+    only for SIP polynomials, for the PV cards of old SCAMP versions, and for frames other than ICRS.
     """
     has_polynomials = b"PV1_" in projection and b"---TPV'" not in projection
-    if has_polynomials or b"-SIP" in projection or b"A_ORDER" in projection:
+    has_polynomials |= b"-SIP" in projection or b"A_ORDER" in projection
+    other_frame = OTHER_FRAME.search(projection)
+    if b"CTYPE1  = 'RA--" in projection and not (other_frame or has_polynomials):
+        wcs = Wcsprm(header=projection)
+        wcs.fix()
+        ra, dec = wcs.p2s(offsets, 1)["world"].T
+    else:
         header = fits.Header.fromstring(projection)
         header["CRPIX1"] = header["CRPIX2"] = 0.0
-        return WCS(header).all_pix2world(offsets, 1)
-    wcs = Wcsprm(header=projection)
-    wcs.fix()
-    return wcs.p2s(offsets, 1)["world"]
+        wcs = WCS(header)
+        if not (wcs.naxis == 2 and wcs.has_celestial):
+            raise ValueError("it is not of the sky")
+        sky = wcs.pixel_to_world(*(offsets.T - 1)).icrs
+        ra, dec = sky.ra.deg, sky.dec.deg
+    return np.stack([ra % 360, dec], axis=1)
 
 
 def _layout_of(cards):
@@ -116,6 +138,8 @@ def _image(content, start, depth, axes, width, height):
     """Return the image that begins at a byte of a file; None if it is not a complete float32 image."""
     length = FITS_BLOCK * -(-4 * width * height // FITS_BLOCK)
     if (depth, axes) != (-32, 2) or min(width, height) < 1 or len(content) < start + length:
+        return None
+    if content.startswith(NEXT_IMAGE, start + length):
         return None
     pixels = np.frombuffer(content, ">f4", width * height, start)
     return pixels.astype(np.float32).reshape(height, width)

@@ -1,6 +1,8 @@
 """What cutouts consist of: names, labels, header keywords and columns, with the checks of them."""
 
 import re
+from math import isfinite
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,10 +60,10 @@ def check_labels(labels, name="labels"):
     return labels.astype(np.int8)
 
 
-def shape_fault(name, expected, found):
+def shape_fault(expected, found):
     """Return what to say of a cutout of another shape than expected [px]."""
     expected, found = (" x ".join(map(str, shape)) for shape in (expected, found))
-    return f"{name}: expected {expected} px, got {found}"
+    return f"expected {expected} px, got {found}"
 
 
 def check_on_error(on_error):
@@ -78,21 +80,51 @@ def check_cutout(name, data, header):
     name : str
         What to call the cutout in the message.
     data : numpy.ndarray
-        Pixels [DN], which must be finite, with two axes.
+        Pixels [DN], real numbers that are finite as float32, with two axes.
     header : mapping
-        Values by keyword: all but APCOR1..6 are needed, and SEEING, EXPTIME and GAIN must be above 0.
+        Values by keyword: FILTER and ORIGIN are text, all others finite numbers; SEEING, EXPTIME and GAIN are
+        above 0. Only APCOR1..6, which may be NaN too, and the WCS are not needed.
     """
-    if data.ndim != 2:
-        raise CutoutError(f"{name}: expected an image with two axes, got shape {data.shape}")
-    bad = int(np.sum(~np.isfinite(data)))
-    if bad:
-        raise CutoutError(f"{name}: {bad} of {data.size} pixels are NaN or infinite; {REMEDY}")
+    faults = [*_pixel_faults(np.asarray(data)), *_header_faults(header)]
+    if faults:
+        raise CutoutError(f"{name}: {', and '.join(faults)}; {REMEDY}")
+
+
+def _pixel_faults(data):
+    """Yield what is wrong with the pixels of a cutout."""
+    if data.dtype.kind not in "fiu":
+        yield f"its pixels are of type {data.dtype}, expected numbers"
+    elif data.ndim != 2 or not data.size:
+        yield f"expected an image with two axes, got shape {data.shape}"
+    else:
+        with np.errstate(over="ignore"):
+            bad = int(np.sum(~np.isfinite(data.astype(np.float32, copy=False))))
+        if bad:
+            yield f"{bad} of {data.size} pixels are NaN or infinite"
+
+
+def _header_faults(header):
+    """Yield what is wrong with the header values of a cutout."""
     missing = [key for key in REQUIRED_KEYS if header.get(key) is None]
     if missing:
-        raise CutoutError(f"{name}: its header lacks {', '.join(missing)}; {REMEDY}")
+        yield f"its header lacks {', '.join(missing)}"
+    for key in TEXT_KEYS:
+        if not isinstance(header.get(key, ""), str | None):
+            yield f"its header has {key} = {header[key]!r}, expected text"
     for key in NUMBER_KEYS:
-        if not isinstance(header.get(key, 0.0), (int, float, type(None))):
-            raise CutoutError(f"{name}: its header has {key} = {header[key]!r}, expected a number")
-    for key in POSITIVE_KEYS:
-        if not header[key] > 0:
-            raise CutoutError(f"{name}: its header has {key} = {header[key]}, expected more than 0")
+        value = header.get(key)
+        if value is None:
+            continue
+        if type(value) is not float and (not isinstance(value, Real) or isinstance(value, bool)):
+            yield f"its header has {key} = {value!r}, expected a number"
+        elif not (_is_finite(value) or (key in APERTURE_KEYS and value != value)):
+            yield f"its header has {key} = {value}, expected a finite number"
+        elif key in POSITIVE_KEYS and not value > 0:
+            yield f"its header has {key} = {value}, expected more than 0"
+
+
+def _is_finite(value):
+    try:
+        return isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False

@@ -17,6 +17,7 @@ from ztf_sg.ztf import READ_NOISE
 
 SPREAD_MODELS = tuple(f"spread_model_{width}" for width in SPREAD_WIDTHS)
 MOMENTS = ("size", "ellipticity")
+NEEDED_COLUMNS = ("gain", "magzp", "seeing")
 FEATURES = ("magnitude", "log_snr", *SPREAD_MODELS, *CONCENTRATIONS, *MOMENTS)
 """Names of the features: see :func:`measure_features`."""
 
@@ -50,7 +51,7 @@ def measure_features(cutouts, features=FEATURES):
     TypeError
         If cutouts is not a CutoutSet.
     ValueError
-        If the set is empty, or a feature is not known.
+        If the set is empty or lacks a column, or a feature is not known.
     """
     if not isinstance(cutouts, CutoutSet):
         raise TypeError(
@@ -59,6 +60,9 @@ def measure_features(cutouts, features=FEATURES):
         )
     if len(cutouts) == 0:
         raise ValueError("no cutouts: the set is empty")
+    missing = [name for name in NEEDED_COLUMNS if name not in cutouts.table]
+    if missing:
+        raise ValueError(f"the table of the cutouts lacks the columns {', '.join(missing)}; add them")
     unknown = [name for name in features if name not in FEATURES]
     if unknown:
         raise ValueError(f"features: no {', '.join(map(repr, unknown))}; there are {', '.join(FEATURES)}")
