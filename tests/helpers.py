@@ -168,3 +168,30 @@ def tick_texts(axis):
     """Return the labels of the ticks of an axis, as they are drawn."""
     axis.get_figure().canvas.draw()
     return [label.get_text() for label in axis.get_ticklabels()]
+
+
+HEADER = {
+    "ORIGIN": "Zwicky Transient Facility", "FILTER": "ZTF_i", "OBSMJD": 58738.4, "EXPTIME": 30.0,
+    "GAIN": 6.2, "SATURATE": 49100.0, "SEEING": 1.7, "MAGZP": 25.6,
+    **{f"APCOR{i}": -0.1 * (7 - i) for i in range(1, 7)},
+    "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 7.0, "CRVAL2": -2.0,
+    "CRPIX1": 10.5, "CRPIX2": 10.5, "CD1_1": -2.8e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": -2.8e-4,
+}  # fmt: skip
+"""Header of a cutout at RA 7, DEC -2 [deg]."""
+
+
+def make_header(**changes):
+    """Return the header of a cutout; None takes a keyword away."""
+    header = HEADER | changes
+    return fits.Header({key: value for key, value in header.items() if value is not None})
+
+
+def make_pixels(shape=SHAPE):
+    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 200
+
+
+def write_cutout(path, pixels=None, **changes):
+    """Write a FITS cutout in a folder, which is made if need be; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fits.PrimaryHDU(make_pixels() if pixels is None else pixels, make_header(**changes)).writeto(path)
+    return path

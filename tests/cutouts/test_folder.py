@@ -5,34 +5,14 @@ import pandas as pd
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
+from helpers import make_header, make_pixels, write_cutout
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ztf_sg import load_cutouts
 from ztf_sg.cutouts import CutoutError, read_cutout
 
 NEEDED = ("SEEING", "MAGZP", "FILTER", "OBSMJD", "EXPTIME", "GAIN", "SATURATE", "ORIGIN")
-
-
-def make_header(**changes):
-    """Return the header of a cutout at RA 7, DEC -2; None takes a keyword away."""
-    header = {
-        "ORIGIN": "Zwicky Transient Facility", "FILTER": "ZTF_i", "OBSMJD": 58738.4, "EXPTIME": 30.0,
-        "GAIN": 6.2, "SATURATE": 49100.0, "SEEING": 1.7, "MAGZP": 25.6,
-        **{f"APCOR{i}": -0.1 * (7 - i) for i in range(1, 7)},
-        "CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CRVAL1": 7.0, "CRVAL2": -2.0,
-        "CRPIX1": 10.5, "CRPIX2": 10.5, "CD1_1": -2.8e-4, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": -2.8e-4,
-    }  # fmt: skip
-    header |= changes
-    return fits.Header({key: value for key, value in header.items() if value is not None})
-
-
-def make_pixels(shape=(20, 20)):
-    return np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 200
-
-
-def write_cutout(path, pixels=None, **changes):
-    pixels = make_pixels() if pixels is None else pixels
-    fits.PrimaryHDU(pixels, make_header(**changes)).writeto(path)
-    return path
 
 
 def with_pixel(value):
@@ -295,3 +275,198 @@ class TestBadFiles:
         assert image.dtype == np.float32
         np.testing.assert_array_equal(image, make_pixels())
         assert header["GAIN"] == 6.2
+
+
+def with_cards(path, **cards):
+    """Write a cutout of which some cards are these texts, letter by letter, whatever they mean."""
+    header = make_header().tostring(endcard=False, padding=False)
+    kept = [header[start : start + 80] for start in range(0, len(header), 80)]
+    kept = [card for card in kept if card[:8].strip() not in cards]
+    shape = [
+        "SIMPLE  =                    T",
+        "BITPIX  =                  -32",
+        "NAXIS   =                    2",
+    ]
+    shape += ["NAXIS1  =                   20", "NAXIS2  =                   20"]
+    lines = [line for line in shape if line[:8].strip() not in cards] + kept
+    lines += [text for text in cards.values() if text]
+    text = "".join(line.ljust(80)[:80] for line in [*lines, "END"]).encode("latin-1")
+    data = make_pixels().astype(">f4").tobytes()
+    path.write_bytes(text.ljust(-(-len(text) // 2880) * 2880) + data.ljust(2880, b"\0"))
+
+
+class TestHeaders:
+    BAD = {
+        "SEEING": [
+            "= nan",
+            "= -inf",
+            "= 1,5",
+            "= NaN / seeing",
+            "= T",
+            "= (1.0, 2.0)",
+            "= 1.5.2",
+            "=",
+            "= 'x'",
+        ],
+        "MAGZP": ["= inf", "= 25.6 mag", "= '25.6'"],
+        "GAIN": ["= 1E999", "= 0", "= -6.2"],
+        "APCOR2": ["= -Infinity", "= 'none'", "= 0x1"],
+        "CRVAL1": ["= nan", "= 7,0"],
+        "FILTER": ["= 5", "= T"],
+        "NAXIS1": ["= -20", "= 2000000000", "= 20.5", "= '20'", "= nan"],
+        "NAXIS": ["= 3", "= 999", "= 0", "= -1"],
+        "BITPIX": ["= 7", "= nan", "= -33"],
+    }
+    CASES = [(key, value) for key, values in BAD.items() for value in values]
+
+    @pytest.mark.parametrize("key, value", CASES, ids=str)
+    def test_a_value_that_is_no_number_costs_only_its_file(self, folder, key, value):
+        with_cards(folder / "star_1.fits", **{key: f"{key:8}{value}"})
+        with pytest.raises(CutoutError, match=r"star_1\.fits: .*"):
+            load_cutouts(folder)
+        found = load_cutouts(folder, on_error="skip")
+        assert found.table["name"].tolist() == ["star_0"]
+        assert found.skipped["name"].tolist() == ["star_1.fits"]
+
+    @pytest.mark.parametrize("value, said", [("= nan", "nan"), ("= 1,5", "1,5"), ("= T", "True")])
+    def test_the_value_is_quoted(self, folder, value, said):
+        with_cards(folder / "star_1.fits", SEEING=f"SEEING  {value}")
+        with pytest.raises(CutoutError, match=f"star_1.fits: its header has SEEING = '?{said}'?, expected a"):
+            load_cutouts(folder)
+
+    @pytest.mark.parametrize(
+        "card",
+        [
+            "COMMENT caf\xe9", "UNUSED  = nan", "UNUSED  = 1,5", "unused  = 3", "GAIN2   = '", "BLANK?  = 1",
+            "HIERARCH a b = 1", "HISTORY = 3", "SEEING2 = -inf",
+        ],
+    )  # fmt: skip
+    def test_a_damaged_card_that_is_not_in_use_costs_nothing(self, folder, card):
+        with_cards(folder / "star_1.fits", UNUSED=card)
+        found = load_cutouts(folder)
+        np.testing.assert_array_equal(found.images[1], make_pixels())
+        pd.testing.assert_series_equal(found.table.iloc[0, 1:], found.table.iloc[1, 1:], check_names=False)
+
+    @settings(deadline=None, max_examples=60)
+    @given(
+        st.binary(max_size=72), st.sampled_from(["SEEING", "GAIN", "FILTER", "CRVAL1", "NAXIS2", "COMMENT"])
+    )
+    def test_any_bytes_of_a_card_cost_no_more_than_their_file(self, tmp_path_factory, value, key):
+        folder = tmp_path_factory.mktemp("cards")
+        write_cutout(folder / "star_0.fits")
+        with_cards(folder / "star_1.fits", **{key: f"{key:8}" + value.decode("latin-1")})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = load_cutouts(folder, on_error="skip")
+        assert found.table["name"].iloc[0] == "star_0"
+        np.testing.assert_array_equal(found.images[0], make_pixels())
+        assert len(found) + len(found.skipped) == 2
+
+    def test_pixels_beyond_float32_are_named(self, folder):
+        write_cutout(folder / "star_1.fits", np.full((20, 20), 1e300))
+        with pytest.raises(CutoutError, match="star_1.fits: 400 of 400 pixels are NaN or infinite"):
+            load_cutouts(folder)
+
+
+def image_hdu(pixels=None, name=None, **cards):
+    header = fits.Header({key: value for key, value in cards.items()})
+    return fits.ImageHDU(make_pixels() if pixels is None else pixels, header, name=name)
+
+
+MASK = np.eye(20, dtype=np.int16)
+ONES = np.ones((20, 20), dtype=np.float32)
+
+
+class TestImages:
+    """A file may hold more than the cutout; the pixels that are read are those of the cutout."""
+
+    FILES = {
+        "mask first": [fits.PrimaryHDU(MASK.astype(np.uint8)), image_hdu(**dict(make_header()))],
+        "named mask first": [
+            fits.PrimaryHDU(header=make_header()), image_hdu(ONES, "MASK"), image_hdu(name="SCI"),
+        ],
+        "integer mask first": [fits.PrimaryHDU(header=make_header()), image_hdu(MASK), image_hdu()],
+        "keywords in the primary": [fits.PrimaryHDU(header=make_header()), image_hdu()],
+        "weights and errors": [
+            fits.PrimaryHDU(make_pixels(), make_header()), image_hdu(ONES, "WEIGHT"), image_hdu(ONES, "ERR"),
+        ],
+        "table first": [
+            fits.PrimaryHDU(), fits.BinTableHDU.from_columns([fits.Column("x", "E", array=[1.0])]),
+            image_hdu(**dict(make_header())),
+        ],
+        "without names, by keywords": [fits.PrimaryHDU(ONES), image_hdu(**dict(make_header()))],
+        "compressed": [fits.PrimaryHDU(), fits.CompImageHDU(make_pixels(), make_header(), quantize_level=0)],
+        "compressed, keywords in the primary": [
+            fits.PrimaryHDU(header=make_header()), fits.CompImageHDU(make_pixels(), quantize_level=0),
+        ],
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("kind", FILES)
+    def test_the_cutout_is_found(self, tmp_path, kind):
+        fits.HDUList([hdu.copy() for hdu in self.FILES[kind]]).writeto(tmp_path / "star_1.fits")
+        found = load_cutouts(tmp_path)
+        np.testing.assert_array_equal(found.images[0], make_pixels())
+        write_cutout(tmp_path / "expected" / "star_1.fits")
+        expected = load_cutouts(tmp_path / "expected").table
+        pd.testing.assert_frame_equal(found.table, expected)
+
+    @pytest.mark.parametrize(
+        "hdus, said",
+        [
+            ([fits.PrimaryHDU(header=make_header()), image_hdu(ONES, "MASK")], "holds no image but MASK"),
+            ([fits.PrimaryHDU(ONES, make_header(EXTNAME="DQ"))], "holds no image but DQ"),
+            ([fits.PrimaryHDU(header=make_header()), image_hdu(), image_hdu()], r"several images.*HDUs 1, 2"),
+        ],
+        ids=["mask only", "mask only, primary", "two images"],
+    )
+    def test_what_cannot_be_told_is_refused(self, tmp_path, hdus, said):
+        fits.HDUList([hdu.copy() for hdu in hdus]).writeto(tmp_path / "star_1.fits")
+        with pytest.raises(CutoutError, match=f"star_1.fits: .*{said}"):
+            load_cutouts(tmp_path)
+
+    @pytest.mark.parametrize("kind", [np.float32, np.int16, np.float64])
+    @pytest.mark.parametrize("junk", [b"\0" * 100, b"junk" * 1000, b"\0" * 2880, b" " * 2880])
+    def test_bytes_after_the_last_hdu_are_ignored(self, tmp_path, kind, junk):
+        path = write_cutout(tmp_path / "star_1.fits", make_pixels().astype(kind))
+        path.write_bytes(path.read_bytes() + junk)
+        np.testing.assert_array_equal(load_cutouts(tmp_path).images[0], make_pixels())
+
+    @pytest.mark.parametrize("kind", [np.float32, np.int16])
+    @pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
+    def test_files_that_are_cut_short_are_named(self, tmp_path, kind, suffix):
+        write_cutout(tmp_path / "star_0.fits")
+        path = write_cutout(
+            tmp_path / f"star_1.{suffix}", np.random.default_rng(0).normal(200, 9, (60, 60)).astype(kind)
+        )
+        path.write_bytes(path.read_bytes()[:-3000])
+        with pytest.raises(CutoutError, match=f"star_1.{suffix}: is cut short"):
+            load_cutouts(tmp_path)
+
+
+class TestFrames:
+    FRAMES = {
+        "galactic": {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN"},
+        "latitude first": {"CTYPE1": "GLAT-TAN", "CTYPE2": "GLON-TAN", "CRVAL1": -2.0, "CRVAL2": 7.0},
+        "DEC first": {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": -2.0, "CRVAL2": 7.0},
+        "B1950": {"RADESYS": "FK4", "EQUINOX": 1950.0},
+        "ecliptic": {"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"},
+        "negative RA": {"CRVAL1": -3.0},
+    }
+
+    @pytest.mark.parametrize("kind", FRAMES)
+    def test_positions_are_icrs(self, tmp_path, kind):
+        path = write_cutout(tmp_path / "star_1.fits", **self.FRAMES[kind])
+        sky = WCS(fits.getheader(path)).pixel_to_world(9.5, 9.5).icrs
+        found = load_cutouts(tmp_path).table.iloc[0]
+        np.testing.assert_allclose([found["ra"], found["dec"]], [sky.ra.deg, sky.dec.deg], atol=1e-9)
+        assert 0 <= found["ra"] < 360
+
+    @pytest.mark.parametrize(
+        "changes", [{"CTYPE1": "LINEAR"}, {"CTYPE2": "GLAT-TAN"}, {"CTYPE1": "RA---XYZ"}]
+    )
+    def test_a_wcs_that_cannot_be_used_costs_no_other_position(self, folder, changes):
+        write_cutout(folder / "star_1.fits", **changes)
+        write_cutout(folder / "star_2.fits", CRPIX1=30.0)
+        with pytest.warns(UserWarning, match="star_1.fits: the WCS cannot be used"):
+            table = load_cutouts(folder).table
+        assert table["ra"].isna().tolist() == [False, True, False]

@@ -3,7 +3,7 @@
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from statistics import mode
 from typing import NamedTuple
 
@@ -104,8 +104,8 @@ def read_cutout(path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             warnings.filterwarnings("error", message="File may have been truncated")
-            with fits.open(path, memmap=False, ignore_missing_simple=False) as hdus:
-                hdu = _science_image(hdus)
+            with _opened(path) as hdus:
+                hdu = _science_image(_readable(hdus))
                 data, header = hdu.data, _with_inherited(hdu.header, hdus[0].header)
         values = header_values(header)
     except CutoutError as error:
@@ -130,10 +130,33 @@ def header_values(header):
         try:
             value = header[key]
         except (fits.VerifyError, ValueError):
-            value = header.cards[key].image[10:].partition("/")[0].strip()
+            value = header.cards[key].image[10:].partition("/")[0].strip(" '")
         if not isinstance(value, fits.card.Undefined):
             values[key] = value
     return values
+
+
+@contextmanager
+def _opened(path):
+    """Open a FITS file, or a file object in memory; of one with bytes that are no HDU, only the first HDU."""
+    try:
+        hdus = fits.open(path, memmap=False)
+    except OSError:
+        with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file:
+            file.seek(0)
+            hdus = fits.HDUList([fits.PrimaryHDU.readfrom(file)])
+            hdus[0].data  # noqa: B018 - reads it before the file is closed
+    with hdus:
+        yield hdus
+
+
+def _readable(hdus):
+    """Return the HDUs of an open file up to bytes that are none."""
+    found = [hdus[0]]
+    with suppress(Exception):  # an IndexError at the end, others at bytes that are no HDU
+        while True:
+            found.append(hdus[len(found)])
+    return found
 
 
 def _science_image(hdus):
@@ -153,7 +176,7 @@ def _science_image(hdus):
     ):
         candidates = list(filter(is_likelier, candidates)) or candidates
     if len(candidates) > 1:
-        numbers = ", ".join(str(list(hdus).index(hdu)) for hdu in candidates)
+        numbers = ", ".join(str(hdus.index(hdu)) for hdu in candidates)
         raise CutoutError(f"holds several images, and nothing says which is the cutout (HDUs {numbers})")
     return candidates[0]
 
