@@ -405,3 +405,223 @@ class TestTables:
         found = CutoutSet.from_table(table)
         found.images[:] = 0
         assert_same(CutoutSet.from_table(table), make_cutouts())
+
+
+class TestOddValues:
+    """A value that is no number, or not finite, costs its row; a column of another type is named."""
+
+    BAD = {
+        "magzp": [np.inf, "n/a", "25,6", [1.0], True, b"x"],
+        "gain": [-np.inf, -6.2, "6.2 e-/DN", {"gain": 6.2}],
+        "seeing": [np.inf, pd.NA, None, 10**400],
+        "saturate": [np.nan, np.inf],
+        "apcor3": [np.inf, "none"],
+        "ra": [np.inf, "12:30:00"],
+        "dec": [91.0, -np.inf],
+        "filter": [None, 5],
+        "label": [7, "star", 0.5],
+    }
+    CASES = [(name, value) for name, values in BAD.items() for value in values]
+
+    @pytest.mark.parametrize("name, value", CASES, ids=str)
+    def test_costs_only_its_row(self, name, value):
+        frame = changed(make_cutouts())
+        frame[name] = frame[name].astype(object)
+        frame.at[2, name] = value
+        with pytest.raises(
+            CutoutError, match="1 of 5 rows cannot be used, counted from 0: 2; the first: star_2"
+        ):
+            CutoutSet.from_table(frame)
+        found = CutoutSet.from_table(frame, on_error="skip")
+        np.testing.assert_array_equal(found.images, make_cutouts().images[[0, 1, 3, 4]])
+        assert found.skipped["name"].tolist() == ["star_2"]
+
+    @pytest.mark.parametrize(
+        "name, value", [("apcor1", np.nan), ("ra", np.nan), ("origin", None), ("name", None)]
+    )
+    def test_what_need_not_be_known_may_lack(self, name, value):
+        frame = changed(make_cutouts())
+        frame[name] = frame[name].astype(object)
+        frame.at[2, name] = value
+        found = CutoutSet.from_table(frame)
+        assert len(found) == 5 and pd.isna(found.table[name].iloc[2])
+
+    def test_a_row_without_a_name_is_called_by_its_number(self):
+        frame = changed(make_cutouts(), gain=[6.2, 6.2, -1.0, 6.2, 6.2], name=[None] * 5)
+        assert CutoutSet.from_table(frame, on_error="skip").skipped["name"].tolist() == ["row 2"]
+
+    def test_right_ascensions_are_brought_to_a_circle(self):
+        found = CutoutSet.from_table(changed(make_cutouts(), ra=[-5.0, 360.0, 359.0, 725.0, 0.0]))
+        assert found.table["ra"].tolist() == [355.0, 0.0, 359.0, 5.0, 0.0]
+
+    @given(
+        st.lists(
+            st.one_of(
+                st.floats(),
+                st.none(),
+                st.text(max_size=3),
+                st.booleans(),
+                st.integers(),
+                st.binary(max_size=2),
+            ),
+            min_size=4,
+            max_size=4,
+        ),
+        st.sampled_from(["magzp", "gain", "apcor2", "ra", "label", "filter"]),
+    )
+    def test_any_values_beside_a_good_row_leave_it_as_it_is(self, values, name):
+        frame = changed(make_cutouts(), **{name: None})
+        good = {"filter": "ZTF_i", "label": 1}.get(name, 1.5)
+        frame[name] = pd.Series([good, *values], dtype=object)
+        found = CutoutSet.from_table(frame, on_error="skip")
+        assert len(found) + len(found.skipped) == 5
+        np.testing.assert_array_equal(found.images[0], make_cutouts().images[0])
+        assert found.table["name"].iloc[0] == "star_0"
+        assert np.isfinite(found.table[["magzp", "gain"]]).all(axis=None)
+
+
+class TestOddPixels:
+    def test_text_that_dask_made_of_arrays_is_named(self):
+        dataframe = pytest.importorskip("dask.dataframe")
+        frame = dataframe.from_pandas(changed(make_cutouts()), npartitions=1).compute()
+        with pytest.raises(
+            CutoutError, match="image: expected lists of pixels, got .*string.*dataframe.convert-string"
+        ):
+            CutoutSet.from_table(frame, on_error="skip")
+
+    KINDS = {
+        "bytes": (lambda image: image.tobytes(), "got binary; .*numpy.frombuffer"),
+        "fixed bytes": (lambda image: image.tobytes(), "got fixed_size_binary"),
+        "text": (str, "got .*string"),
+        "numbers": (lambda image: float(image.sum()), "got double"),
+        "gzip FITS of an alert": (
+            lambda image: b"\x1f\x8b" + image.tobytes(),
+            "these are FITS files, as in alerts",
+        ),
+        "dictionaries": (lambda image: {"data": image.ravel(), "shape": 4}, "got struct"),
+        "lists of text": (
+            lambda image: [str(pixel) for pixel in image.ravel()],
+            "lists of numbers, got lists of",
+        ),
+        "lists of truth values": (
+            lambda image: (image > 250).ravel().tolist(),
+            "lists of numbers, got lists of bool",
+        ),
+    }
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("container", [pd.DataFrame, pa.Table])
+    def test_columns_of_another_type_are_named(self, kind, container):
+        convert, said = self.KINDS[kind]
+        cutouts = make_cutouts()
+        images = [convert(image) for image in cutouts.images]
+        table = cutouts.to_table().drop_columns("image")
+        if kind == "fixed bytes":
+            table = table.append_column("image", pa.array(images, pa.binary(len(images[0]))))
+        else:
+            table = table.append_column("image", pa.array(images))
+        table = table.to_pandas(types_mapper=pd.ArrowDtype) if container is pd.DataFrame else table
+        with pytest.raises(CutoutError, match=f"table: column image: .*{said}"):
+            CutoutSet.from_table(table, on_error="skip")
+
+    @pytest.mark.parametrize(
+        "value", [b"1234567890123456", "abc", 3.0, None, {}, [b"1"] * 16, [True] * 16, np.nan]
+    )
+    def test_one_odd_image_costs_its_row(self, value):
+        frame = changed(make_cutouts())
+        frame["image"] = pd.Series([value, *make_cutouts().images[1:]], dtype=object)
+        found = CutoutSet.from_table(frame, on_error="skip")
+        np.testing.assert_array_equal(found.images, make_cutouts().images[1:])
+        assert found.skipped["reason"].str.contains("star_0: its image is no list of pixels").all()
+
+    def test_pixels_beyond_float32_cost_their_row(self):
+        images = list(make_cutouts().images.reshape(5, -1).astype(float))
+        images[1] = np.full(16, 1e300)
+        found = CutoutSet.from_table(changed(make_cutouts(), image=pd.Series(images)), on_error="skip")
+        assert found.skipped["name"].tolist() == ["star_1"]
+
+    def test_tensors_and_decimals_are_read(self):
+        cutouts = make_cutouts(shape=(2, 3))
+        tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(cutouts.images)
+        table = cutouts.to_table().drop_columns("image").append_column("image", tensors)
+        assert_same(CutoutSet.from_table(table), cutouts)
+        decimals = pa.array([[1, 2, 3, 4]] * 5, pa.list_(pa.decimal128(10, 2)))
+        table = cutouts.to_table().drop_columns("image").append_column("image", decimals)
+        assert CutoutSet.from_table(table).images[0].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+    def test_most_usable_shapes_count(self):
+        images = [np.ones(7), np.ones(7), np.ones(7), np.ones(16), np.ones(16)]
+        found = CutoutSet.from_table(changed(make_cutouts(), image=pd.Series(images)), on_error="skip")
+        assert len(found) == 2
+
+
+class TestTablesAsTheyCome:
+    @pytest.mark.parametrize("table", [{"name": []}, [{}], None, pd.Series([1]), np.zeros(3)], ids=str)
+    def test_what_is_no_table_is_refused(self, table):
+        with pytest.raises(TypeError, match="expected a pandas.DataFrame or a pyarrow.Table, got"):
+            CutoutSet.from_table(table)
+
+    def test_columns_in_capitals_are_hinted_at(self):
+        frame = changed(make_cutouts()).rename(columns={"ra": "RA", "seeing": "SEEING"})
+        with pytest.raises(
+            CutoutError, match="lacks the columns ra, seeing; .*rename RA, SEEING to lower case"
+        ):
+            CutoutSet.from_table(frame)
+
+    def test_repeated_columns_are_named(self):
+        frame = changed(make_cutouts())
+        with pytest.raises(CutoutError, match="several columns gain"):
+            CutoutSet.from_table(pd.concat([frame, frame[["gain"]]], axis=1))
+
+    def test_types_that_mean_the_same_are_read(self):
+        frame = changed(make_cutouts(), filter=pd.Categorical(["ZTF_i"] * 5))
+        frame = frame.assign(
+            gain=frame["gain"].to_numpy().astype(">f8"), magzp=frame["magzp"].astype("Float64")
+        )
+        frame.index = pd.Index([7, 7, 7, 7, 7], name="gain")
+        assert_same(CutoutSet.from_table(frame), make_cutouts())
+
+
+class TestDamagedFiles:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """Return a folder of three files of three row groups each, with names that tell them apart."""
+        for number in range(3):
+            cutouts = make_cutouts(6, random_state=number)
+            table = cutouts.table.assign(name=[f"star_{number}_{row}" for row in range(6)])
+            cutouts = CutoutSet(cutouts.images, cutouts.labels, table)
+            how = {"row_group_size": 2, "write_page_checksum": True, "use_dictionary": False}
+            pq.write_table(cutouts.to_table(), tmp_path / f"{number}.parquet", **how)
+        return tmp_path
+
+    def damage(self, path, group=1):
+        found = pq.read_metadata(path).row_group(group)
+        columns = [found.column(number) for number in range(found.num_columns)]
+        (pixels,) = [column for column in columns if column.path_in_schema == "image.list.element"]
+        content = bytearray(path.read_bytes())
+        content[pixels.data_page_offset + pixels.total_compressed_size // 2] ^= 1
+        path.write_bytes(content)
+
+    @pytest.mark.parametrize("rows", [1, 2, 3, 100])
+    def test_a_damaged_row_group_costs_only_its_rows(self, folder, rows):
+        self.damage(folder / "1.parquet")
+        with pytest.raises(CutoutError, match="1.parquet: is no whole Parquet file"):
+            list(iter_parquet(folder, rows))
+        parts = list(iter_parquet(folder, rows, on_error="skip"))
+        names = [name for part in parts for name in part.table["name"]]
+        lost = {"star_1_2", "star_1_3"}
+        assert names == [
+            f"star_{n}_{row}" for n in range(3) for row in range(6) if f"star_{n}_{row}" not in lost
+        ]
+        skipped = pd.concat([part.skipped for part in parts])
+        assert skipped["name"].tolist() == ["1.parquet, row group 1"]
+        assert skipped["reason"].str.startswith("2 rows are lost: ").all()
+        found = CutoutSet.read_parquet(folder, on_error="skip")
+        assert found.table["name"].tolist() == names
+
+    @pytest.mark.parametrize("content", [b"", b"PAR1", b"\0" * 5000, b"<html></html>"])
+    def test_a_damaged_file_costs_only_itself(self, folder, content):
+        (folder / "0.parquet").write_bytes(content)
+        found = CutoutSet.read_parquet(folder, on_error="skip")
+        assert len(found) == 12
+        assert found.skipped["name"].tolist() == ["0.parquet"]

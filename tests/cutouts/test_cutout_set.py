@@ -16,6 +16,7 @@ from sklearn.model_selection import (
 )
 
 from ztf_sg.cutouts import CutoutError, CutoutSet, load_cutouts
+from ztf_sg.features import measure_features
 
 COLUMNS = ["name", "ra", "dec", "seeing", "magzp", "filter", "obsmjd", "exptime", "gain", "saturate"]
 COLUMNS += ["apcor1", "apcor2", "apcor3", "apcor4", "apcor5", "apcor6", "origin"]
@@ -210,3 +211,59 @@ class TestScikitLearn:
         search = GridSearchCV(PeakClassifier(), {"quantile": [0.0, 0.5]}, cv=3).fit(cutouts, cutouts.labels)
         assert search.best_params_ == {"quantile": 0.5}
         assert search.predict(cutouts).shape == (24,)
+
+
+class TestMadeByHand:
+    """A set made of arrays and a table is judged as one that is read from files."""
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+    def test_pixels_that_are_not_finite_are_named(self, cutouts, value):
+        images = cutouts.images.astype(float)
+        images[3, 2, 1] = value
+        name = cutouts.table["name"].iloc[3]
+        with pytest.raises(CutoutError, match=f"1 of 24 cutouts cannot be used; the first: {name}: 1 of 400"):
+            CutoutSet(images, cutouts.labels, cutouts.table)
+
+    @pytest.mark.parametrize(
+        "column, value",
+        [("magzp", np.inf), ("gain", np.nan), ("seeing", 0.0), ("apcor2", -np.inf), ("dec", 100.0)],
+    )
+    def test_values_that_cannot_be_used_are_named(self, cutouts, column, value):
+        table = cutouts.table.copy()
+        table.loc[5, column] = value
+        with pytest.raises(CutoutError, match=f"first: {table['name'].iloc[5]}: "):
+            CutoutSet(cutouts.images, cutouts.labels, table)
+
+    def test_columns_that_may_lack_are_filled_in(self, cutouts):
+        table = cutouts.table.drop(columns=["apcor1", "origin"])
+        found = CutoutSet(cutouts.images, cutouts.labels, table)
+        assert found.table["apcor1"].isna().all() and found.table["origin"].isna().all()
+
+    def test_a_column_that_is_needed_is_named_by_what_needs_it(self, cutouts):
+        found = CutoutSet(cutouts.images, cutouts.labels, cutouts.table.drop(columns=["gain", "seeing"]))
+        with pytest.raises(ValueError, match="lacks the columns gain, seeing"):
+            measure_features(found)
+
+    def test_the_table_of_the_user_stays_as_it_is(self, cutouts):
+        table = cutouts.table.drop(columns="apcor1")
+        before = table.copy()
+        CutoutSet(cutouts.images, cutouts.labels, table)
+        pd.testing.assert_frame_equal(table, before)
+
+    @pytest.mark.parametrize("table", [None, {"name": ["a"]}, [1]])
+    def test_a_table_that_is_none_is_refused(self, cutouts, table):
+        with pytest.raises(TypeError, match="table: expected a pandas.DataFrame, got"):
+            CutoutSet(cutouts.images[:1], cutouts.labels[:1], table)
+
+    @pytest.mark.parametrize(
+        "images",
+        [[np.zeros((20, 20)), np.zeros((19, 20))], [["a"]], np.zeros((2, 4, 4), complex), np.zeros((2, 400))],
+    )
+    def test_images_that_are_no_stack_of_numbers_are_refused(self, cutouts, images):
+        with pytest.raises(ValueError, match="images: expected"):
+            CutoutSet(images, cutouts.labels[:2], cutouts.table[:2])
+
+    def test_an_index_with_two_axes_is_refused(self, cutouts):
+        for index in (None, np.zeros((2, 2), int)):
+            with pytest.raises(IndexError, match="one axis"):
+                cutouts[index]

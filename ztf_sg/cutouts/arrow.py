@@ -130,7 +130,8 @@ def _batches(path, groups, rows, on_error):
                 continue
             try:
                 with _opened(path) as file:
-                    table = file.read_row_group(group).slice(start)
+                    # read_row_group does not check the pages
+                    table = pa.Table.from_batches(file.iter_batches(size, [group])).slice(start)
             except CutoutError:
                 name = f"{path.name}, row group {group}"
                 yield None, None, {name: f"{size - start} rows are lost: {error}"}
@@ -413,7 +414,8 @@ def _converted(column, kind, source, faults):
     is_text = kind == pa.string()
     try:
         array = pa.array(column, from_pandas=True)
-        if pa.types.is_boolean(array.type):
+        is_object = pd.api.types.is_object_dtype(column.dtype)
+        if pa.types.is_boolean(array.type) or (is_object and column.map(pd.api.types.is_bool).any()):
             raise pa.ArrowTypeError("truth values")
         if is_text:
             return (array if pa.types.is_null(array.type) else array.cast(kind)).to_pandas().array

@@ -69,6 +69,8 @@ class CutoutSet:
     skipped: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=SKIPPED_COLUMNS))
 
     def __post_init__(self):
+        if not isinstance(self.table, pd.DataFrame):
+            raise TypeError(f"table: expected a pandas.DataFrame, got {type(self.table).__name__}")
         images, labels = _as_images(self.images), check_labels(self.labels)
         if images.ndim != 3:
             raise ValueError(f"images: expected shape (n, height, width), got {images.shape}")
@@ -181,8 +183,6 @@ def _judged(images, table):
 
     A column that lacks is missed only by what uses it.
     """
-    if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"table: expected a pandas.DataFrame, got {type(table).__name__}")
     check_columns(list(table.columns), (), "table")
     lacking = {name: "" if name in TEXT_COLUMNS else 1.0 for name in COLUMNS if name not in table}
     lacking = {name: value for name, value in lacking.items() if name not in OPTIONAL_COLUMNS}
