@@ -4,6 +4,8 @@ Camera: Dekany et al. 2020, PASP 132, 038001; image products: Masci et al. 2019,
 https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html.
 """
 
+from numbers import Integral, Real
+
 import numpy as np
 import pandas as pd
 from astropy.wcs import WCS
@@ -27,6 +29,20 @@ CUTOUT_BYTES = HEADER_BYTES + FITS_BLOCK
 
 NAME_COLUMNS = ("filefracday", "field", "ccdid", "qid", "filtercode", "imgtypecode")
 WCS_COLUMNS = ("crpix1", "crpix2", "crval1", "crval2", "cd11", "cd12", "cd21", "cd22")
+
+
+def check_filtercode(filtercode):
+    """Raise a ValueError unless a filter code is one of `FILTERCODES`."""
+    if filtercode not in FILTERCODES:
+        raise ValueError(f"unknown filter code {filtercode!r}; known: {', '.join(FILTERCODES)}")
+
+
+def check_limits(max_seeing, max_infobits):
+    """Raise a ValueError unless limits are a number above 0 [arcsec] and a whole number from 0 on."""
+    if isinstance(max_seeing, bool) or not isinstance(max_seeing, Real) or not max_seeing > 0:
+        raise ValueError(f"max_seeing={max_seeing!r}: expected a number above 0 [arcsec]")
+    if isinstance(max_infobits, bool) or not isinstance(max_infobits, Integral) or max_infobits < 0:
+        raise ValueError(f"max_infobits={max_infobits!r}: expected a whole number, 0 or more")
 
 
 def image_name(image):

@@ -4,7 +4,16 @@ import numpy as np
 import pandas as pd
 
 from ztf_sg.services import NothingFound, retries_of
-from ztf_sg.ztf import CUTOUT_BYTES, IMAGE_BYTES, MAX_SEEING, QUADRANT, WCS_COLUMNS, image_name
+from ztf_sg.ztf import (
+    CUTOUT_BYTES,
+    IMAGE_BYTES,
+    MAX_SEEING,
+    QUADRANT,
+    WCS_COLUMNS,
+    check_filtercode,
+    check_limits,
+    image_name,
+)
 
 PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
 SEARCH_SIZE = 1.1 * PATCH_SIZE  # of the search: parallels are curved on the plane of a search [deg]
@@ -28,9 +37,16 @@ class ImageChooser:
     ----------
     searches : int
         Number of metadata queries so far. Each is repeated after a fault, as the service's `retries` say.
+
+    Raises
+    ------
+    ValueError
+        The filter code is not known, or a limit is no number that makes sense.
     """
 
     def __init__(self, service, filtercode="zi", max_seeing=MAX_SEEING, max_infobits=0):
+        check_filtercode(filtercode)
+        check_limits(max_seeing, max_infobits)
         self.service = service
         self.retries = retries_of(service)
         self.criteria = filtercode, max_seeing, max_infobits

@@ -23,7 +23,7 @@ from ztf_sg.fetching.choose import REQUEST_COST, ImageChooser, costs_less_whole
 from ztf_sg.fetching.cut import check_answer, check_image, is_cutout, is_whole_image, open_image, read_answer
 from ztf_sg.fetching.manifest import FAILED, SAVED, SKIPPED, Manifest, ManifestError, outcome
 from ztf_sg.fetching.selection import Selection, positions_by_class
-from ztf_sg.files import atomic_write, lock_folder
+from ztf_sg.files import atomic_write, local_path, lock_folder
 from ztf_sg.positions import position_table
 from ztf_sg.services import (
     AuthenticationError,
@@ -101,7 +101,8 @@ def fetch_cutouts(
         The folder holds cutouts of another origin, filter, limit of seeing or quality, or list of positions,
         or files that its manifest does not list; or another run is at work there.
     ValueError
-        A table is not all stars or all galaxies, or does not go with a simulated sky; or `n_cutouts` < 0.
+        A table is not all stars or all galaxies, has a row without a position, or does not go with a mock
+        sky; or an argument makes no sense.
     FetchStopped
         A KeyboardInterrupt: the user stopped it.
     ServiceDown, WrongPassword
@@ -111,7 +112,8 @@ def fetch_cutouts(
     """
     if isinstance(directory, pd.DataFrame):
         raise TypeError("give both tables as a list: fetch_cutouts([stars, galaxies], folder, service)")
-    directory = Path(directory)
+    directory = local_path(directory)
+    chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
     tables = positions if isinstance(positions, list | tuple) else [positions]
     tables = [position_table(table) for table in tables]
     selection = Selection(positions_by_class(tables), n_cutouts)
@@ -126,7 +128,6 @@ def fetch_cutouts(
         selection.outcomes |= manifest.lasting_outcomes()
         if missing := selection.missing():
             manifest.check_writable()
-            chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
             quiet = not progress or all(name in manifest.rows for name in missing)
             wanted, name = sum(selection.wanted.values()), f"cutouts of {' and '.join(selection.wanted)}"
             with tqdm(total=wanted, desc=name, unit="file", disable=quiet) as bar:

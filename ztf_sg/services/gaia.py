@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from astropy.table import Table
 
+from ztf_sg.positions import angle, checked_positions
+
 from .errors import BadAnswer, RefusedRequest
 from .http import REFUSALS, REMEDY, HttpSession, NotAllowed
 from .query_cache import QueryCache
@@ -64,7 +66,7 @@ def crossmatch_gaia(positions, radius=1 * u.arcsec, cache=None, retries=None):
     Raises
     ------
     ValueError
-        `positions` lacks a column, or `radius` is out of range.
+        `positions` lacks a column or has rows without a position, or `radius` is out of range.
     RefusedRequest
         The service found fault with the request, or has banned this address.
     BadAnswer, Unreachable, ServiceDown
@@ -72,14 +74,16 @@ def crossmatch_gaia(positions, radius=1 * u.arcsec, cache=None, retries=None):
     """
     radius = check_match(positions, radius)
     cache, retries = QueryCache(cache), retries or Retries(tries=TRIES_ONE_BY_ONE)
-    chunks = [positions.iloc[start : start + CHUNK_SIZE] for start in range(0, len(positions), CHUNK_SIZE)]
+    asked = checked_positions(positions)
+    chunks = [asked.iloc[start : start + CHUNK_SIZE] for start in range(0, len(positions), CHUNK_SIZE)]
     questions = [(XMatchClass.URL, _query(chunk, radius)) for chunk in chunks]
     parts, records = [], []
     for chunk, question in zip(cache.progress_bar(chunks, questions, "chunk"), questions, strict=True):
         answer = cache.get(*question, lambda chunk=chunk: retries.call(_nearest, chunk, radius))
         parts.append(add_matches(chunk, answer.set_index("position_row")))
         records.append(answer.attrs["query"])
-    matched = pd.concat(parts or [add_matches(positions, pd.DataFrame(columns=list(COLUMNS)))])
+    matches = pd.concat(parts or [add_matches(asked, pd.DataFrame(columns=list(COLUMNS)))], ignore_index=True)
+    matched = add_matches(positions, matches)
     matched.attrs = positions.attrs | {"queries": records}
     return matched
 
@@ -89,8 +93,9 @@ def check_match(positions, radius):
     missing = [name for name in ("RA", "DEC") if name not in positions]
     if missing:
         raise ValueError(f"positions lack the columns {', '.join(missing)}; found {list(positions.columns)}")
-    radius = u.Quantity(radius, u.arcsec)
-    if not 0 < radius.value <= 180:
+    checked_positions(positions)
+    radius = angle(radius)
+    if radius.value > 180:
         raise ValueError(f"radius={radius}: the service matches within at most 180 arcsec")
     return radius
 

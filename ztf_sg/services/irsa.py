@@ -11,7 +11,15 @@ import numpy as np
 import pandas as pd
 from ztfquery import buildurl, metasearch
 
-from ztf_sg.ztf import CUTOUT_SIZE, FILTERCODES, FITS_BLOCK, MAX_SEEING, NAME_COLUMNS, WCS_COLUMNS, image_name
+from ztf_sg.ztf import (
+    CUTOUT_SIZE,
+    FITS_BLOCK,
+    MAX_SEEING,
+    NAME_COLUMNS,
+    WCS_COLUMNS,
+    check_filtercode,
+    image_name,
+)
 
 from .account import Account
 from .errors import BadAnswer, NothingFound, ProprietaryData
@@ -112,8 +120,7 @@ class Irsa:
         RefusedRequest, BadAnswer, Unreachable
             IRSA finds fault with the search; answers no table of images; does not answer now.
         """
-        if filtercode not in FILTERCODES:
-            raise ValueError(f"unknown filter code {filtercode!r}; known: {', '.join(FILTERCODES)}")
+        check_filtercode(filtercode)
         seeing, infobits = float(max_seeing), int(max_infobits)
         condition = f"filtercode='{filtercode}' and seeing<{seeing} and infobits<={infobits}"
         query = metasearch.MetaQuery()

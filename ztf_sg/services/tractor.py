@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ztf_sg.positions import check_dec_range, in_region, ra_ranges
+
 from .errors import NothingFound
 from .query_cache import QueryCache
 from .retries import TRIES_ONE_BY_ONE, Retries
@@ -24,8 +26,7 @@ class Cuts:
     Parameters
     ----------
     ra : (float, float)
-        Bounds in right ascension [deg, 0..360], from west to east; the first exceeds the second if the
-        region crosses RA 0. As a second bound, 0 means 360.
+        Bounds in right ascension [deg], from west to east: (355, 5) and (-5, 5) cross RA 0.
     dec : (float, float)
         Bounds in declination [deg], the lower first.
     limits : dict of str to float, optional
@@ -45,12 +46,8 @@ class Cuts:
     max_fracflux: float = None
 
     def __post_init__(self):
-        west, east = map(float, self.ra)
-        same = west % 360 == east % 360 and (west, east) != (0, 360)
-        if not (0 <= west <= 360 and 0 <= east <= 360) or same:
-            raise ValueError(f"ra={self.ra}: expected two different bounds within 0..360 deg")
-        if not -90 <= self.dec[0] < self.dec[1] <= 90:
-            raise ValueError(f"dec={self.dec}: expected the lower, then the upper bound within -90..90 deg")
+        ra_ranges(self.ra)
+        check_dec_range(self.dec)
         unknown = sorted(set(self.limits or {}) - set(FLUXES))
         if unknown:
             raise ValueError(f"limits for unknown bands {', '.join(unknown)}; known: {', '.join(FLUXES)}")
@@ -58,8 +55,7 @@ class Cuts:
     @property
     def ra_ranges(self):
         """The range of right ascension as pairs of bounds [deg]: two if it crosses RA 0, else one."""
-        west, east = float(self.ra[0]) % 360, float(self.ra[1]) or 360.0
-        return [(west, east)] if west < east else [(west, 360.0), (0.0, east)]
+        return ra_ranges(self.ra)
 
     @property
     def least_flux(self):
@@ -82,9 +78,7 @@ class Cuts:
 
     def passes(self, rows):
         """Return which of n objects pass, bool (n,), from a structured array or DataFrame with `COLUMNS`."""
-        keep = (rows["DEC"] >= self.dec[0]) & (rows["DEC"] <= self.dec[1])
-        inside = [(rows["RA"] >= west) & (rows["RA"] <= east) for west, east in self.ra_ranges]
-        keep &= np.any(inside, axis=0)
+        keep = in_region(rows, self.ra, self.dec)
         for name, flux in self.least_flux.items():
             keep &= rows[name].astype(float) > flux
         for name in self.shares:

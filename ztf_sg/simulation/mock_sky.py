@@ -33,6 +33,7 @@ from ztf_sg.ztf import (
     PIXEL_SCALE,
     QUADRANT,
     READ_NOISE,
+    check_filtercode,
     first_pixel,
     image_name,
     image_wcs,
@@ -99,6 +100,7 @@ class MockSky:
 
     def search_images(self, ra, dec, size, filtercode="zi", max_seeing=MAX_SEEING, max_infobits=0):
         """Return the metadata of the images that overlap a patch of sky; as ``Irsa.search_images``."""
+        check_filtercode(filtercode)
         images = self.exposures
         reach_x, reach_y = (size / 2 + side * PIXEL_SCALE / 7200 for side in QUADRANT)
         keep = (
