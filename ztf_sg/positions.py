@@ -113,7 +113,7 @@ def _native(table):
 
 
 def _upper_case(names, wanted):
-    """Return the upper-case names of columns by their names; those in lower case that are there twice stay."""
+    """Return the upper-case names of columns by their names; those that are there twice stay."""
     upper = {}
     for name in names:
         upper.setdefault(str(name).upper(), []).append(name)
@@ -349,7 +349,7 @@ def checked_positions(catalogue):
     if len(bad):
         row = table.iloc[bad[0]]
         raise ValueError(
-            f"{len(bad)} of {len(table)} rows have no position on the sky, the first is row {bad[0]}, from 0: "
+            f"{len(bad)} of {len(table)} rows have no position on the sky, the first, row {bad[0]} from 0, is "
             f"RA {row['RA']}, DEC {row['DEC']} [deg]; mend or leave them out"
         )
     ra, dec = table[["RA", "DEC"]].to_numpy(float).T
