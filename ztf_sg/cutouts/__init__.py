@@ -1,8 +1,9 @@
 """Sets of cutouts and their files: FITS folders, Parquet and CSV tables."""
 
-from ztf_sg.cutouts.arrow import LABEL, list_files, row_group_sizes
+from ztf_sg.cutouts.arrow import LABEL, row_group_sizes
 from ztf_sg.cutouts.cutout_set import CutoutSet, iter_parquet, iter_row_groups, load_cutouts, load_files
-from ztf_sg.cutouts.folder import list_cutouts, read_cutout
+from ztf_sg.cutouts.folder import read_cutout
+from ztf_sg.cutouts.listing import list_cutouts, list_files
 from ztf_sg.cutouts.schema import CLASS_NAMES, HEADER_KEYS, UNKNOWN, CutoutError, check_cutout
 from ztf_sg.cutouts.tables import csv_name, read_image_csv, write_image_csv
 

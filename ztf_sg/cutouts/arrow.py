@@ -4,7 +4,6 @@ from contextlib import contextmanager
 from itertools import accumulate, chain, groupby, islice
 from math import isqrt
 from operator import itemgetter
-from pathlib import Path
 from statistics import mode
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ztf_sg.cutouts.listing import list_files
 from ztf_sg.cutouts.schema import (
     APERTURE_KEYS,
     COLUMNS,
@@ -28,7 +28,6 @@ from ztf_sg.cutouts.schema import (
     check_labels,
     check_on_error,
     label_of,
-    natural_key,
     shape_fault,
 )
 from ztf_sg.files import atomic_write
@@ -104,25 +103,6 @@ def read_row_groups(path, row_groups, rows, on_error):
 def row_group_sizes(path):
     """Return the number of cutouts in each row group, as a list; path and errors as of `iter_row_groups`."""
     return [len(rows) for *_, rows in _find_row_groups(path)]
-
-
-def list_files(path):
-    """Return a Parquet file, or the ``*.parquet`` files of a folder in natural order, as a list of paths.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file or folder, or the folder holds none.
-    """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such file or folder; write one with CutoutSet.to_parquet")
-    paths = sorted(path.glob("*.parquet"), key=lambda path: natural_key(path.name))
-    if not paths:
-        raise FileNotFoundError(f"{path}: holds no *.parquet files; write some with CutoutSet.to_parquet")
-    return paths
 
 
 def parts_of_table(table, source, on_error, shape=None, row_numbers=None):

@@ -14,7 +14,8 @@ from ztf_sg.cutouts.arrow import (
     to_table,
     write_parquet,
 )
-from ztf_sg.cutouts.folder import list_cutouts, read_files
+from ztf_sg.cutouts.folder import read_files
+from ztf_sg.cutouts.listing import list_cutouts
 from ztf_sg.cutouts.schema import SKIPPED_COLUMNS, UNKNOWN, CutoutError, check_labels
 
 

@@ -1,6 +1,5 @@
-"""Folders of FITS cutouts: which files there are, and what is in them."""
+"""Folders of FITS cutouts: what is in their files."""
 
-import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, nullcontext
@@ -41,27 +40,6 @@ class _File(NamedTuple):
     image: np.ndarray
     header: dict
     projection: bytes
-
-
-def list_cutouts(folder):
-    """Return the FITS files of a folder in natural order of their names, as a list of paths.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder does not exist or holds no FITS file.
-    """
-    folder = Path(folder)
-    if folder.is_file():
-        raise FileNotFoundError(f"{folder}: is a file; name the folder that holds it")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; make cutouts with notebook 2 or name another")
-    names = [name for name in os.listdir(folder) if name.lower().endswith((".fits", ".fit"))]
-    if not names:
-        raise FileNotFoundError(
-            f"{folder}: holds no FITS files; make cutouts with notebook 2 or name another"
-        )
-    return [folder / name for name in sorted(names, key=natural_key)]
 
 
 def read_files(paths, on_error):
