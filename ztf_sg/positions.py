@@ -4,8 +4,6 @@ A catalogue is a pandas.DataFrame or astropy Table with the columns of a sweep f
 A cut returns a DataFrame of the rows that pass, which remembers what each cut left: :func:`cut_report`.
 """
 
-from pathlib import Path
-
 import astropy.units as u
 import numpy as np
 import pandas as pd
@@ -13,7 +11,7 @@ from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.table import Table
 
 from ztf_sg.cutouts import CLASS_NAMES
-from ztf_sg.files import atomic_write
+from ztf_sg.files import atomic_write, local_path
 from ztf_sg.ztf import CUTOUT_SIZE
 
 STAR_TYPES = ("PSF",)
@@ -312,7 +310,7 @@ def write_positions(stars, galaxies, directory):
         As of `position_table`.
     directory : path-like
     """
-    paths = [Path(directory) / name for name in POSITION_FILES]
+    paths = [local_path(directory) / name for name in POSITION_FILES]
     for path, table in zip(paths, (stars, galaxies), strict=True):
         _write_csv(position_table(table), path)
     return paths
@@ -322,7 +320,7 @@ def write_audit(stars, galaxies, directory):
     """Write the rows of :func:`audit_labels` to ``label_audit.csv`` in a directory; return its path."""
     names = [*GAIA_COLUMNS, "audit"]
     tables = [position_table(table).join(_gaia_columns(table, names)[names]) for table in (stars, galaxies)]
-    path = Path(directory) / "label_audit.csv"
+    path = local_path(directory) / "label_audit.csv"
     _write_csv(pd.concat(tables), path)
     return path
 
@@ -338,7 +336,8 @@ def read_positions(directory):
         If a file lacks a column, or holds a position that is not on the sphere, or an object of the other
         class.
     """
-    return tuple(_read_class(Path(directory) / name, label) for label, name in enumerate(POSITION_FILES))
+    directory = local_path(directory)
+    return tuple(_read_class(directory / name, label) for label, name in enumerate(POSITION_FILES))
 
 
 def _read_class(path, label):

@@ -23,7 +23,7 @@ from ztf_sg.fetching.choose import REQUEST_COST, ImageChooser, costs_less_whole
 from ztf_sg.fetching.cut import check_answer, check_image, is_cutout, is_whole_image, open_image, read_answer
 from ztf_sg.fetching.manifest import FAILED, SAVED, SKIPPED, Manifest, ManifestError, outcome
 from ztf_sg.fetching.selection import Selection, positions_by_class
-from ztf_sg.files import atomic_write, lock_folder
+from ztf_sg.files import atomic_write, local_path, lock_folder
 from ztf_sg.positions import position_table
 from ztf_sg.services import (
     AuthenticationError,
@@ -111,7 +111,7 @@ def fetch_cutouts(
     """
     if isinstance(directory, pd.DataFrame):
         raise TypeError("give both tables as a list: fetch_cutouts([stars, galaxies], folder, service)")
-    directory = Path(directory)
+    directory = local_path(directory)
     tables = positions if isinstance(positions, list | tuple) else [positions]
     tables = [position_table(table) for table in tables]
     selection = Selection(positions_by_class(tables), n_cutouts)
