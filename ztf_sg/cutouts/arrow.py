@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ztf_sg.cutouts.listing import list_files
+from ztf_sg.cutouts.listing import hive_columns, list_files
 from ztf_sg.cutouts.schema import (
     APERTURE_KEYS,
     COLUMNS,
@@ -70,9 +70,10 @@ def read_parquet(path, row_groups, on_error):
     """Return the CutoutParts of Parquet files; see :meth:`CutoutSet.read_parquet`."""
     parts = list(read_row_groups(path, row_groups, ROW_GROUP, on_error))
     if not parts:
-        first = list_files(path)[0]
-        with _opened(first) as file:
-            return parts_of_table(file.schema_arrow.empty_table(), first, on_error)
+        paths = list_files(path)
+        with _opened(paths[0]) as file:
+            table = _with_columns(file.schema_arrow.empty_table(), hive_columns(paths)[0])
+            return parts_of_table(table, paths[0], on_error)
     skipped = pd.concat([part.skipped for part in parts], ignore_index=True)
     images, labels, tables, _ = zip(*([part for part in parts if len(part.images)] or parts[:1]), strict=True)
     return CutoutParts(
@@ -84,7 +85,8 @@ def read_row_groups(path, row_groups, rows, on_error):
     """Yield CutoutParts of Parquet files; see :func:`ztf_sg.cutouts.iter_row_groups`."""
     if rows < 1:
         raise ValueError(f"rows: expected at least 1, got {rows}")
-    found, shape = _find_row_groups(path), None
+    paths, shape = list_files(path), None
+    found, hive = _find_row_groups(paths), dict(zip(paths, hive_columns(paths), strict=True))
     wanted = range(len(found)) if row_groups is None else list(row_groups)
     for number in wanted:
         if not 0 <= number < len(found):
@@ -95,14 +97,15 @@ def read_row_groups(path, row_groups, rows, on_error):
         with _opened(file_path) as file:
             for batch in file.iter_batches(rows, in_file):
                 numbers = list(islice(row_numbers, len(batch)))
-                parts = parts_of_table(batch, file_path, on_error, shape, numbers)
+                table = _with_columns(batch, hive[file_path])
+                parts = parts_of_table(table, file_path, on_error, shape, numbers)
                 shape = parts.images.shape[1:] if len(parts.images) else shape
                 yield parts
 
 
 def row_group_sizes(path):
     """Return the number of cutouts in each row group, as a list; path and errors as of `iter_row_groups`."""
-    return [len(rows) for *_, rows in _find_row_groups(path)]
+    return [len(rows) for *_, rows in _find_row_groups(list_files(path))]
 
 
 def parts_of_table(table, source, on_error, shape=None, row_numbers=None):
@@ -146,15 +149,25 @@ def _opened(path):
         ) from error
 
 
-def _find_row_groups(path):
+def _find_row_groups(paths):
     """Return file, number within the file, and range of row numbers in the file of each row group."""
     found = []
-    for file_path in list_files(path):
+    for file_path in paths:
         with _opened(file_path) as file:
             sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]
         ends = accumulate(sizes)
         found += [(file_path, number, range(end - sizes[number], end)) for number, end in enumerate(ends)]
     return found
+
+
+def _with_columns(table, values):
+    """Return a table or record batch with columns of one value each, unless it has them already."""
+    missing = {name: value for name, value in values.items() if name not in table.schema.names}
+    if missing and isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
+    for name, value in missing.items():
+        table = table.append_column(name, pa.repeat(value, len(table)))
+    return table
 
 
 def _unpacked(table, source):

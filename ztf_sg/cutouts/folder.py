@@ -12,6 +12,7 @@ import pandas as pd
 from astropy.io import fits
 from astropy.wcs import FITSFixedWarning, WcsError
 
+from ztf_sg.cutouts.listing import cutout_names, file_of, printable
 from ztf_sg.cutouts.plain_fits import projection_cards, read_plain_image, sky_positions
 from ztf_sg.cutouts.schema import (
     HEADER_KEYS,
@@ -27,6 +28,7 @@ from ztf_sg.cutouts.schema import (
     natural_key,
     shape_fault,
 )
+from ztf_sg.files import local_path
 from ztf_sg.parallel import slices
 from ztf_sg.ztf import CUTOUT_SHAPE
 
@@ -34,36 +36,40 @@ READERS, READ_CHUNK = 8, 64  # threads, and files that each reads at a time
 
 
 class _File(NamedTuple):
-    """A cutout and its path; the rest is as read_plain_image returns it."""
+    """A cutout with its path and name; the rest is as read_plain_image returns it."""
 
     path: Path
+    name: str
     image: np.ndarray
     header: dict
     projection: bytes
 
 
-def read_files(paths, on_error):
+def read_files(paths, on_error, names=None):
     """Return the CutoutParts of some FITS files; see :func:`ztf_sg.cutouts.load_files`."""
     check_on_error(on_error)
+    paths = [local_path(path) for path in paths]
+    names = [cutout_names([path], path.parent)[0] for path in paths] if names is None else names
     files, skipped = [], []
     with closing(_read_ahead(paths)) as plain_images:
-        for path, plain in zip(paths, plain_images, strict=True):
+        for path, name, plain in zip(paths, names, plain_images, strict=True):
             try:
-                files.append(_checked(path, plain))
+                files.append(_checked(path, name, plain))
             except CutoutError as error:
                 if on_error == "raise":
                     raise
-                skipped.append((path.name, str(error)))
+                skipped.append((file_of(path, name), printable(str(error))))
     shape = mode(file.image.shape for file in files) if files else CUTOUT_SHAPE
-    for path, image, *_ in files:
+    for path, name, image, *_ in files:
         if image.shape != shape:
-            skipped.append((path.name, shape_fault(path.name, shape, image.shape)))
+            file_name = file_of(path, name)
+            skipped.append((file_name, shape_fault(file_name, shape, image.shape)))
     if skipped and on_error == "raise":
         raise CutoutError(f"{skipped[0][1]}; {REMEDY}")
     files = [file for file in files if file.image.shape == shape]
     return CutoutParts(
         np.array([file.image for file in files], dtype=np.float32).reshape(-1, *shape),
-        np.array([label_of(file.path.stem) for file in files], dtype=np.int8),
+        np.array([label_of(file.name) for file in files], dtype=np.int8),
         _metadata_table(files, shape),
         pd.DataFrame(sorted(skipped, key=lambda row: natural_key(row[0])), columns=SKIPPED_COLUMNS),
     )
@@ -82,6 +88,7 @@ def read_cutout(path):
     CutoutError
         If the file cannot be used as a cutout.
     """
+    path = path if hasattr(path, "read") else local_path(path)
     name = path.name if hasattr(path, "read") else str(path)
     try:
         with warnings.catch_warnings():
@@ -109,14 +116,14 @@ def _read_ahead(paths):
             yield from images
 
 
-def _checked(path, plain):
+def _checked(path, name, plain):
     """Return a cutout that can be used, read by astropy if its file is not plain."""
     if plain:
         check_cutout(str(path), plain[0], plain[1])
-        return _File(path, *plain)
+        return _File(path, name, *plain)
     image, header = read_cutout(path)
     values = {key: header[key] for key in (*NUMBER_KEYS, *TEXT_KEYS) if key in header}
-    return _File(path, image, values, projection_cards(header))
+    return _File(path, name, image, values, projection_cards(header))
 
 
 def _what_is_wrong(path):
@@ -135,7 +142,7 @@ def _what_is_wrong(path):
 def _metadata_table(files, shape):
     """Return the columns of CutoutSet.table for some cutouts of one shape."""
     ra, dec = _centres(files, shape).T
-    table = pd.DataFrame({"name": [file.path.stem for file in files], "ra": ra, "dec": dec})
+    table = pd.DataFrame({"name": [file.name for file in files], "ra": ra, "dec": dec})
     for key in HEADER_KEYS:
         values = [file.header.get(key) for file in files]
         table[key.lower()] = values if key in TEXT_KEYS else np.array(values, dtype=float)
