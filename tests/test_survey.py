@@ -701,7 +701,7 @@ class TestFolders:
 
     def test_results_as_a_source_are_refused_as_such(self, undisturbed, tmp_path):
         with pytest.raises(
-            FileNotFoundError, match=r"4 part-\*.parquet \(results of classify_survey; name the"
+            FileNotFoundError, match=r"4 part-\*.parquet \(results of classify_survey, which hold no im"
         ):
             classify(undisturbed, tmp_path / "again")
         assert not (tmp_path / "again").exists()
@@ -723,6 +723,11 @@ class TestFolders:
             classify(source, address)
         with pytest.raises(ValueError, match="is an address"):
             read_skipped(address)
+
+    def test_source_that_is_a_link_in_a_circle_is_named(self, tmp_path):
+        (tmp_path / "loop").symlink_to("loop")
+        with pytest.raises(FileNotFoundError, match="loop: no such file or folder"):
+            classify(tmp_path / "loop", tmp_path / "results")
 
     def test_home_is_expanded(self, undisturbed, source, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))

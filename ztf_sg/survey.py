@@ -4,10 +4,12 @@ A task of Dask reads, classifies and writes one partition, in bounded memory, wh
 """
 
 import json
+import os
 import shutil
 from contextlib import nullcontext
 from functools import lru_cache
 from hashlib import sha256
+from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
 
@@ -137,8 +139,8 @@ def classify_survey(
         If Dask is not installed: ``pip install 'ztf_sg[survey]'``.
     """
     source, destination, model = (
-        local_path(source).resolve(),
-        local_path(destination).resolve(),
+        Path(os.path.realpath(local_path(source))),  # resolve() raises at links in a circle
+        Path(os.path.realpath(local_path(destination))),
         model or _load(PRETRAINED, None),
     )
     _check_scheduler(scheduler)

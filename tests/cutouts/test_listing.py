@@ -180,6 +180,12 @@ class TestLinksAndOddEntries:
         names = load_silently(load_cutouts, folder).table["name"].tolist()
         assert names == ["linked/star_3", "night1/star_1", "night2/star_1"]
 
+    def test_source_that_is_a_link_in_a_circle_is_named(self, tmp_path):
+        (tmp_path / "loop").symlink_to("loop")
+        for read in (load_cutouts, CutoutSet.read_parquet, list_source):
+            with pytest.raises(FileNotFoundError, match="loop: no such"):
+                read(tmp_path / "loop")
+
     def test_links_to_missing_files_and_to_themselves_are_named(self, tmp_path):
         put(tmp_path / "star_0.fits")
         (tmp_path / "star_1.fits").symlink_to(tmp_path / "gone.fits")
@@ -196,7 +202,7 @@ class TestLinksAndOddEntries:
         with pytest.warns(UserWarning, match="passed over 3 pipes or devices"):
             assert len(load_cutouts(tmp_path)) == 1
         for read in (load_cutouts, CutoutSet.read_parquet, list_source):
-            with pytest.raises(FileNotFoundError, match="a.parquet: (no such folder|is neither a file nor)"):
+            with pytest.raises(FileNotFoundError, match="a.parquet: (is a file|is neither a file nor)"):
                 read(tmp_path / "a.parquet")
 
     def test_folders_named_like_files_are_folders(self, tmp_path, parquet):
@@ -233,7 +239,7 @@ def forbid(monkeypatch, folder):
 class TestWhatIsPassedOver:
     IGNORED = (
         *("._star_1.fits", ".DS_Store", ".star_2.fits.swp", ".images/ztf_1.fits", "__MACOSX/._star_1.fits"),
-        *("_old/star_3.fits", "_metadata", "_common_metadata", "_SUCCESS", ".part-0.parquet.crc"),
+        *("_temporary/0/a.parquet", "_metadata", "_common_metadata", "_SUCCESS", ".part-0.parquet.crc"),
         *(
             "manifest.csv",
             "truth.csv",
@@ -301,7 +307,7 @@ class TestWhatIsPassedOver:
             list_source(tmp_path)
 
     def test_files_in_place_of_folders_are_named_with_what_reads_them(self, tmp_path, parquet):
-        with pytest.raises(FileNotFoundError, match="a.parquet: is a file; read them with CutoutSet"):
+        with pytest.raises(FileNotFoundError, match="a.parquet: is a file; read it with CutoutSet"):
             load_cutouts(put(tmp_path / "a.parquet", parquet))
         for read in (CutoutSet.read_parquet, list_source):
             with pytest.raises(FileNotFoundError, match="star_1.fits: is a FITS file; name the folder"):
@@ -388,11 +394,26 @@ class TestParquetFolders:
         with pytest.warns(UserWarning, match=r"1 _\*\.parquet \(rename them if they hold cutouts"):
             assert len(CutoutSet.read_parquet(tmp_path)) == 6
 
+    def test_underscored_folders_are_passed_over_with_a_word(self, tmp_path, parquet):
+        for folder in ("_old", "night/_old"):
+            put(tmp_path / folder / "star_1.fits")
+            put(tmp_path / folder / "a.parquet", parquet)
+        message = "1 folder _old, 1 folder night/_old .rename it if it holds cutouts"
+        for read in (load_cutouts, CutoutSet.read_parquet):
+            with pytest.raises(FileNotFoundError, match=message):
+                read(tmp_path)
+        put_all(tmp_path, "star_0.fits", "_star_1.fits")
+        with pytest.warns(UserWarning, match=message):
+            assert list_cutouts(tmp_path) == [tmp_path / "_star_1.fits", tmp_path / "star_0.fits"]
+
     def test_results_of_a_survey_are_no_cutouts(self, tmp_path, parquet):
         results = tmp_path / "classified"
         put(results / "part-00000.parquet", parquet)
         put(results / "_survey" / "settings.json", b"{}")
-        with pytest.raises(FileNotFoundError, match=r"1 part-\*.parquet \(results of classify_survey; name"):
+        with pytest.raises(
+            FileNotFoundError,
+            match=r"1 part-\*.parquet \(results of classify_survey, which hold no images.; or name another",
+        ):
             CutoutSet.read_parquet(results)
         put(tmp_path / "a.parquet", parquet)
         put(results / "b.parquet", parquet)

@@ -29,18 +29,19 @@ PASSED_OVER = {  # last suffixes of data that are not read, by what to do with t
     ),
 }
 OTHERS = "give them their suffix, .fits or .parquet, if they hold cutouts"
+RESULTS = "_survey"  # folder of notes within the results of classify_survey
+SETTINGS = "settings.json"  # one of these notes
 NOTES = set(
     "txt md rst log csv tsv ecsv vot xml json yaml yml toml ini cfg html htm css pdf ps eps png jpg jpeg gif "
     "svg bmp webp tif tiff py ipynb sh part tmp bak swp lock sha256 md5 crc properties reg db".split()
 )
+NOTE_FOLDERS = {RESULTS, "__MACOSX", "__pycache__", "_temporary", "_delta_log", "_spark_metadata"}
 NOTE_NAMES = {"readme", "license", "licence", "makefile", "properties", "changes", "authors"}
 
 READERS = {
     FITS: "read them with load_cutouts, or as a survey from a folder of their own",
     PARQUET: "read them with CutoutSet.read_parquet or classify_survey",
 }
-RESULTS = "_survey"  # folder of notes within the results of classify_survey
-SETTINGS = "settings.json"  # one of these notes
 RESULT_FILE = re.compile(r"part-\d+\.parquet$")
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # how folders of a missing value are named
 HATS_KEYS = ("Norder", "Dir", "Npix")  # they sort the files of a catalogue by position, and are no columns
@@ -61,7 +62,7 @@ def list_cutouts(folder):
 
     They end in ``.fits``, ``.fit`` or ``.fts``, in any case, and may be compressed (``.gz``, ``.fz``,
     ``.bz2``, ``.xz``, ``.zip``). They come in natural order of their paths within the folder. Folders whose
-    names start with a dot or an underscore are left out.
+    names start with a dot or an underscore are left out; each other one is read once, links to it or not.
 
     Raises
     ------
@@ -76,12 +77,14 @@ def list_cutouts(folder):
         If it holds what looks like data but is not FITS.
     """
     folder = local_path(folder)
-    if folder.is_file():
-        remedy = READERS[PARQUET] if _format_of(folder.name) == PARQUET else "name the folder that holds it"
-        raise FileNotFoundError(f"{folder}: is a file; {remedy}")
+    remedy = "make cutouts with notebook 2 or name another"
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: no such folder; {remedy}")
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; make cutouts with notebook 2 or name another")
-    return _list_folder(folder, {FITS: "FITS"}, "make cutouts with notebook 2 or name another")[1]
+        is_parquet = _format_of(folder.name) == PARQUET
+        remedy = "read it with CutoutSet.read_parquet" if is_parquet else "name the folder that holds it"
+        raise FileNotFoundError(f"{folder}: is a file; {remedy}")
+    return _list_folder(folder, {FITS: "FITS"}, remedy)[1]
 
 
 def list_files(path):
@@ -204,7 +207,8 @@ def _list_folder(folder, wanted, remedy):
     passed_over = "; ".join(f"{_counted(what)} ({todo})" for todo, what in found.passed_over.items())
     if chosen is None:
         formats = " and no ".join(f"{name} files" for name in wanted.values())
-        held = passed_over or f"{_counted(found.ignored) or 'nothing else'}; {remedy}"
+        ignored = _counted(found.ignored) or "nothing else"
+        held = f"{passed_over}; or name another" if passed_over else f"{ignored}; {remedy}"
         raise FileNotFoundError(f"{folder}: holds no {formats}; it holds {held}")
     if passed_over:
         warnings.warn(f"{folder}: passed over {passed_over}", stacklevel=4)
@@ -246,7 +250,11 @@ def _scan(folder):
                 found.ignored["hidden"] += 1
             elif not _is_folder(entry):
                 _sort_in(name, entry, found)
-            elif not entry.name.startswith("_"):
+            elif entry.name in NOTE_FOLDERS:
+                found.ignored["folders of notes"] += 1
+            elif entry.name.startswith("_"):
+                _pass_over(found, f"folder {printable(name)}", "rename it if it holds cutouts")
+            else:
                 (links if entry.is_symlink() else folders).append(name)
         links.sort()
     return found
@@ -319,12 +327,8 @@ def _members(path, entries, found, is_root):
     if RESULTS in by_name and (path / RESULTS / SETTINGS).exists():
         results = [by_name.pop(name) for name in list(by_name) if RESULT_FILE.match(name)]
         if results:
-            _pass_over(
-                found,
-                "part-*.parquet",
-                "results of classify_survey; name the folder of their source",
-                len(results),
-            )
+            todo = "results of classify_survey, which hold no images"
+            _pass_over(found, "part-*.parquet", todo, len(results))
     if "collection.properties" in by_name:
         primary = os.path.normpath(_properties(path, "collection.properties", "hats_primary_table_url"))
         folders = [name for name, entry in by_name.items() if name[0] not in "._" and _is_folder(entry)]
