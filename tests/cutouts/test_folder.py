@@ -150,7 +150,7 @@ class TestSkyPositions:
 
 class TestBadFiles:
     def test_missing_folder_is_named(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder"):
+        with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
             load_cutouts(tmp_path / "nowhere")
 
     def test_folder_without_cutouts_is_named(self, tmp_path):

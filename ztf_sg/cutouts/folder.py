@@ -12,7 +12,7 @@ import pandas as pd
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from ztf_sg.cutouts.listing import cutout_name, file_name
+from ztf_sg.cutouts.listing import cutout_names, file_of, printable
 from ztf_sg.cutouts.plain_fits import (
     OTHER_IMAGE,
     SKY_KEYWORD,
@@ -35,6 +35,7 @@ from ztf_sg.cutouts.schema import (
     natural_key,
     shape_fault,
 )
+from ztf_sg.files import local_path
 from ztf_sg.parallel import slices
 from ztf_sg.ztf import CUTOUT_SHAPE
 
@@ -46,31 +47,34 @@ SCIENCE_IMAGE = re.compile(r"SCI|^IMAGE|^IMG", re.IGNORECASE)
 
 
 class _File(NamedTuple):
-    """A cutout, its name within the folder, with suffix; the rest is as read_plain_image returns it."""
+    """A cutout with its name, and that of its file in the folder; the rest is as of read_plain_image."""
 
     name: str
+    file: str
     image: np.ndarray
     header: dict
     projection: bytes
 
 
-def read_files(paths, on_error, folder=None):
+def read_files(paths, on_error, names=None):
     """Return the CutoutParts of some FITS files; see :func:`ztf_sg.cutouts.load_files`."""
     check_on_error(on_error)
+    paths = [local_path(path) for path in paths]
+    names = [cutout_names([path], path.parent)[0] for path in paths] if names is None else names
     files, skipped = [], []
     with closing(_read_ahead(paths)) as plain_images:
-        for path, plain in zip(paths, plain_images, strict=True):
-            name = file_name(path, folder)
+        for path, name, plain in zip(paths, names, plain_images, strict=True):
+            file = file_of(path, name)
             try:
-                files.append(_checked(path, name, plain))
+                files.append(_checked(path, name, file, plain))
             except CutoutError as error:
                 if on_error == "raise":
                     raise
-                skipped.append((name, str(error)))
+                skipped.append((file, printable(str(error))))
     shape = mode(file.image.shape for file in files) if files else CUTOUT_SHAPE
     for file in files:
         if file.image.shape != shape:
-            skipped.append((file.name, f"{file.name}: {shape_fault(shape, file.image.shape)}; {REMEDY}"))
+            skipped.append((file.file, f"{file.file}: {shape_fault(shape, file.image.shape)}; {REMEDY}"))
     if skipped and on_error == "raise":
         raise CutoutError(skipped[0][1])
     files = [file for file in files if file.image.shape == shape]
@@ -99,6 +103,7 @@ def read_cutout(path):
     CutoutError
         If the file cannot be used as a cutout.
     """
+    path = path if hasattr(path, "read") else local_path(path)
     name = path.name if hasattr(path, "read") else str(path)
     try:
         with warnings.catch_warnings():
@@ -208,13 +213,13 @@ def _read_ahead(paths):
             yield from images
 
 
-def _checked(path, name, plain):
+def _checked(path, name, file, plain):
     """Return a cutout that can be used, read by astropy if its file is not plain."""
     if plain:
         check_cutout(str(path), plain[0], plain[1])
-        return _File(name, *plain)
+        return _File(name, file, *plain)
     image, header = read_cutout(path)
-    return _File(name, image, header_values(header), projection_cards(header))
+    return _File(name, file, image, header_values(header), projection_cards(header))
 
 
 def _what_is_wrong(path, error):
@@ -235,7 +240,7 @@ def _what_is_wrong(path, error):
 def _metadata_table(files, shape):
     """Return the columns of CutoutSet.table for some cutouts of one shape."""
     ra, dec = _centres(files, shape).T
-    table = pd.DataFrame({"name": [cutout_name(file.name) for file in files], "ra": ra, "dec": dec})
+    table = pd.DataFrame({"name": [file.name for file in files], "ra": ra, "dec": dec})
     for key in HEADER_KEYS:
         values = [file.header.get(key) for file in files]
         table[key.lower()] = values if key in TEXT_KEYS else np.array(values, dtype=float)
@@ -259,7 +264,7 @@ def _centres(files, shape):
             except Exception as error:  # damaged projections raise errors of many kinds
                 faults |= dict.fromkeys(rows, error)
     if faults:
-        names = ", ".join(files[row].name for row in list(faults)[:3]) + ", ..." * (len(faults) > 3)
+        names = ", ".join(files[row].file for row in list(faults)[:3]) + ", ..." * (len(faults) > 3)
         reason = " ".join(str(next(iter(faults.values()))).split())
         warnings.warn(f"{names}: the WCS cannot be used, ra and dec are NaN ({reason})", stacklevel=6)
     return sky

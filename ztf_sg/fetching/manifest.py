@@ -3,11 +3,10 @@
 import os
 import threading
 from io import BytesIO
-from pathlib import Path
 
 import pandas as pd
 
-from ztf_sg.files import atomic_write
+from ztf_sg.files import atomic_write, local_path
 
 MANIFEST = "manifest.csv"
 SETTINGS = ("origin", "filter", "max_seeing", "max_infobits")  # the same for all cutouts of a folder
@@ -127,7 +126,7 @@ def read_manifest(directory):
     ManifestError
         If the manifest lacks a column, or is damaged.
     """
-    path = Path(directory) / MANIFEST
+    path = local_path(directory) / MANIFEST
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1] or _csv([])  # a process may be killed in the middle of a line
     try:
