@@ -2,7 +2,7 @@
 
 from ztf_sg.cutouts.arrow import LABEL, row_group_sizes
 from ztf_sg.cutouts.cutout_set import CutoutSet, iter_parquet, iter_row_groups, load_cutouts, load_files
-from ztf_sg.cutouts.folder import read_cutout
+from ztf_sg.cutouts.folder import header_values, read_cutout
 from ztf_sg.cutouts.listing import cutout_names, list_cutouts, list_files, list_source
 from ztf_sg.cutouts.schema import CLASS_NAMES, HEADER_KEYS, UNKNOWN, CutoutError, check_cutout
 from ztf_sg.cutouts.tables import csv_name, read_image_csv, write_image_csv
@@ -17,6 +17,7 @@ __all__ = [
     "check_cutout",
     "csv_name",
     "cutout_names",
+    "header_values",
     "iter_parquet",
     "iter_row_groups",
     "list_cutouts",

@@ -11,10 +11,11 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS, WcsError
 
-from ztf_sg.cutouts import CutoutError, check_cutout, read_cutout
+from ztf_sg.cutouts import CutoutError, check_cutout, header_values, read_cutout
 from ztf_sg.services import UnusableAnswer
 from ztf_sg.ztf import CUTOUT_SHAPE, QUADRANT, first_pixel, image_name, image_wcs
 
+CHECKSUMS = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")  # of a whole image, which a part does not have
 MAX_DISTORTION = 30  # between the WCS of an image and its tangent plane in the metadata [px]
 CENTRING_TOLERANCE = 3  # how far an object may be from the middle of its cutout, in x and in y [px]
 
@@ -153,7 +154,7 @@ def cut_image(hdu, wcs, ra, dec):
         raise UnusableAnswer(f"{name} is too near the edge of its image")
     cutout = _part(hdu, slice(bottom, bottom + height), slice(left, left + width))
     try:
-        check_cutout(name, cutout.data, cutout.header)
+        check_cutout(name, cutout.data, header_values(cutout.header))
     except CutoutError as error:
         raise UnusableAnswer(str(error)) from error
     return cutout
@@ -187,6 +188,8 @@ def trim_cutout(hdu):
 def _part(hdu, rows, columns):
     """Return a part of an image, with the WCS moved along."""
     part = fits.PrimaryHDU(hdu.data[rows, columns].astype(np.float32), hdu.header)
+    for key in CHECKSUMS:
+        part.header.remove(key, ignore_missing=True)
     for key, first in (("CRPIX1", columns.start), ("CRPIX2", rows.start)):
         if first:
             part.header[key] = part.header.get(key, 0.0) - first
