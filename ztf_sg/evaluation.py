@@ -11,10 +11,14 @@ import pandas as pd
 from astropy.stats import binom_conf_interval
 from sklearn.base import clone
 from sklearn.metrics import brier_score_loss
-from sklearn.model_selection import LeaveOneGroupOut
+from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
+
+from ztf_sg.cutouts import UNKNOWN
 
 MAGNITUDE_BIN = 0.5  # width of the bins in which the classes are counted [mag]
 CALIBRATION_BINS = 10
+MIN_PER_CLASS = 20  # stars, and galaxies, with which training and testing make sense
+CLASS_PLURALS = {0: "stars", 1: "galaxies", UNKNOWN: "unknown"}
 
 
 def nights(obsmjd):
@@ -37,6 +41,50 @@ def nights(obsmjd):
         count = f"{len(bad)} of {len(obsmjd)} dates are not finite (rows {rows})"
         raise ValueError(f"obsmjd: {count}; leave these objects out")
     return np.floor(obsmjd).astype(int)
+
+
+def describe_data(cutouts):
+    """Return in a few lines what cutouts there are, and what was left out when they were read."""
+    counts = [f"{np.sum(cutouts.labels == label)} {name}" for label, name in CLASS_PLURALS.items()]
+    height, width = cutouts.images.shape[1:]
+    filters, origins = (
+        ", ".join(sorted(set(cutouts.table[name].astype(str)))) for name in ("filter", "origin")
+    )
+    lines = [
+        f"{len(cutouts)} cutouts of {height} x {width} px: {', '.join(counts)}",
+        f"{len(np.unique(nights(cutouts.table['obsmjd'])))} nights; filter {filters}; origin: {origins}",
+    ]
+    if len(cutouts.skipped):
+        lines.append(f"{len(cutouts.skipped)} files left out; the first: {cutouts.skipped['reason'].iloc[0]}")
+    return "\n".join(lines)
+
+
+def why_no_training(labels):
+    """Return why labels, (n,), are too few to train and test on; an empty text if they are enough."""
+    stars, galaxies = (int(np.sum(np.asarray(labels) == label)) for label in (0, 1))
+    if min(stars, galaxies) >= MIN_PER_CLASS:
+        return ""
+    return f"it takes {MIN_PER_CLASS} stars and {MIN_PER_CLASS} galaxies, there are {stars} and {galaxies}"
+
+
+def held_out_thirds(obsmjd, labels):
+    """Return groups of objects to be held out in turn, int (n,), and what they are: "unseen nights".
+
+    If the nights are too few to leave stars and galaxies to train on, they are "thirds at random".
+
+    Parameters
+    ----------
+    obsmjd, labels : array-like (n,)
+    """
+    labels = np.asarray(labels)
+    thirds = np.unique(nights(obsmjd), return_inverse=True)[1] % 3
+    rest = [np.bincount(labels[thirds != third], minlength=2).min() for third in np.unique(thirds)]
+    if len(rest) > 1 and min(rest) >= MIN_PER_CLASS // 2:
+        return thirds, "unseen nights"
+    thirds = np.zeros(len(labels), dtype=int)
+    for third, (_, rows) in enumerate(StratifiedKFold(3, shuffle=True, random_state=0).split(labels, labels)):
+        thirds[rows] = third
+    return thirds, "thirds at random"
 
 
 def magnitude_matched_weights(magnitude, labels):

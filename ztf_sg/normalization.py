@@ -4,13 +4,19 @@ Each one takes pixels of shape (n, height, width) and returns as many. Global on
 set; :class:`Normalizer` learns them on a training set and keeps them.
 """
 
+import warnings
 from dataclasses import dataclass
+from inspect import signature
+from numbers import Real
 
 import numpy as np
+import pandas as pd
 from astropy.visualization import AsinhStretch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ztf_sg.cutouts import csv_name, read_image_csv, write_image_csv
+from ztf_sg.files import local_path
 from ztf_sg.parallel import map_chunks
 
 
@@ -82,6 +88,7 @@ _IN_ORDER = (
     root_minmax,
     asinh_minmax,
 )
+OF_LOGARITHMS = ("log_minus_min", "log_min_over_global_max")
 NORMALIZATIONS = {function.__name__: function for function in _IN_ORDER}
 """Normalization functions by name; their order is that of the technique numbers, from 0 for raw."""
 
@@ -108,10 +115,18 @@ def normalize(images, technique, statistics=None, **parameters):
     Raises
     ------
     ValueError
-        If the technique is unknown, the shape is not that of a stack, a pixel is not finite, or
-        a logarithm of a pixel <= 0 is asked for (the message names the first such cutout).
+        If the technique or a parameter is unknown, the shape is not that of a stack, a pixel is not finite,
+        or a logarithm of a pixel <= 0 is asked for (the message names the first such cutout).
+
+    Warns
+    -----
+    UserWarning
+        If cutouts are constant and their contrast is divided by, which makes them 0.
     """
     _check_technique(technique)
+    _check_parameters(technique, parameters)
+    if np.ma.isMaskedArray(images) and np.ma.is_masked(images):
+        raise ValueError("images: some pixels are masked; leave out these cutouts")
     images = np.asarray(images)
     if images.dtype != np.float32:
         images = images.astype(float, copy=False)
@@ -125,6 +140,11 @@ def normalize(images, technique, statistics=None, **parameters):
         raise ValueError(
             f"cutout {np.argmax(bad)} (and {bad.sum() - 1} more) has NaN or infinite pixels; leave it out"
         )
+    flat = int(np.sum(np.ptp(images, axis=(1, 2)) == 0)) if "minmax" in technique.split("_")[-1:] else 0
+    if flat and technique != "global_minmax":
+        warnings.warn(
+            f"{technique}: {flat} of {len(images)} cutouts are constant, and become 0", stacklevel=2
+        )
     statistics = statistics or GlobalStatistics.of(images)
     result = np.empty(images.shape)
 
@@ -137,6 +157,87 @@ def normalize(images, technique, statistics=None, **parameters):
         NORMALIZATIONS[technique](images.astype(float), statistics, **parameters)
         raise
     return result
+
+
+def applies(images, technique):
+    """Return to which cutouts a technique applies: those of whose pixels it takes no logarithm <= 0.
+
+    Parameters
+    ----------
+    images : numpy.ndarray
+        Pixels [DN], shape (n, height, width).
+    technique : str
+        A name in :data:`NORMALIZATIONS`.
+
+    Returns
+    -------
+    numpy.ndarray of bool (n,)
+    """
+    _check_technique(technique)
+    if technique in OF_LOGARITHMS:
+        return (images > 0).all(axis=(1, 2))
+    return np.full(len(images), technique != "min_over_global_max" or np.max(images) > 0)
+
+
+def normalize_all(images):
+    """Return the cutouts under all techniques, with the extremes of the set: a dict by name.
+
+    Its values are the normalized cutouts, (k, height, width), and to which of the n cutouts the technique
+    :func:`applies`, bool (n,). A technique that applies to none is left out.
+    """
+    statistics = GlobalStatistics.of(images)
+    rows = {name: applies(images, name) for name in NORMALIZATIONS}
+    return {
+        name: (normalize(images[mask], name, statistics), mask) for name, mask in rows.items() if mask.any()
+    }
+
+
+def write_tables(directory, cutouts):
+    """Write the cutouts under each technique as a table; see :func:`~ztf_sg.cutouts.write_image_csv`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per technique: file, technique, cutouts and left_out, the number to which it does not apply.
+        There is no file if it applies to none.
+    """
+    normalized, rows = normalize_all(cutouts.images), []
+    for number, name in enumerate(NORMALIZATIONS):
+        path = local_path(directory) / csv_name(number)
+        path.unlink(missing_ok=True)  # of other cutouts
+        if name in normalized:
+            stack, mask = normalized[name]
+            write_image_csv(path, stack, cutouts.labels[mask])
+        count = len(normalized[name][0]) if name in normalized else 0
+        rows.append((path.name if count else "", name, count, len(cutouts) - count))
+    return pd.DataFrame(rows, columns=["file", "technique", "cutouts", "left_out"])
+
+
+def read_tables(directory, cutouts):
+    """Return what :func:`write_tables` wrote: a dict by technique, as of :func:`normalize_all`.
+
+    The cutouts are flattened, (k, height * width).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such table.
+    ValueError
+        If a table is damaged, or was made from other cutouts.
+    """
+    tables, directory = {}, local_path(directory)
+    for number, name in enumerate(NORMALIZATIONS):
+        mask = applies(cutouts.images, name)
+        if not mask.any():
+            continue
+        pixels, labels = read_image_csv(directory / csv_name(number))
+        same = np.array_equal(labels, cutouts.labels[mask]) and pixels.shape[1] == cutouts.images[0].size
+        if not same or (name == "raw" and not np.allclose(pixels, cutouts.images.reshape(len(pixels), -1))):
+            raise ValueError(
+                f"{directory / csv_name(number)}: tables were not made from these cutouts; run notebook 3 again"
+            )
+        tables[name] = pixels, mask
+    return tables
 
 
 class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -158,8 +259,8 @@ class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def fit(self, X, y=None):
         """Learn the extremes of flattened cutouts X [DN], shape (n, height * width); y is ignored."""
-        X = validate_data(self, X, dtype=float)
         _check_technique(self.technique)
+        X = validate_data(self, X, dtype=float)
         self.statistics_ = GlobalStatistics.of(X)
         return self
 
@@ -170,8 +271,23 @@ class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return normalize(X[:, None, :], self.technique, self.statistics_).reshape(X.shape)
 
 
+def _check_parameters(technique, parameters):
+    """Raise a ValueError unless a technique has these parameters, and they are above 0."""
+    known = [
+        name
+        for name in signature(NORMALIZATIONS[technique]).parameters
+        if name not in ("images", "statistics")
+    ]
+    for name, value in parameters.items():
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ValueError(f"{technique}: unknown parameter {name!r}; {takes}")
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < np.inf:
+            raise ValueError(f"{technique}: {name}={value!r}, expected a number above 0")
+
+
 def _check_technique(technique):
-    if technique not in NORMALIZATIONS:
+    if not isinstance(technique, str) or technique not in NORMALIZATIONS:
         raise ValueError(f"unknown normalization {technique!r}; choose one of {', '.join(NORMALIZATIONS)}")
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,8 @@ from ztf_sg.cutouts.schema import (
     CutoutParts,
     check_labels,
 )
+
+BUNDLED_CUTOUTS = Path(__file__).parents[2] / "cutouts_test"  # simulated, beside the package in the project
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,6 +50,13 @@ def label_of(name):
     return CLASS_NAMES.index(prefix) if prefix in CLASS_NAMES else UNKNOWN
 
 
+def masks_by_class(labels):
+    """Return which of n objects are star, galaxy and unknown, those that occur: a dict of bool (n,)."""
+    names = dict(zip(LABELS, (*CLASS_NAMES, "unknown"), strict=True))
+    masks = {name: np.asarray(labels) == label for label, name in names.items()}
+    return {name: mask for name, mask in masks.items() if mask.any()}
+
+
 def check_labels(labels, name="labels"):
     """Return labels as an int8 array; raise a CutoutError unless all are 0, 1 or -1."""
     labels = np.asarray(labels)

@@ -6,10 +6,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from astropy.visualization import AsinhStretch
 
-from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.plotting import style
 
 BLACK, WHITE = 1, 99.5  # percentiles of the pixels of a cutout [%]
+KINDS = {"star": (0, "-"), "galaxy": (1, "--"), "unknown": (-1, ":")}  # labels and lines of histograms
 
 
 def plot_cutouts(images, titles=None, labels=None, *, title=None):
@@ -94,12 +94,13 @@ def plot_pixel_histograms(values_by_name, *, title=None):
     Parameters
     ----------
     values_by_name : dict of str to dict
-        For each normalization ``{"star": pixels, "galaxy": pixels}``, arrays of any shape.
+        For each normalization ``{"star": pixels, "galaxy": pixels, "unknown": pixels}``, or some of these;
+        arrays of any shape.
 
     Raises
     ------
     ValueError
-        If there is nothing to draw, or a class is missing.
+        If there is nothing to draw, or a class is not known.
     """
     fig, axes = style.new_panels(len(values_by_name), 4, (2.7, 1.9), extra_height=0.6)
     for ax, (name, values) in zip(axes, values_by_name.items(), strict=True):
@@ -139,16 +140,19 @@ def _short(value):
 
 
 def _pixel_histogram(ax, name, values):
-    missing = set(CLASS_NAMES) - set(values)
-    if missing:
-        raise ValueError(f"pixel values of {name!r} lack the classes {sorted(missing)}")
-    pixels = [_finite(values[kind]) for kind in CLASS_NAMES]
-    together = np.concatenate(pixels)
+    others = set(values) - set(KINDS)
+    if others or not values:
+        raise ValueError(
+            f"pixel values of {name!r}: expected some of {', '.join(KINDS)}, got {sorted(others)}"
+        )
+    pixels = {kind: _finite(values[kind]) for kind in KINDS if kind in values}
+    together = np.concatenate(list(pixels.values()))
     span = np.percentile(together, (0.5, 99.5)) if together.size else (0, 1)
     edges = np.histogram_bin_edges(together, bins=50, range=tuple(span))
-    for label, dashes in enumerate(("-", "--")):
-        share = np.histogram(pixels[label], edges)[0] / max(pixels[label].size, 1)
-        ax.stairs(share, edges, color=style.COLORS[label], ls=dashes, lw=1.4, label=CLASS_NAMES[label])
+    for kind, shown in pixels.items():
+        label, dashes = KINDS[kind]
+        share = np.histogram(shown, edges)[0] / max(shown.size, 1)
+        ax.stairs(share, edges, color=style.COLORS[label], ls=dashes, lw=1.4, label=kind)
     ax.set_yscale("log")
     ax.set_title(name, fontsize=9)
     ax.tick_params(labelsize=8)
