@@ -234,7 +234,7 @@ def read_tables(directory, cutouts):
         same = np.array_equal(labels, cutouts.labels[mask]) and pixels.shape[1] == cutouts.images[0].size
         if not same or (name == "raw" and not np.allclose(pixels, cutouts.images.reshape(len(pixels), -1))):
             raise ValueError(
-                f"{directory / csv_name(number)}: tables were not made from these cutouts; run notebook 3 again"
+                f"{directory / csv_name(number)}: was not made from these cutouts; run notebook 3 on them"
             )
         tables[name] = pixels, mask
     return tables
