@@ -4,10 +4,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from helpers import ROOT
 
 import ztf_sg
-from ztf_sg.files import atomic_write, lock_folder
+from ztf_sg import (
+    CutoutSet,
+    StarGalaxyClassifier,
+    fetch_cutouts,
+    iter_parquet,
+    load_cutouts,
+)
+from ztf_sg.cutouts import (
+    list_cutouts,
+    list_files,
+    list_source,
+    load_files,
+    read_cutout,
+    read_image_csv,
+    row_group_sizes,
+    write_image_csv,
+)
+from ztf_sg.fetching.manifest import read_manifest
+from ztf_sg.files import atomic_write, local_path, lock_folder
+from ztf_sg.positions import read_positions, write_positions
+from ztf_sg.services.sweeps import read_sweep
 
 
 def test_file_has_its_name_only_when_whole(tmp_path):
@@ -85,3 +107,94 @@ class TestLockFolder:
     def test_errors_of_the_work_inside_stay_what_they_are(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="of the work"), lock_folder(tmp_path, RuntimeError):
             raise FileNotFoundError("of the work")
+
+
+class TestLocalPath:
+    @pytest.mark.parametrize("path", ["a/b.fits", b"a/b.fits", Path("a/b.fits")])
+    def test_text_bytes_and_paths_are_taken(self, path):
+        assert local_path(path) == Path("a/b.fits")
+
+    def test_home_is_expanded(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert local_path("~/a") == local_path(Path("~/a")) == tmp_path / "a"
+        assert local_path("~") == tmp_path
+        assert local_path("a/~") == Path("a/~")
+        assert local_path("~no_such_user/a") == Path("~no_such_user/a")
+
+    @pytest.mark.parametrize("scheme", ["s3", "gs", "abfs", "hdfs", "https", "HTTP", "hf", "simplecache::s3"])
+    def test_addresses_are_refused_with_a_remedy(self, scheme):
+        for address in (
+            f"{scheme}://bucket/a",
+            Path(f"{scheme}://bucket/a"),
+            f"{scheme}://bucket/a".encode(),
+        ):
+            with pytest.raises(ValueError, match=f"^{scheme}:/.*: is an address.*copy it to a local disk"):
+                local_path(address)
+
+    def test_address_of_a_local_file_is_refused_with_its_own_remedy(self):
+        with pytest.raises(ValueError, match="give the path of the file without 'file://'"):
+            local_path("file:///a/b.fits")
+
+    @pytest.mark.parametrize("path", ["C:/a", "a:b", "12:00/a", "/a/s3:/b", "./s3:/b", "key=a:b/c"])
+    def test_local_paths_with_a_colon_are_none(self, path):
+        assert str(local_path(path)) == str(Path(path))
+
+    @pytest.mark.parametrize("path", [None, 3, 2.5, ["a"], {}])
+    def test_what_is_no_path_is_said(self, path):
+        with pytest.raises(TypeError, match="expected the path of a file or folder, got"):
+            local_path(path)
+
+    def test_empty_path_is_not_the_current_folder(self):
+        with pytest.raises(ValueError, match="the path is empty"):
+            local_path("")
+
+
+READERS = {
+    "load_cutouts": load_cutouts,
+    "read_parquet": CutoutSet.read_parquet,
+    "iter_parquet": lambda path: list(iter_parquet(path)),
+    "row_group_sizes": row_group_sizes,
+    "list_cutouts": list_cutouts,
+    "list_files": list_files,
+    "list_source": list_source,
+    "load_files": lambda path: load_files([path]),
+    "read_cutout": read_cutout,
+    "read_image_csv": read_image_csv,
+    "read_positions": read_positions,
+    "read_manifest": read_manifest,
+    "load": StarGalaxyClassifier.load,
+}
+WRITERS = {
+    "to_parquet": lambda path: load_files(list_cutouts(ROOT / "cutouts_test")[:2]).to_parquet(path),
+    "write_image_csv": lambda path: write_image_csv(path, [[[1.0]]], [0]),
+    "save": lambda path: StarGalaxyClassifier.pretrained().save(path),
+}
+
+
+@pytest.mark.parametrize("name", READERS | WRITERS)
+@pytest.mark.parametrize("address", ["s3://bucket/a", Path("gs://bucket/a")])
+def test_addresses_are_refused_by_readers_and_writers(name, address, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="is an address, but only local files are read and written"):
+        (READERS | WRITERS)[name](address)
+    assert not list(tmp_path.iterdir())
+
+
+def test_addresses_are_refused_by_what_takes_more(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stars = pd.DataFrame({"RA": [1.0], "DEC": [2.0], "type": ["PSF"]})
+    for write in (
+        lambda: write_positions(stars.rename(columns={"type": "TYPE"}), stars, "s3://bucket/a"),
+        lambda: fetch_cutouts(stars, "s3://bucket/a", None),
+        lambda: read_sweep("s3://bucket/sweep.fits"),
+    ):
+        with pytest.raises(ValueError, match="is an address"):
+            write()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_writers_expand_home(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    WRITERS[name]("~/new/file")
+    assert (tmp_path / "new" / "file").is_file()

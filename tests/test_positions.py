@@ -76,7 +76,7 @@ class TestMagnitudesAndTypes:
 
     def test_types_have_their_labels(self):
         labels = labels_of_types(["PSF", "REX", "EXP", "DEV", "SER", "DUP", "COMP", ""])
-        assert labels.tolist() == [0, 1, 1, 1, 1, -1, -1, -1]
+        assert labels.tolist() == [0, 1, 1, 1, 1, -1, 1, -1]
         assert labels.dtype == np.int8
 
 

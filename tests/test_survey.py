@@ -651,3 +651,98 @@ class TestPartitions:
         found = pd.DataFrame(found.sort_values("name")).reset_index(drop=True)
         wanted = expected.drop(5).sort_values("name").reset_index(drop=True)
         pd.testing.assert_frame_equal(found, wanted, rtol=1e-9, check_dtype=False)
+
+
+class TestFolders:
+    """The source is one decision between Parquet and FITS; sub-folders belong to it."""
+
+    def put(self, folder, *names):
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(BUNDLED / Path(name).name, folder / name)
+
+    def test_fits_of_subfolders_are_named_by_their_paths(self, tmp_path):
+        source, destination = tmp_path / "source", tmp_path / "results"
+        self.put(source, "night2/star_0.fits", "night10/star_0.fits", "night10/star_1.fits", "galaxy_0.fits")
+        (source / "night10" / "star_2.fits").write_bytes(b"")
+        classify(source, destination, partition=2)
+        names = ["galaxy_0", "night2/star_0", "night10/star_0", "night10/star_1"]
+        assert results(destination)["name"].tolist() == names
+        assert read_skipped(destination)["name"].tolist() == ["night10/star_2.fits"]
+
+    def test_names_of_files_that_share_one_differ_across_partitions_and_batches(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(survey, "BATCH", 1)
+        self.put(tmp_path / "source", "star_0.fits", "star_1.fits")
+        shutil.copy(BUNDLED / "star_2.fits", tmp_path / "source" / "star_0.FIT")
+        for partition in (1, 3):
+            destination = tmp_path / f"by_{partition}"
+            classify(tmp_path / "source", destination, partition=partition)
+            assert sorted(results(destination)["name"]) == ["star_0.FIT", "star_0.fits", "star_1"]
+
+    def test_file_that_moves_to_another_folder_is_classified_anew(self, tmp_path):
+        source, destination = tmp_path / "source", tmp_path / "results"
+        self.put(source, "night1/star_0.fits")
+        classify(source, destination)
+        (source / "night1").rename(source / "night2")
+        classify(source, destination)
+        assert results(destination)["name"].tolist() == ["night2/star_0"]
+
+    def test_of_a_mix_parquet_is_read_and_fits_are_counted(self, source, undisturbed, tmp_path):
+        shutil.copytree(source, tmp_path / "mix")
+        self.put(tmp_path / "mix", "night1/star_0.fits", "star_1.fits")
+        with pytest.warns(
+            UserWarning, match=r"mix: passed over 2 \.fits \(.* as a survey from a folder of their"
+        ):
+            classify(tmp_path / "mix", tmp_path / "results")
+        assert contents(tmp_path / "results") == contents(undisturbed)
+
+    def test_results_within_the_source_are_not_read_as_source(self, source, undisturbed, tmp_path):
+        shutil.copytree(source, tmp_path / "mix")
+        destination = tmp_path / "mix" / "classified"
+        classify(tmp_path / "mix", destination)
+        first = times(destination)
+        with pytest.warns(UserWarning, match=r"4 part-\*.parquet \(results of classify_survey"):
+            classify(tmp_path / "mix", destination)
+        assert contents(destination) == contents(undisturbed)
+        assert times(destination) == first
+        self.put(tmp_path / "fits", "star_0.fits")
+        for _ in range(2):
+            classify(tmp_path / "fits", tmp_path / "fits" / "classified")
+            assert results(tmp_path / "fits" / "classified")["name"].tolist() == ["star_0"]
+
+    def test_results_as_a_source_are_refused_as_such(self, undisturbed, tmp_path):
+        with pytest.raises(
+            FileNotFoundError, match=r"4 part-\*.parquet \(results of classify_survey, which hold no im"
+        ):
+            classify(undisturbed, tmp_path / "again")
+        assert not (tmp_path / "again").exists()
+
+    def test_hive_folders_are_classified(self, cutouts, undisturbed, tmp_path):
+        table = cutouts.to_table().drop_columns(["filter"])
+        for night, rows in ((9, slice(0, 30)), (10, slice(30, 60))):
+            folder = tmp_path / "source" / f"night={night}" / "filter=ZTF_i"
+            folder.mkdir(parents=True)
+            pq.write_table(table.slice(rows.start, 30), folder / "part-0.parquet", row_group_size=10)
+        classify(tmp_path / "source", tmp_path / "results")
+        assert contents(tmp_path / "results") == contents(undisturbed)
+
+    @pytest.mark.parametrize("address", ["s3://bucket/survey", "gs://x/y", Path("hdfs://host/survey")])
+    def test_addresses_are_refused_as_such(self, address, source, tmp_path):
+        with pytest.raises(ValueError, match="is an address, but only local files are read and written"):
+            classify(address, tmp_path / "results")
+        with pytest.raises(ValueError, match="is an address"):
+            classify(source, address)
+        with pytest.raises(ValueError, match="is an address"):
+            read_skipped(address)
+
+    def test_source_that_is_a_link_in_a_circle_is_named(self, tmp_path):
+        (tmp_path / "loop").symlink_to("loop")
+        with pytest.raises(FileNotFoundError, match="loop: no such file or folder"):
+            classify(tmp_path / "loop", tmp_path / "results")
+
+    def test_home_is_expanded(self, undisturbed, source, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "source").symlink_to(source)
+        classify("~/source", "~/results")
+        assert contents(tmp_path / "results") == contents(undisturbed)
+        assert read_skipped("~/results").empty

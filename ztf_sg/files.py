@@ -1,4 +1,4 @@
-"""Local paths, files that are complete or not there, and folders in which one process works at a time."""
+"""Paths of the local disk, files that are complete or not there, and folders locked by one process."""
 
 import os
 import re
@@ -7,26 +7,32 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]+:/")  # pathlib makes s3:/ of s3://; one letter is a Windows drive
+
 
 def local_path(path):
-    """Return a path on this machine, a pathlib.Path with ``~`` expanded.
+    """Return a path on this machine as a pathlib.Path, with ``~`` expanded.
 
     Raises
     ------
     TypeError
-        If it is no path.
+        If it is neither text, bytes nor path-like.
     ValueError
-        If it is the address of something remote, such as ``s3://bucket/folder``.
+        If it is empty or the address of a remote store.
     """
     if not isinstance(path, str | bytes | os.PathLike):
-        raise TypeError(f"expected the path of a file or folder, got {path!r}")
-    text = os.fsdecode(path)
-    if re.match(r"[A-Za-z][\w+.-]+:/", text):
+        raise TypeError(f"expected the path of a file or folder, got {path!r}; give text or a pathlib.Path")
+    text = os.path.expanduser(os.fsdecode(path))
+    if not text:
+        raise ValueError("the path is empty; name a file or folder ('.' is the current folder)")
+    if text.startswith("file:/"):
+        raise ValueError(f"{text}: is an address; give the path of the file without 'file://'")
+    if URL.match(text):
         raise ValueError(
-            f"{text}: only local files are read and written; copy it to a local folder, or hand tables to "
-            "CutoutSet.from_table or classify_partition"
+            f"{text}: is an address, but only local files are read and written; copy it to a local disk and "
+            "name that path, or hand tables to CutoutSet.from_table or classify_partition"
         )
-    return Path(text).expanduser()
+    return Path(text)
 
 
 @contextmanager

@@ -3,11 +3,10 @@
 import json
 import zipfile
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
-from ztf_sg.files import atomic_write
+from ztf_sg.files import atomic_write, local_path
 
 FORMAT = "ztf_sg star-galaxy classifier, version 2"
 LARGEST_FILE = 2**30  # [bytes]
@@ -41,7 +40,8 @@ def read_arrays(path, shapes):
     ModelFileError
         If the file is damaged, holds Python objects or other arrays, or is of another version.
     """
-    if not Path(path).exists():
+    path = local_path(path)
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such model file; save one with the method save of a classifier")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:

@@ -4,8 +4,6 @@ A catalogue is a pandas.DataFrame or astropy Table with the columns of a sweep f
 A cut returns a DataFrame of the rows that pass, which remembers what each cut left: :func:`cut_report`.
 """
 
-from pathlib import Path
-
 import astropy.units as u
 import numpy as np
 import pandas as pd
@@ -14,7 +12,7 @@ from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.table import Table
 
 from ztf_sg.cutouts import CLASS_NAMES
-from ztf_sg.files import atomic_write
+from ztf_sg.files import atomic_write, local_path
 from ztf_sg.ztf import CUTOUT_SIZE
 
 STAR_TYPES = ("PSF",)
@@ -349,7 +347,7 @@ def checked_positions(catalogue):
     if len(bad):
         row = table.iloc[bad[0]]
         raise ValueError(
-            f"{len(bad)} of {len(table)} rows have no position on the sky, the first, row {bad[0]} from 0, is "
+            f"{len(bad)} of {len(table)} rows have no position in the sky, the first, row {bad[0]} from 0 is "
             f"RA {row['RA']}, DEC {row['DEC']} [deg]; mend or leave them out"
         )
     ra, dec = table[["RA", "DEC"]].to_numpy(float).T
@@ -507,7 +505,7 @@ def write_positions(stars, galaxies, directory):
         As of `position_table`.
     directory : path-like
     """
-    paths = [Path(directory) / name for name in POSITION_FILES]
+    paths = [local_path(directory) / name for name in POSITION_FILES]
     for path, table in zip(paths, (stars, galaxies), strict=True):
         _write_csv(position_table(table), path)
     return paths
@@ -517,7 +515,7 @@ def write_audit(stars, galaxies, directory):
     """Write the rows of :func:`audit_labels` to ``label_audit.csv`` in a directory; return its path."""
     names = [*GAIA_COLUMNS, "audit"]
     tables = [position_table(table).join(_gaia_columns(table, names)[names]) for table in (stars, galaxies)]
-    path = Path(directory) / "label_audit.csv"
+    path = local_path(directory) / "label_audit.csv"
     _write_csv(pd.concat(tables), path)
     return path
 
@@ -533,7 +531,8 @@ def read_positions(directory):
         If a file lacks a column, or holds a position that is not on the sphere, or an object of the other
         class.
     """
-    return tuple(_read_class(Path(directory) / name, label) for label, name in enumerate(POSITION_FILES))
+    directory = local_path(directory)
+    return tuple(_read_class(directory / name, label) for label, name in enumerate(POSITION_FILES))
 
 
 def _read_class(path, label):
@@ -547,7 +546,7 @@ def _read_class(path, label):
     if missing:
         raise ValueError(f"{path}: lacks the column {', '.join(missing)}; run notebook 1 again")
     ra, dec = (pd.to_numeric(table[name], errors="coerce") for name in ("RA", "DEC"))
-    bad = ~(ra.between(-360, 720) & dec.between(-90, 90)) | (labels_of_types(table["type"]) != label)
+    bad = ~(ra.between(0, 360) & dec.between(-90, 90)) | (labels_of_types(table["type"]) != label)
     if bad.any():
         row = int(np.argmax(bad))
         what = f"row {row} is no {CLASS_NAMES[label]} with a position"

@@ -4,6 +4,7 @@ A task of Dask reads, classifies and writes one partition, in bounded memory, wh
 """
 
 import json
+import os
 import shutil
 import warnings
 from contextlib import nullcontext
@@ -26,20 +27,19 @@ from ztf_sg.cutouts import (
     UNKNOWN,
     CutoutError,
     CutoutSet,
-    holds_parquet,
+    cutout_names,
     iter_row_groups,
-    list_cutouts,
-    list_files,
+    list_source,
     load_files,
     row_group_sizes,
 )
-from ztf_sg.cutouts.listing import RESULTS_NOTES
+from ztf_sg.cutouts.listing import RESULTS as NOTES
+from ztf_sg.cutouts.listing import SETTINGS, file_of, relative_name
 from ztf_sg.files import atomic_write, local_path, lock_folder
 
 PARTITION = 16384  # least number of cutouts in a partition
 BATCH = 4096  # cutouts that each task holds in memory at a time
-NOTES = RESULTS_NOTES  # folder within the results; readers of Parquet folders ignore the underscore
-MODEL, SETTINGS, SKIPPED, READ, UNFINISHED = "model.npz", "settings.json", "skipped", "read", "unfinished"
+MODEL, SKIPPED, READ, UNFINISHED = "model.npz", "skipped", "read", "unfinished"
 RESULT = pa.schema(
     {"name": pa.string()}
     | dict.fromkeys(("ra", "dec", "p_galaxy", "posterior_variance"), pa.float64())
@@ -116,7 +116,8 @@ def classify_survey(
     Parameters
     ----------
     source : path-like
-        A Parquet file, or a folder of Parquet files or of FITS cutouts, with its sub-folders.
+        A Parquet file, a folder of ``*.parquet`` files, or a folder of FITS cutouts, with their sub-folders.
+        Of a folder of both, the Parquet files are read.
     destination : path-like
         Folder for the results: ``part-00000.parquet`` and so on, in the order of the source, with the columns
         of :func:`classify_partition`. :func:`read_skipped` returns the rows that could not be used.
@@ -155,8 +156,8 @@ def classify_survey(
         If some records, Parquet files or row groups of them could not be used; see :func:`read_skipped`.
     """
     source, destination, model = (
-        local_path(source).resolve(),
-        local_path(destination).resolve(),
+        Path(os.path.realpath(local_path(source))),  # resolve() raises at links in a circle
+        Path(os.path.realpath(local_path(destination))),
         model or _load(PRETRAINED, None),
     )
     _check_scheduler(scheduler)
@@ -171,7 +172,7 @@ def classify_survey(
         _remove_outdated(destination, parts)
         missing = [path for path in parts if not path.exists()]
         alone = len(missing) == 1 or scheduler == "synchronous"
-        tasks = [(path, source, *parts[path], max_error, alone) for path in missing]
+        tasks = [(path, *parts[path], max_error, alone) for path in missing]
         done = {row["file"]: row for row in _run(tasks, scheduler, progress)}
         shutil.rmtree(destination / NOTES / UNFINISHED, ignore_errors=True)
     failed = sorted((row for row in done.values() if "error" in row), key=lambda row: row["file"])
@@ -198,9 +199,10 @@ def read_skipped(destination):
     FileNotFoundError
         If there are no results.
     """
-    if not (Path(destination) / NOTES / SETTINGS).exists():
+    destination = local_path(destination)
+    if not (destination / NOTES / SETTINGS).exists():
         raise FileNotFoundError(f"{destination}: holds no results of classify_survey; name their folder")
-    paths = sorted((Path(destination) / NOTES / SKIPPED).glob("*.csv"))
+    paths = sorted((destination / NOTES / SKIPPED).glob("*.csv"))
     tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths]
     return pd.concat([pd.DataFrame(columns=["name", "reason"]), *tables], ignore_index=True)
 
@@ -224,36 +226,39 @@ def _check_scheduler(scheduler):
 
 
 def _plan(source, partition):
-    """Return the partitions: paths of FITS files and None, or of one Parquet file and its row groups.
+    """Return the partitions: paths and names of FITS cutouts, or of one Parquet file with its row groups.
 
     A damaged Parquet file is a partition without row groups.
     """
     if partition < 1:
         raise ValueError(f"partition: expected at least 1 cutout, got {partition}")
-    if source.is_dir() and not holds_parquet(source):
-        paths = list_cutouts(source)
-        return [(paths[start : start + partition], None) for start in range(0, len(paths), partition)]
+    paths, is_parquet = list_source(source)
+    if not is_parquet:
+        names, starts = cutout_names(paths, source), range(0, len(paths), partition)
+        return [(paths[n : n + partition], names[n : n + partition], None) for n in starts]
     parts = []
-    for path in list_files(source):
+    for path in paths:
+        names = [path.name if path == source else relative_name(path, source)]
         groups, held = [], 0
         try:
             sizes = row_group_sizes(path)
         except CutoutError:
-            parts.append(([path], []))
+            parts.append(([path], names, []))
             continue
         for number, size in enumerate(sizes):
             groups, held = [*groups, number], held + size
             if held >= partition:
-                parts.append(([path], groups))
+                parts.append(([path], names, groups))
                 groups, held = [], 0
         if groups:
-            parts.append(([path], groups))
+            parts.append(([path], names, groups))
     return parts
 
 
-def _fingerprint(paths, groups):
+def _fingerprint(paths, names, groups):
     """Return a text that changes when the name, size or time of a partition's files change."""
-    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.exists()]
+    files = [(path, file_of(path, name)) for path, name in zip(paths, names, strict=True) if path.exists()]
+    stats = [(file, path.stat().st_size, path.stat().st_mtime_ns) for path, file in files]
     return sha256(json.dumps([stats, groups]).encode()).hexdigest()
 
 
@@ -319,7 +324,7 @@ def _run(tasks, scheduler, progress):
         ]
 
 
-def _work(path, source, paths, groups, max_error, alone):
+def _work(path, paths, names, groups, max_error, alone):
     """Classify one partition and write it to a path; return its row of the table, or its error.
 
     A task that is not alone uses one thread: the tasks share the processors.
@@ -335,9 +340,9 @@ def _work(path, source, paths, groups, max_error, alone):
             pq.ParquetWriter(file, RESULT, compression="zstd") as writer,
         ):
             model = _load(notes / MODEL, (notes / MODEL).stat().st_mtime_ns)
-            fingerprint = _fingerprint(paths, groups)
+            fingerprint = _fingerprint(paths, names, groups)
             started = perf_counter()
-            for cutouts in _cutouts(source, paths, groups):
+            for cutouts in _cutouts(paths, names, groups):
                 seconds["reading"] += perf_counter() - started
                 result = _classified(cutouts, model, max_error, seconds)
                 started = perf_counter()
@@ -355,13 +360,12 @@ def _work(path, source, paths, groups, max_error, alone):
     return {"file": path.name, "objects": objects, "skipped": sum(map(len, skipped)), **seconds}
 
 
-def _cutouts(source, paths, groups):
+def _cutouts(paths, names, groups):
     """Return an iterator over the cutouts of a partition, a few at a time."""
     if groups is not None:
         return iter_row_groups(paths[0], groups, rows=BATCH, on_error="skip")
-    return (
-        load_files(paths[n : n + BATCH], on_error="skip", folder=source) for n in range(0, len(paths), BATCH)
-    )
+    batches = (slice(n, n + BATCH) for n in range(0, len(paths), BATCH))
+    return (load_files(paths[rows], "skip", names[rows]) for rows in batches)
 
 
 def _classified(cutouts, model, max_error, seconds):

@@ -187,11 +187,11 @@ class TestFiles:
 
     def test_missing_file_is_named(self, tmp_path):
         for read in (CutoutSet.read_parquet, row_group_sizes, lambda path: next(iter_parquet(path))):
-            with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder; write some with"):
+            with pytest.raises(FileNotFoundError, match="nowhere: no such file or folder; write one with"):
                 read(tmp_path / "nowhere")
 
     def test_folder_without_parquet_is_named(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=rf"{tmp_path.name}: holds no Parquet files"):
+        with pytest.raises(FileNotFoundError, match=rf"{tmp_path.name}: holds no \*.parquet files"):
             CutoutSet.read_parquet(tmp_path)
 
     @pytest.mark.parametrize("content", [b"", b"PAR1", b"<html>" * 100, b"PAR1" + b"\0" * 100 + b"PAR1"])

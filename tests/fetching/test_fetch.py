@@ -13,12 +13,15 @@ from astropy.coordinates import SkyCoord
 from astropy.io import fits
 
 from ztf_sg.cutouts import load_cutouts
+from ztf_sg.fetching import ImageChooser
+from ztf_sg.fetching.choose import IMAGES_PER_OBJECT
 from ztf_sg.fetching.fetch import fetch_cutouts
 from ztf_sg.fetching.manifest import ManifestError, read_manifest
-from ztf_sg.services.errors import NothingFound
+from ztf_sg.services.errors import NothingFound, ProprietaryData
 from ztf_sg.simulation import ORIGIN, MockSky
+from ztf_sg.ztf import image_name
 
-COLUMNS = "file RA DEC type source_image origin filter max_seeing max_infobits status".split()
+COLUMNS = "file RA DEC type source_image tried origin filter max_seeing max_infobits status".split()
 
 
 NOBODY = 65534  # a user without rights
@@ -36,6 +39,7 @@ class Recorder:
         self.origin = origin or service.origin
         self.searches = []
         self.fetched = []
+        self.images = []
 
     def search_images(self, ra, dec, size, filtercode, max_seeing, max_infobits):
         self.searches.append((ra, dec, size))
@@ -44,8 +48,28 @@ class Recorder:
     def get_cutout(self, image, ra, dec, size):
         number = len(self.fetched)
         self.fetched.append((ra, dec))
+        self.images.append(image_name(image))
         content = self.service.get_cutout(image, ra, dec, size)
         return self.spoil.get(number, bytes)(content)
+
+
+class Spoiled(Recorder):
+    """An image service whose every answer about some positions, by number, is spoiled."""
+
+    def __init__(self, service, stars, spoil):
+        super().__init__(service)
+        self.spoiled = {stars["RA"].iloc[row]: fault for row, fault in spoil.items()}
+
+    def get_cutout(self, image, ra, dec, size):
+        return self.spoiled.get(ra, bytes)(super().get_cutout(image, ra, dec, size))
+
+
+def missing(content):
+    raise NothingFound("HTTP status 404")
+
+
+def proprietary(content):
+    raise ProprietaryData("HTTP status 403")
 
 
 def interrupt(content):
@@ -213,7 +237,7 @@ class TestContinuing:
         assert len(service.fetched) == 5
 
     def test_skipped_positions_are_not_asked_for_again(self, stars, tmp_path, mock_sky):
-        fetch(stars, tmp_path, Recorder(mock_sky, {1: not_fits}))
+        fetch(stars, tmp_path, Spoiled(mock_sky, stars, {1: not_fits}))
         again = Recorder(mock_sky)
         manifest = fetch(stars, tmp_path, again)
         assert again.fetched == []
@@ -271,7 +295,7 @@ class TestNumberOfCutouts:
         assert len(service.fetched) == 2
 
     def test_skipped_ones_do_not_count(self, stars, tmp_path, mock_sky):
-        manifest = fetch(stars, tmp_path, Recorder(mock_sky, {0: not_fits}), n_cutouts=2)
+        manifest = fetch(stars, tmp_path, Spoiled(mock_sky, stars, {0: not_fits}), n_cutouts=2)
         assert files(tmp_path) == star_files(1, 2)
         assert len(manifest) == 3
 
@@ -340,7 +364,7 @@ class TestRefusals:
 class TestUnusableAnswers:
     @pytest.mark.parametrize("fault", [not_fits, empty, cut_short, with_nan, too_small, too_large])
     def test_are_listed_as_skipped_and_leave_no_file(self, stars, tmp_path, mock_sky, fault):
-        manifest = fetch(stars.head(3), tmp_path, Recorder(mock_sky, {1: fault}))
+        manifest = fetch(stars.head(3), tmp_path, Spoiled(mock_sky, stars, {1: fault}))
         assert manifest["status"].str.startswith("skipped: ").tolist() == [False, True, False]
         assert files(tmp_path) == star_files(0, 2)
         assert read_manifest(tmp_path)["status"].tolist() == manifest["status"].tolist()
@@ -351,6 +375,107 @@ class TestUnusableAnswers:
         assert manifest["status"].str.startswith("skipped: ").tolist() == [True, False]
         assert manifest["source_image"].iloc[0] == ""
         assert files(tmp_path) == star_files(1)
+
+
+class TestNextBestImage:
+    """An object is given up only when several images of it are of no use."""
+
+    @pytest.fixture
+    def images(self, stars, mock_sky):
+        """Return the names of the images of the first star, the best first."""
+        return [image_name(image) for image in ImageChooser(mock_sky).rank(*stars[["RA", "DEC"]].iloc[0])]
+
+    @pytest.mark.parametrize("fault", [missing, proprietary, not_fits, empty, with_nan, too_small, too_large])
+    def test_is_taken(self, stars, tmp_path, mock_sky, images, fault):
+        service = Recorder(mock_sky, {0: fault})
+        (row,) = fetch(stars.head(1), tmp_path, service).itertuples()
+        assert (row.status, row.source_image) == ("saved", images[1])
+        assert row.tried.startswith(f"{images[0]}: ")
+        assert service.images == images[:2]
+        assert len(service.searches) == 1
+        assert fits.getheader(tmp_path / "star_0.fits")["FILENAME"][:25] in images[1]
+        assert read_manifest(tmp_path)["tried"].tolist() == [row.tried]
+        again = Recorder(mock_sky)
+        fetch(stars.head(1), tmp_path, again)
+        assert again.fetched == []
+
+    def test_no_more_than_the_stated_number_is_tried(self, stars, tmp_path, mock_sky, images):
+        assert len(images) == IMAGES_PER_OBJECT == 3
+        service = Spoiled(mock_sky, stars, {0: not_fits})
+        (row,) = fetch(stars.head(1), tmp_path, service).itertuples()
+        assert row.status.startswith("skipped: ") and row.source_image == images[2]
+        assert service.images == images
+        assert [name in row.tried for name in images] == [True, True, False]
+
+    @pytest.mark.parametrize("fault", [missing, proprietary])
+    def test_what_may_come_later_has_failed_and_is_asked_for_again(self, stars, tmp_path, mock_sky, fault):
+        manifest = fetch(stars.head(2), tmp_path, Spoiled(mock_sky, stars, {0: fault}))
+        assert [status.split(":")[0] for status in manifest["status"]] == ["failed", "saved"]
+        again = Recorder(mock_sky)
+        manifest = fetch(stars.head(2), tmp_path, again)
+        assert manifest["status"].tolist() == ["saved", "saved"]
+        assert manifest["tried"].tolist() == ["", ""]
+        assert len(again.fetched) == 1
+
+    def test_one_missing_image_among_useless_ones_may_still_come(self, stars, tmp_path, mock_sky):
+        service = Recorder(
+            mock_sky, {0: not_fits, 1: missing, 2: not_fits, 3: not_fits, 4: missing, 5: not_fits}
+        )
+        assert fetch(stars.head(1), tmp_path, service)["status"].iloc[0].startswith("failed: ")
+
+    def test_later_rows_do_not_make_up_for_what_the_next_image_gives(self, stars, tmp_path, mock_sky):
+        fetch(stars, tmp_path, Recorder(mock_sky, {0: missing}), n_cutouts=2)
+        assert files(tmp_path) == star_files(0, 1)
+
+    def test_a_manifest_from_before_this_was_kept_is_extended(self, stars, tmp_path, service):
+        fetch(stars.head(2), tmp_path, service)
+        path = tmp_path / "manifest.csv"
+        content = path.read_text()
+        path.write_text(content.replace(",tried", "").replace(".fits,,", ".fits,"))
+        fetch(stars.head(2), tmp_path, service)
+        assert path.read_text() == content
+
+
+class TestArguments:
+    @pytest.mark.parametrize(
+        "argument",
+        [
+            {"filtercode": "i"}, {"filtercode": "ZTF_i"}, {"filtercode": "zq"}, {"filtercode": None},
+            {"max_seeing": np.nan}, {"max_seeing": "2"}, {"max_seeing": -1}, {"max_infobits": 0.5},
+            {"max_infobits": -1}, {"max_infobits": "0"},
+        ],
+    )  # fmt: skip
+    def test_that_make_no_sense_are_named_before_anything_is_asked(self, stars, tmp_path, service, argument):
+        with pytest.raises(
+            ValueError, match=f"{'filter code' if 'filtercode' in argument else next(iter(argument))}"
+        ):
+            fetch(stars, tmp_path / "new", service, **argument)
+        assert not service.searches and not (tmp_path / "new").exists()
+
+    @pytest.mark.parametrize("ra, dec", [(np.nan, 0.0), (7.0, 91.0), (np.inf, 0.0), (7.0, None)])
+    def test_rows_without_a_position_are_named_before_anything_is_asked(
+        self, stars, tmp_path, service, ra, dec
+    ):
+        table = stars.astype({"RA": object, "DEC": object})
+        table.loc[1, ["RA", "DEC"]] = ra, dec
+        with pytest.raises(
+            ValueError, match="1 of 5 rows have no position in the sky, the first, row 1 from 0"
+        ):
+            fetch(table, tmp_path, service)
+        assert not service.searches
+
+
+def test_checksums_of_the_whole_image_are_not_those_of_its_cutout(stars, tmp_path, mock_sky):
+    def with_checksum(content):
+        with fits.open(BytesIO(content)) as hdus:
+            hdus[0].add_checksum()
+            file = BytesIO()
+            hdus.writeto(file)
+        return file.getvalue()
+
+    fetch(stars.head(1), tmp_path, Recorder(mock_sky, {0: with_checksum}))
+    header = fits.getheader(tmp_path / "star_0.fits")
+    assert "CHECKSUM" not in header and "DATASUM" not in header
 
 
 class Changing(Recorder):

@@ -2,8 +2,8 @@
 
 from ztf_sg.cutouts.arrow import LABEL, row_group_sizes
 from ztf_sg.cutouts.cutout_set import CutoutSet, iter_parquet, iter_row_groups, load_cutouts, load_files
-from ztf_sg.cutouts.folder import read_cutout
-from ztf_sg.cutouts.listing import holds_parquet, list_cutouts, list_files
+from ztf_sg.cutouts.folder import header_values, read_cutout
+from ztf_sg.cutouts.listing import cutout_names, list_cutouts, list_files, list_source
 from ztf_sg.cutouts.schema import CLASS_NAMES, HEADER_KEYS, UNKNOWN, CutoutError, check_cutout
 from ztf_sg.cutouts.tables import csv_name, read_image_csv, write_image_csv
 
@@ -16,11 +16,13 @@ __all__ = [
     "UNKNOWN",
     "check_cutout",
     "csv_name",
-    "holds_parquet",
+    "cutout_names",
+    "header_values",
     "iter_parquet",
     "iter_row_groups",
     "list_cutouts",
     "list_files",
+    "list_source",
     "load_cutouts",
     "load_files",
     "read_cutout",

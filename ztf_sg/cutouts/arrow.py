@@ -73,8 +73,10 @@ def read_parquet(path, row_groups, on_error):
     parts = list(read_row_groups(path, row_groups, ROW_GROUP, on_error))
     with_cutouts = [part for part in parts if len(part.images)] or parts[:1]
     if not with_cutouts:
-        with _opened(list_files(path)[0]) as file:
-            return parts_of_table(file.schema_arrow.empty_table(), path, on_error)
+        paths = list_files(path)
+        with _opened(paths[0]) as file:
+            table = _with_columns(file.schema_arrow.empty_table(), hive_columns(paths)[0])
+            return parts_of_table(table, paths[0], on_error)
     images, labels, tables, _ = zip(*with_cutouts, strict=True)
     return CutoutParts(
         np.concatenate(images),
@@ -89,7 +91,9 @@ def read_row_groups(path, row_groups, rows, on_error):
     if rows < 1:
         raise ValueError(f"rows: expected at least 1, got {rows}")
     check_on_error(on_error)
-    found, damaged = _find_row_groups(path, on_error)
+    paths = list_files(path)
+    found, damaged = _find_row_groups(paths, on_error)
+    columns = dict(zip(paths, hive_columns(paths), strict=True))
     wanted = range(len(found)) if row_groups is None else list(row_groups)
     for number in wanted:
         if not 0 <= number < len(found):
@@ -102,7 +106,8 @@ def read_row_groups(path, row_groups, rows, on_error):
             if faults:
                 yield _nothing_but(faults)
                 continue
-            parts = parts_of_table(batch, file_path, on_error, shape, numbers)
+            table = _with_columns(batch, columns[file_path])
+            parts = parts_of_table(table, file_path, on_error, shape, numbers)
             shape = parts.images.shape[1:] if len(parts.images) else shape
             yield parts
 
@@ -118,7 +123,7 @@ def _batches(path, groups, rows, on_error):
         with _opened(path) as file:
             for batch in file.iter_batches(rows, [group for _, group, _ in groups]):
                 numbers = list(islice(row_numbers, len(batch)))
-                yield _with_hive_columns(batch, path), numbers, {}
+                yield batch, numbers, {}
                 done += len(batch)
     except CutoutError as error:
         if on_error == "raise":
@@ -138,16 +143,16 @@ def _batches(path, groups, rows, on_error):
             else:
                 for part in range(0, len(table), rows):
                     numbers = list(row_range[start + part : start + part + rows])
-                    yield _with_hive_columns(table.slice(part, rows), path), numbers, {}
+                    yield table.slice(part, rows), numbers, {}
 
 
-def _with_hive_columns(table, path):
-    """Return a table with the columns that the folders of its file stand for, unless it has them."""
-    if isinstance(table, pa.RecordBatch):
+def _with_columns(table, values):
+    """Return a table or record batch with columns of one value each, unless it has them already."""
+    missing = {name: value for name, value in values.items() if name not in table.schema.names}
+    if missing and isinstance(table, pa.RecordBatch):
         table = pa.Table.from_batches([table])
-    for name, value in hive_columns(path).items():
-        if name not in table.schema.names:
-            table = table.append_column(name, pa.array([value] * len(table)))
+    for name, value in missing.items():
+        table = table.append_column(name, pa.repeat(value, len(table)))
     return table
 
 
@@ -160,7 +165,7 @@ def _nothing_but(faults):
 
 def row_group_sizes(path):
     """Return the number of cutouts in each row group, as a list; path and errors as of `iter_row_groups`."""
-    return [len(rows) for *_, rows in _find_row_groups(path)[0]]
+    return [len(rows) for *_, rows in _find_row_groups(list_files(path))[0]]
 
 
 def parts_of_table(table, source, on_error, shape=None, row_numbers=None):
@@ -210,10 +215,10 @@ def _opened(path):
         ) from error
 
 
-def _find_row_groups(path, on_error="raise"):
+def _find_row_groups(paths, on_error="raise"):
     """Return file, number and range of row numbers of each row group, and faults of damaged files by name."""
     found, damaged = [], {}
-    for file_path in list_files(path):
+    for file_path in paths:
         try:
             with _opened(file_path) as file:
                 sizes = [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)]

@@ -21,7 +21,7 @@ from ztf_sg.cutouts.arrow import (
     write_parquet,
 )
 from ztf_sg.cutouts.folder import read_files
-from ztf_sg.cutouts.listing import list_cutouts
+from ztf_sg.cutouts.listing import cutout_names, list_cutouts
 from ztf_sg.cutouts.schema import (
     COLUMNS,
     REMEDY,
@@ -31,7 +31,6 @@ from ztf_sg.cutouts.schema import (
     CutoutParts,
     check_labels,
 )
-from ztf_sg.files import local_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +198,9 @@ def _judged(images, table):
 def load_cutouts(folder, on_error="raise"):
     """Return the CutoutSet of a folder of FITS files, in natural order (star_2 before star_10).
 
+    Sub-folders and compressed files (``.fits.gz``, ``.fits.fz`` ...) are read, too. Names are paths within
+    the folder without suffix, such as ``night1/star_2``; files that would share a name keep their suffixes.
+
     Parameters
     ----------
     folder : path-like
@@ -217,10 +219,11 @@ def load_cutouts(folder, on_error="raise"):
     Warns
     -----
     UserWarning
-        If labels are missing from some names, or the folder mixes cutouts of several origins.
+        If labels are missing from some names, the folder mixes cutouts of several origins, or it holds what
+        looks like data but is not FITS.
     """
     paths = list_cutouts(folder)
-    cutouts = load_files(paths, on_error, local_path(folder))
+    cutouts = load_files(paths, on_error, cutout_names(paths, folder))
     if not len(cutouts):
         names, reasons = cutouts.skipped["name"], cutouts.skipped["reason"]
         raise CutoutError(f"{folder}: none of its {len(names)} FITS files can be used; {reasons[0]}")
@@ -236,13 +239,13 @@ def load_cutouts(folder, on_error="raise"):
     return cutouts
 
 
-def load_files(paths, on_error="raise", folder=None):
+def load_files(paths, on_error="raise", names=None):
     """Return the CutoutSet of some FITS files, in their order, as :func:`load_cutouts` does for a folder.
 
-    Cutouts are named by their files, or by the paths of these relative to a folder. There are no warnings,
-    and the set is empty if no file is usable (with ``on_error="skip"``).
+    There are no warnings, and the set is empty if no file is usable (with ``on_error="skip"``). The names of
+    the cutouts are those of the files, without suffix, unless given; see :func:`cutout_names`.
     """
-    return CutoutSet._of_judged(*read_files(paths, on_error, folder))
+    return CutoutSet._of_judged(*read_files(paths, on_error, names))
 
 
 def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
@@ -257,13 +260,14 @@ def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
     ----------
     path : path-like
         A Parquet file with columns as for :meth:`CutoutSet.from_table`, or a folder of ``*.parquet`` files,
-        which are read in natural order.
+        which are read in natural order with its sub-folders. Folders named ``key=value`` (hive) give a column
+        ``key`` to files that lack it. HATS catalogues and collections are read without their margins.
     row_groups : sequence of int, optional
         Numbers of the row groups, from 0 through all files, see :func:`row_group_sizes`; by default all.
     rows : int
         Largest number of cutouts of a set, which alone is in memory.
     on_error : {"raise", "skip"}
-        As of :meth:`CutoutSet.from_table`.
+        As of :meth:`CutoutSet.from_table`; "skip" leaves out damaged files and row groups too.
 
     Raises
     ------

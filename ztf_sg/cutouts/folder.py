@@ -14,7 +14,7 @@ import pandas as pd
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyWarning
 
-from ztf_sg.cutouts.listing import cutout_name, file_name
+from ztf_sg.cutouts.listing import cutout_names, file_of, printable
 from ztf_sg.cutouts.plain_fits import (
     DECOMPRESSORS,
     OTHER_IMAGE,
@@ -53,31 +53,34 @@ _silence = threading.RLock()
 
 
 class _File(NamedTuple):
-    """A cutout, its name within the folder, with suffix; the rest is as read_plain_image returns it."""
+    """A cutout with its name, and that of its file in the folder; the rest is as of read_plain_image."""
 
     name: str
+    file: str
     image: np.ndarray
     header: dict
     projection: bytes
 
 
-def read_files(paths, on_error, folder=None):
+def read_files(paths, on_error, names=None):
     """Return the CutoutParts of some FITS files; see :func:`ztf_sg.cutouts.load_files`."""
     check_on_error(on_error)
+    paths = [local_path(path) for path in paths]
+    names = [cutout_names([path], path.parent)[0] for path in paths] if names is None else names
     files, skipped = [], []
     with closing(_read_ahead(paths)) as plain_images:
-        for path, plain in zip(paths, plain_images, strict=True):
-            name = file_name(path, folder)
+        for path, name, plain in zip(paths, names, plain_images, strict=True):
+            file = file_of(path, name)
             try:
-                files.append(_checked(path, name, plain))
+                files.append(_checked(path, name, file, plain))
             except CutoutError as error:
                 if on_error == "raise":
                     raise
-                skipped.append((name, str(error)))
+                skipped.append((file, printable(str(error))))
     shape = mode(file.image.shape for file in files) if files else CUTOUT_SHAPE
     for file in files:
         if file.image.shape != shape:
-            skipped.append((file.name, f"{file.name}: {shape_fault(shape, file.image.shape)}; {REMEDY}"))
+            skipped.append((file.file, f"{file.file}: {shape_fault(shape, file.image.shape)}; {REMEDY}"))
     if skipped and on_error == "raise":
         raise CutoutError(skipped[0][1])
     files = [file for file in files if file.image.shape == shape]
@@ -95,8 +98,8 @@ def read_cutout(path):
     Of several images in the file it is the one that is no mask, error or background by its EXTNAME, that has
     two axes, more than 8 bits, more values than a mask, the cutout's keywords, and floating-point pixels, in
     this order; it inherits those keywords of the primary HDU that it lacks. Files may be compressed by gzip,
-    bzip2, xz or fpack, whatever their names are. Bytes after the last HDU are ignored, and the padding of the
-    last may be missing.
+    bzip2, xz, zip or fpack, whatever their names are. Bytes after the last HDU are ignored, and its padding may
+    be missing.
 
     Parameters
     ----------
@@ -246,13 +249,13 @@ def _read_ahead(paths):
             yield from images
 
 
-def _checked(path, name, plain):
+def _checked(path, name, file, plain):
     """Return a cutout that can be used, read by astropy if its file is not plain."""
     if plain:
         check_cutout(str(path), plain[0], plain[1])
-        return _File(name, *plain)
+        return _File(name, file, *plain)
     image, _, values, projection = _read(path)
-    return _File(name, image, values, projection)
+    return _File(name, file, image, values, projection)
 
 
 def _what_is_wrong(content, error):
@@ -270,7 +273,7 @@ def _what_is_wrong(content, error):
 def _metadata_table(files, shape):
     """Return the columns of CutoutSet.table for some cutouts of one shape."""
     ra, dec = _centres(files, shape).T
-    table = pd.DataFrame({"name": [cutout_name(file.name) for file in files], "ra": ra, "dec": dec})
+    table = pd.DataFrame({"name": [file.name for file in files], "ra": ra, "dec": dec})
     for key in HEADER_KEYS:
         values = [file.header.get(key) for file in files]
         table[key.lower()] = values if key in TEXT_KEYS else np.array(values, dtype=float)
@@ -295,7 +298,7 @@ def _centres(files, shape):
     nowhere = np.flatnonzero(~np.isfinite(sky).all(axis=1))
     if len(nowhere):
         sky[nowhere] = np.nan
-        names = ", ".join(files[row].name for row in nowhere[:3]) + ", ..." * (len(nowhere) > 3)
+        names = ", ".join(files[row].file for row in nowhere[:3]) + ", ..." * (len(nowhere) > 3)
         reason = " ".join(
             str(faults.get(nowhere[0], "it gives none, or the header lacks CRPIX1 or CRPIX2")).split()
         )

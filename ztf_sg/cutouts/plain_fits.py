@@ -9,6 +9,8 @@ import lzma
 import re
 import zlib
 from functools import lru_cache, partial
+from io import BytesIO
+from zipfile import ZipFile
 
 import numpy as np
 from astropy.io import fits
@@ -41,11 +43,6 @@ OTHER_IMAGE = re.compile(
     re.IGNORECASE,
 )
 NEXT_IMAGE = b"XTENSION"
-DECOMPRESSORS = {  # by the first bytes of a file
-    b"\x1f\x8b": partial(zlib.decompressobj, wbits=31),
-    b"BZh": bz2.BZ2Decompressor,
-    b"\xfd7zXZ\0": lzma.LZMADecompressor,
-}
 PATTERNS = (
     dict.fromkeys(IMAGE_KEYS, INTEGER)
     | dict.fromkeys(NUMBER_KEYS, NUMBER)
@@ -62,7 +59,7 @@ def read_plain_image(path):
     try:
         with open(path, "rb", buffering=0) as file:
             content = decompressed(file.read())
-    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+    except Exception:  # damaged files raise errors of many kinds
         return None
     end = content.find(END_CARD)
     if end % CARD or not SIMPLE_CARD.match(content):
@@ -77,22 +74,44 @@ def read_plain_image(path):
 
 
 def decompressed(content):
-    """Return the bytes of a file, decompressed by gzip, bzip2 or xz if they look so.
+    """Return the bytes of a file, decompressed by gzip, bzip2, xz or zip if they look so.
 
     Errors of these libraries are passed on; an EOFError says that the file is cut short. Bytes after the
     compressed ones are ignored, and what was compressed is compared with its checksum.
     """
-    for magic, make_decompressor in DECOMPRESSORS.items():
+    for magic, decompress in DECOMPRESSORS.items():
         if content.startswith(magic):
-            parts = []
-            while content.startswith(magic):  # such files may be joined
-                decompressor = make_decompressor()
-                parts.append(decompressor.decompress(content))
-                if not decompressor.eof:
-                    raise EOFError("the compressed bytes have no end")
-                content = decompressor.unused_data
-            return b"".join(parts)
+            return decompress(content)
     return content
+
+
+def _unpacked(content, make_decompressor):
+    """Return what some bytes were compressed from, with those like them that follow, as of joined files."""
+    magic, parts = content[:2], []
+    while content.startswith(magic):
+        decompressor = make_decompressor()
+        parts.append(decompressor.decompress(content))
+        if not decompressor.eof:
+            raise EOFError("the compressed bytes have no end")
+        content = decompressor.unused_data
+    return b"".join(parts)
+
+
+def _unzipped(content):
+    """Return the only file in the bytes of a zip archive."""
+    with ZipFile(BytesIO(content)) as archive:
+        names = archive.namelist()
+        if len(names) != 1:
+            raise ValueError(f"expected a zip archive of one file, got {len(names)}")
+        return archive.read(names[0])
+
+
+DECOMPRESSORS = {  # by the first bytes of a file
+    b"\x1f\x8b": partial(_unpacked, make_decompressor=partial(zlib.decompressobj, wbits=31)),
+    b"BZh": partial(_unpacked, make_decompressor=bz2.BZ2Decompressor),
+    b"\xfd7zXZ\0": partial(_unpacked, make_decompressor=lzma.LZMADecompressor),
+    b"PK\x03\x04": _unzipped,
+}
 
 
 def projection_cards(header):

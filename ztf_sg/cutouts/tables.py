@@ -1,13 +1,11 @@
 """Pixels and labels in CSV files: one row per cutout, the label first, then the pixels."""
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
 from ztf_sg.cutouts.schema import LABELS
-from ztf_sg.files import atomic_write
+from ztf_sg.files import atomic_write, local_path
 
 
 def csv_name(number):
@@ -45,7 +43,7 @@ def read_image_csv(path):
         If rows differ in length, a pixel is not a finite number, or a label is not 0, 1 or -1; the message
         names the file and the row.
     """
-    path = Path(path)
+    path = local_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; run notebook 3 (data normalization) first")
     try:

@@ -18,6 +18,8 @@ from ztf_sg.ztf import (
 PATCH_SIZE = 1.0  # width of the patches of sky that share one metadata query [deg]
 SEARCH_SIZE = 1.1 * PATCH_SIZE  # of the search: parallels are curved on the plane of a search [deg]
 EDGE_MARGIN = 15  # least distance of an object from the edge of its image [px]
+# How many images of an object are tried: mostly single files are missing, so that a third is rarely needed.
+IMAGES_PER_OBJECT = 3
 # What a request costs beside its answer, as the bytes that could come in meanwhile: some half a second of a
 # line of 30 Mbit/s. From about 20 objects on an image it is cheaper to fetch the whole.
 REQUEST_COST = 2_000_000
@@ -54,9 +56,13 @@ class ImageChooser:
         self._patches = {}
 
     def choose(self, ra, dec):
-        """Return the metadata row of the best centred image, a pandas.Series, for a position [deg, ICRS].
+        """Return the best image of :meth:`rank` for a position [deg, ICRS]; None if there is none."""
+        return next(iter(self.rank(ra, dec)), None)
 
-        None is returned if no image holds the position at a safe distance from its edges.
+    def rank(self, ra, dec):
+        """Return up to `IMAGES_PER_OBJECT` metadata rows for a position [deg, ICRS], the best centred first.
+
+        They are a list of pandas.Series, of images that hold the position at a safe distance from the edges.
 
         Raises
         ------
@@ -68,7 +74,8 @@ class ImageChooser:
         middle_x, middle_y = ((side - 1) / 2 for side in QUADRANT)
         x, y = np.abs(x - middle_x), np.abs(y - middle_y)
         inside = (x <= middle_x - EDGE_MARGIN) & (y <= middle_y - EDGE_MARGIN)
-        return images.iloc[np.argmin(np.where(inside, np.hypot(x, y), np.inf))] if inside.any() else None
+        order = np.argsort(np.where(inside, np.hypot(x, y), np.inf), kind="stable")
+        return [images.iloc[row] for row in order[: min(inside.sum(), IMAGES_PER_OBJECT)]]
 
     def choose_each(self, positions):
         """Return a list of the images of a pandas.DataFrame of positions, RA and DEC [deg, ICRS]."""

@@ -8,8 +8,8 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, WcsError
 
-from ztf_sg.cutouts import CutoutError, check_cutout, read_cutout
-from ztf_sg.cutouts.folder import header_values, quiet_astropy
+from ztf_sg.cutouts import CutoutError, check_cutout, header_values, read_cutout
+from ztf_sg.cutouts.folder import quiet_astropy
 from ztf_sg.services import UnusableAnswer
 from ztf_sg.ztf import CUTOUT_SHAPE, QUADRANT, first_pixel, image_name, image_wcs
 

@@ -65,7 +65,8 @@ def fetch_cutouts(
     N is the position's row in its table. A run that was stopped, by whatever means, is continued by the
     same call: what is there is not fetched again. Each cutout ends up in the manifest as *saved*; *skipped*,
     when there is no usable one; or *failed*, when the service did not deliver it, though it was asked again
-    and again: the next run tries those once more.
+    and again: the next run tries those once more. If an image is missing or of no use, the next best ones are
+    tried, :data:`~ztf_sg.fetching.choose.IMAGES_PER_OBJECT` in all; the manifest tells which.
 
     Parameters
     ----------
@@ -153,16 +154,21 @@ class _Fetcher:
         self.bar = bar
         self.counts = selection.counts()
         self.images = {}  # the metadata row of the image chosen for each name
+        self._others = {}  # the next best images of each name
+        self._tried = {}  # the errors of the images that were of no use to each name, by image
+        self._takes_any = False  # whether to give up an image that does not come now
         self.image_folder = manifest.directory / IMAGE_FOLDER
-        self._refused = {}  # the error of each image that the account may not see
+        self._refused = {}  # the error of each image that the account may not see, or that is missing
         self._lock = threading.Lock()
 
     def run(self):
-        """Fetch what is missing; what failed is tried a second time when the rest is done."""
+        """Fetch what is missing; what failed is tried again, from all images, when the rest is done."""
         self.retries.start()
         try:
             self._fetch_missing()
-            self.selection.forget_failed()
+            self._takes_any = True
+            for name in self.selection.forget_failed():
+                del self.images[name]
             self._fetch_missing()
         except KeyboardInterrupt:
             raise FetchStopped(f"stopped: {self.selection.summary()}; run it again to go on") from None
@@ -188,12 +194,14 @@ class _Fetcher:
     def _choose_images(self):
         """Choose the image of each missing cutout, past those that have none; return what is missing then."""
         while names := [name for name in self.selection.missing() if name not in self.images]:
-            positions = pd.DataFrame([self.selection.targets[name] for name in names])
-            for name, image in zip(names, self.chooser.choose_each(positions), strict=True):
-                if image is None:
-                    self._enter(name, "", f"{SKIPPED}: no image holds it well inside its edges")
+            positions = pd.DataFrame([self.selection.targets[name] for name in names], index=names)
+            for name, *position in positions[["RA", "DEC"]].itertuples(index=True):
+                images = self.chooser.rank(*position)
+                self._tried[name] = {}
+                if images:
+                    self.images[name], *self._others[name] = images
                 else:
-                    self.images[name] = image
+                    self._enter(name, "", f"{SKIPPED}: no image holds it well inside its edges")
         self.counts = self.selection.counts()
         self._show()
         return self.selection.missing()
@@ -232,8 +240,9 @@ class _Fetcher:
         except ENDING_THE_RUN:
             raise
         except NothingFound as error:
+            self._refused[path.name] = error
             for name in names:
-                self._enter(name, path.name, f"{SKIPPED}: {error}")
+                self._move_on(name, path.name, error)
         except (ServiceError, OSError):
             for name in names:
                 if name not in self.selection.outcomes:
@@ -252,16 +261,31 @@ class _Fetcher:
                 cutout = self._get_cutout(cut, name, *expected)
                 with atomic_write(path) as file:
                     cutout.writeto(file, output_verify="ignore")  # it was verified when it was read
-            status = SAVED
+            self._enter(name, source, SAVED)
         except ENDING_THE_RUN:
             raise
-        except (NothingFound, UnusableAnswer) as error:
-            status = f"{SKIPPED}: {error}"
-        except ServiceError as error:
-            status = f"{FAILED}: {error}"
+        except (NothingFound, UnusableAnswer, AuthenticationError) as error:
             if isinstance(error, AuthenticationError):
                 self._refused[source] = error
-        self._enter(name, source, status)
+            self._move_on(name, source, error)
+        except ServiceError as error:
+            if self._takes_any:
+                self._move_on(name, source, error)
+            else:
+                self._enter(name, source, f"{FAILED}: {error}")
+
+    def _move_on(self, name, source, error):
+        """Choose the next best image of a cutout; if there is none left, enter what came of it.
+
+        It failed if any of the images may be there later, and is skipped if all are of no use.
+        """
+        if self._others[name]:
+            self._tried[name][source] = error
+            self.images[name] = self._others[name].pop(0)
+            return
+        errors = [*self._tried[name].values(), error]
+        is_useless = all(isinstance(error, UnusableAnswer) for error in errors)
+        self._enter(name, source, f"{SKIPPED if is_useless else FAILED}: {error}")
 
     def _get_cutout(self, cut, name, origin, position, image):
         """Return a good cutout, cut from a whole image if there is one and that works, else downloaded."""
@@ -284,9 +308,10 @@ class _Fetcher:
     def _enter(self, name, source, status):
         position = self.selection.targets[name]
         row = {"file": name, "RA": position.RA, "DEC": position.DEC, "type": position.type}
-        row |= {"source_image": source, "status": status, **self.settings}
+        tried = "; ".join(f"{image}: {error}" for image, error in self._tried[name].items())
+        row |= {"source_image": source, "tried": tried, "status": status, **self.settings}
         known = self.manifest.rows.get(name, {})
-        if any(known.get(key) != row[key] for key in ("status", "source_image")):
+        if any(known.get(key) != row[key] for key in ("status", "source_image", "tried")):
             self.manifest.append(row)
         logger.info("%s: %s", name, status)
         with self._lock:

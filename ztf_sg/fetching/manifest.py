@@ -3,17 +3,17 @@
 import os
 import threading
 from io import BytesIO
-from pathlib import Path
 
 import pandas as pd
 
-from ztf_sg.files import atomic_write
+from ztf_sg.files import atomic_write, local_path
 
 MANIFEST = "manifest.csv"
 SETTINGS = ("origin", "filter", "max_seeing", "max_infobits")  # the same for all cutouts of a folder
-MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", *SETTINGS, "status")
+MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", "tried", *SETTINGS, "status")
 SAVED, SKIPPED, FAILED = "saved", "skipped", "failed"
-DTYPES = {"RA": float, "DEC": float, "max_seeing": float, "source_image": str, "status": str}
+DTYPES = {"RA": float, "DEC": float, "max_seeing": float, "source_image": str, "tried": str, "status": str}
+ADDED_COLUMNS = {"max_infobits": 0, "tried": ""}  # since the first manifests, and what they stand for there
 DIGITS = 7  # of numbers, behind the point
 ROUNDING = 10**-DIGITS  # by how much a number that is read may differ from the one written
 POSITION_TOLERANCE = 0.1 / 3600  # by how much a listed position may differ from the manifest's [deg]
@@ -41,8 +41,8 @@ class Manifest:
             self._write()
 
     def append(self, row):
-        """Add a line, its status without line breaks; it is on the disk when this returns."""
-        row = {**row, "status": " ".join(row["status"].split())}
+        """Add a line, its texts without line breaks; it is on the disk when this returns."""
+        row = {**row, **{key: " ".join(row[key].split()) for key in ("tried", "status")}}
         with self._lock, open(self.path, "ab", buffering=0) as file:
             length = file.tell()
             content = _csv([row], header=not length)
@@ -118,8 +118,8 @@ def read_manifest(directory):
     Returns
     -------
     pandas.DataFrame
-        One row per cutout; columns file, RA, DEC [deg], type, source_image, origin, filter, max_seeing
-        [arcsec], max_infobits (0, the default, in a manifest from before this column was kept) and status:
+        One row per cutout; columns file, RA, DEC [deg], type, source_image, tried (the images that were of no
+        use before it, each with the reason), origin, filter, max_seeing [arcsec], max_infobits and status:
         "saved", "skipped: reason" (there is no such cutout) or "failed: reason" (another run may get it).
 
     Raises
@@ -127,15 +127,16 @@ def read_manifest(directory):
     ManifestError
         If the manifest lacks a column, or is damaged.
     """
-    path = Path(directory) / MANIFEST
+    path = local_path(directory) / MANIFEST
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1] or _csv([])  # a process may be killed in the middle of a line
     try:
         table = pd.read_csv(BytesIO(whole), dtype=DTYPES, keep_default_na=False)
     except ValueError as error:
         raise ManifestError(f"{path}: damaged ({error}); mend or delete the line that it names") from error
-    if "max_infobits" not in table:
-        table["max_infobits"] = 0
+    for name, value in ADDED_COLUMNS.items():
+        if name not in table:
+            table[name] = value
     missing = [name for name in MANIFEST_COLUMNS if name not in table]
     if missing:
         raise ManifestError(

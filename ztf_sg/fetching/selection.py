@@ -42,10 +42,11 @@ class Selection:
         return [name for name in self.names() if name not in self.outcomes]
 
     def forget_failed(self):
-        """Make the wanted cutouts that failed missing again, for another try."""
-        for name in self.names():
-            if self.outcomes.get(name) == FAILED:
-                del self.outcomes[name]
+        """Make the wanted cutouts that failed missing again, for another try; return their names."""
+        failed = [name for name in self.names() if self.outcomes.get(name) == FAILED]
+        for name in failed:
+            del self.outcomes[name]
+        return failed
 
     def counts(self):
         """Return the number of wanted cutouts by outcome, a `collections.Counter`."""

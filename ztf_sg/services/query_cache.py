@@ -6,20 +6,19 @@ Delete a file, or the folder, to have the service asked again.
 
 import hashlib
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from ztf_sg.files import atomic_write
+from ztf_sg.files import atomic_write, local_path
 
 
 class QueryCache:
     """A folder of answers, made when the first one is kept; without `directory`, nothing is kept."""
 
     def __init__(self, directory=None):
-        self.directory = None if directory is None else Path(directory)
+        self.directory = None if directory is None else local_path(directory)
 
     def get(self, service, query, ask):
         """Return the answer to a query: the one kept, or else what ``ask()`` returns, which is then kept.

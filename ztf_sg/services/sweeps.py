@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from astropy.io import fits
 
+from ztf_sg.files import local_path
+
 from .errors import BadAnswer, RefusedRequest
 from .http import REFUSALS, HttpSession
 from .retries import TRIES_ONE_BY_ONE, Retries
@@ -103,7 +105,8 @@ def read_sweep(path, columns=COLUMNS, cuts=None, retries=None):
 def _open_sweep(path, retries):
     """Open a local file or a URL as a buffered stream; gzip-compressed ones are unpacked."""
     is_url = path.startswith(("http://", "https://"))
-    raw = _HttpFile(path, retries or Retries(tries=TRIES_ONE_BY_ONE)) if is_url else io.FileIO(path)
+    retries = retries or Retries(tries=TRIES_ONE_BY_ONE)
+    raw = _HttpFile(path, retries) if is_url else io.FileIO(local_path(path))
     with io.BufferedReader(raw, PART) as stream:
         yield GzipFile(fileobj=stream) if stream.peek(2)[:2] == b"\x1f\x8b" else stream
 
