@@ -98,8 +98,8 @@ def read_cutout(path):
     Of several images in the file it is the one that is no mask, error or background by its EXTNAME, that has
     two axes, more than 8 bits, more values than a mask, the cutout's keywords, and floating-point pixels, in
     this order; it inherits those keywords of the primary HDU that it lacks. Files may be compressed by gzip,
-    bzip2, xz, zip or fpack, whatever their names are. Bytes after the last HDU are ignored, and its padding may
-    be missing.
+    bzip2, xz, zip or fpack, whatever their names are. Bytes after the last HDU are ignored, and its padding
+    may be missing.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ def _centres(files, shape):
         sky[nowhere] = np.nan
         names = ", ".join(files[row].file for row in nowhere[:3]) + ", ..." * (len(nowhere) > 3)
         reason = " ".join(
-            str(faults.get(nowhere[0], "it gives none, or the header lacks CRPIX1 or CRPIX2")).split()
+            str(faults.get(nowhere[0], "the header lacks CRPIX1 or CRPIX2, or it gives none")).split()
         )
         warnings.warn(f"{names}: the WCS cannot be used, ra and dec are NaN ({reason})", stacklevel=6)
     return sky
