@@ -1,4 +1,10 @@
+import bz2
+import gzip
+import lzma
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from zipfile import ZipFile
 
 import numpy as np
 import pandas as pd
@@ -10,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztf_sg import load_cutouts
-from ztf_sg.cutouts import CutoutError, read_cutout
+from ztf_sg.cutouts import CutoutError, load_files, read_cutout
 
 NEEDED = ("SEEING", "MAGZP", "FILTER", "OBSMJD", "EXPTIME", "GAIN", "SATURATE", "ORIGIN")
 
@@ -143,7 +149,8 @@ class TestSkyPositions:
             ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
         )
         write_cutout(folder / "star_1.fits", **gone)
-        table = load_cutouts(folder).table
+        with pytest.warns(UserWarning, match="star_1.fits: the WCS cannot be used"):
+            table = load_cutouts(folder).table
         assert table["ra"].isna().tolist() == [False, True]
         assert table["dec"].isna().tolist() == [False, True]
 
@@ -295,6 +302,26 @@ def with_cards(path, **cards):
     path.write_bytes(text.ljust(-(-len(text) // 2880) * 2880) + data.ljust(2880, b"\0"))
 
 
+def as_bytes(*hdus):
+    file = BytesIO()
+    fits.HDUList([hdu.copy() for hdu in hdus]).writeto(file)
+    return file.getvalue()
+
+
+FORMS = {
+    "float32": as_bytes(fits.PrimaryHDU(make_pixels(), make_header())),
+    "int16": as_bytes(fits.PrimaryHDU(make_pixels().astype(np.int16), make_header())),
+    "extension": as_bytes(fits.PrimaryHDU(header=make_header()), fits.ImageHDU(make_pixels(), name="SCI")),
+    "fpack": as_bytes(fits.PrimaryHDU(), fits.CompImageHDU(make_pixels(), make_header(), quantize_level=0)),
+    "gzip": gzip.compress(as_bytes(fits.PrimaryHDU(make_pixels(), make_header()))),
+}
+PIECES = [
+    *(b"nan", b"-inf", b"1,5", b"T", b"'", b"&", b"/", b"= ", b"=", b"\xff", b"\0", b"(1.0, 2.0)", b"1E999"),
+    *(b"9" * 40, b"END", b"CONTINUE", b"HIERARCH ", b"XTENSION", b"COMMENT ", b"BSCALE  = 0", b"BLANK   = x"),
+    *(b"seeing", b"SEEING  = ", b"GAIN    = -1", b"NAXIS1  = -20", b"BITPIX  = 7", b"CRVAL1  = 1E300"),
+]
+
+
 class TestHeaders:
     BAD = {
         "SEEING": [
@@ -362,6 +389,49 @@ class TestHeaders:
         np.testing.assert_array_equal(found.images[0], make_pixels())
         assert len(found) + len(found.skipped) == 2
 
+    @pytest.mark.parametrize("key, value", [("BSCALE", "0"), ("BZERO", "T"), ("BZERO", "(1.0, 2.0)")])
+    def test_pixels_are_not_scaled_by_what_is_no_number(self, folder, key, value):
+        with_cards(folder / "star_1.fits", **{key: f"{key:8}= {value}"})
+        with pytest.raises(CutoutError, match=f"star_1.fits: its header has {key} = .*, expected a number"):
+            load_cutouts(folder)
+
+    @pytest.mark.parametrize("value", ["nan", "1,5"])
+    def test_an_unreadable_scale_is_named(self, folder, value):
+        with_cards(folder / "star_1.fits", BSCALE=f"BSCALE  = {value}")
+        with pytest.raises(CutoutError, match=r"star_1.fits: its header is damaged \(Unparsable card"):
+            load_cutouts(folder)
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.data())
+    def test_any_damage_to_any_form_of_a_file_costs_no_more_than_this_file(self, tmp_path_factory, data):
+        folder = tmp_path_factory.mktemp("damaged")
+        write_cutout(folder / "star_0.fits")
+        content = bytearray(FORMS[data.draw(st.sampled_from(sorted(FORMS)))])
+        for _ in range(data.draw(st.integers(1, 4))):
+            start = data.draw(st.integers(0, min(len(content), 5760) - 1))
+            start -= data.draw(st.sampled_from([0, start % 80]))  # keywords are hit more often
+            piece = data.draw(st.one_of(st.sampled_from(PIECES), st.binary(min_size=1, max_size=80)))
+            content[start : start + len(piece)] = piece
+        (folder / "star_1.fits").write_bytes(content[: data.draw(st.integers(1, len(content)))])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", message=".*(WCS cannot be used|mixes cutouts)")
+            found = load_cutouts(folder, on_error="skip")
+        np.testing.assert_array_equal(found.images[0], make_pixels())
+        assert found.table.loc[0, ["name", "ra", "dec"]].tolist() == ["star_0", 7.0, -2.0]
+        assert len(found) + len(found.skipped) == 2
+        assert found.skipped["reason"].str.contains("star_1.fits: ").all()
+
+    def test_warnings_stay_as_they_were_when_threads_read(self, tmp_path):
+        paths = [
+            write_cutout(tmp_path / f"star_{number}.fits", make_pixels().astype(np.int16), EQUINOX=1950.0)
+            for number in range(40)
+        ]
+        before = list(warnings.filters)
+        with ThreadPoolExecutor(8) as readers:
+            list(readers.map(lambda path: load_files([path]), paths))
+        assert warnings.filters == before
+
     def test_pixels_beyond_float32_are_named(self, folder):
         write_cutout(folder / "star_1.fits", np.full((20, 20), 1e300))
         with pytest.raises(CutoutError, match="star_1.fits: 400 of 400 pixels are NaN or infinite"):
@@ -373,8 +443,17 @@ def image_hdu(pixels=None, name=None, **cards):
     return fits.ImageHDU(make_pixels() if pixels is None else pixels, header, name=name)
 
 
+def zipped(content, names=("star.fits",)):
+    packed = BytesIO()
+    with ZipFile(packed, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
 MASK = np.eye(20, dtype=np.int16)
 ONES = np.ones((20, 20), dtype=np.float32)
+WEIGHTS = np.random.default_rng(0).random((20, 20), dtype=np.float32)
 
 
 class TestImages:
@@ -395,7 +474,21 @@ class TestImages:
             image_hdu(**dict(make_header())),
         ],
         "without names, by keywords": [fits.PrimaryHDU(ONES), image_hdu(**dict(make_header()))],
+        "mask with the keywords": [fits.PrimaryHDU(MASK, make_header()), image_hdu()],
+        "weights without a name": [
+            fits.PrimaryHDU(make_pixels().astype(np.int16), make_header()), image_hdu(WEIGHTS),
+        ],
+        "variance": [fits.PrimaryHDU(header=make_header()), image_hdu(WEIGHTS, "VARIANCE"), image_hdu()],
+        "reference and difference": [
+            fits.PrimaryHDU(header=make_header()), image_hdu(WEIGHTS, "REF"), image_hdu(name="Science"),
+            image_hdu(WEIGHTS, "DIFF"),
+        ],
+        "difference alone": [fits.PrimaryHDU(make_pixels(), make_header(EXTNAME="DIFF"))],
+        "less its background": [fits.PrimaryHDU(make_pixels(), make_header(EXTNAME="BKGSUB"))],
         "compressed": [fits.PrimaryHDU(), fits.CompImageHDU(make_pixels(), make_header(), quantize_level=0)],
+        "compressed as fpack does": [fits.PrimaryHDU(), fits.CompImageHDU(
+            make_pixels(), fits.PrimaryHDU(make_pixels(), make_header()).header, quantize_level=0
+        )],
         "compressed, keywords in the primary": [
             fits.PrimaryHDU(header=make_header()), fits.CompImageHDU(make_pixels(), quantize_level=0),
         ],
@@ -415,9 +508,14 @@ class TestImages:
         [
             ([fits.PrimaryHDU(header=make_header()), image_hdu(ONES, "MASK")], "holds no image but MASK"),
             ([fits.PrimaryHDU(ONES, make_header(EXTNAME="DQ"))], "holds no image but DQ"),
-            ([fits.PrimaryHDU(header=make_header()), image_hdu(), image_hdu()], r"several images.*HDUs 1, 2"),
+            ([fits.PrimaryHDU(ONES, make_header(EXTNAME="QUALITY"))], "holds no image but QUALITY"),
+            ([fits.PrimaryHDU(MASK.astype(np.uint8), make_header())], "looks like a mask"),
+            (
+                [fits.PrimaryHDU(header=make_header()), image_hdu(), image_hdu()],
+                r"several images \(HDUs 1, 2\)",
+            ),
         ],
-        ids=["mask only", "mask only, primary", "two images"],
+        ids=["mask only", "mask only, primary", "quality only", "8 bits", "two images"],
     )
     def test_what_cannot_be_told_is_refused(self, tmp_path, hdus, said):
         fits.HDUList([hdu.copy() for hdu in hdus]).writeto(tmp_path / "star_1.fits")
@@ -430,6 +528,50 @@ class TestImages:
         path = write_cutout(tmp_path / "star_1.fits", make_pixels().astype(kind))
         path.write_bytes(path.read_bytes() + junk)
         np.testing.assert_array_equal(load_cutouts(tmp_path).images[0], make_pixels())
+
+    @pytest.mark.parametrize("kind", [np.float32, np.int16])
+    @pytest.mark.parametrize("rest", [slice(0), slice(500), slice(None)], ids=["no", "part", "whole"])
+    def test_another_copy_after_the_file_is_ignored(self, tmp_path, kind, rest):
+        path = write_cutout(tmp_path / "star_1.fits", make_pixels().astype(kind))
+        path.write_bytes(path.read_bytes() + path.read_bytes()[rest])
+        np.testing.assert_array_equal(load_cutouts(tmp_path).images[0], make_pixels())
+
+    @pytest.mark.parametrize("kind", [np.float32, np.int16])
+    def test_padding_may_be_missing_but_no_pixel(self, folder, kind):
+        path = write_cutout(folder / "star_1.fits", make_pixels().astype(kind))
+        end = len(fits.getheader(path).tostring()) + make_pixels().astype(kind).nbytes
+        path.write_bytes(path.read_bytes()[:end])
+        np.testing.assert_array_equal(load_cutouts(folder).images[1], make_pixels())
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(CutoutError, match="star_1.fits: is cut short"):
+            load_cutouts(folder)
+
+    @pytest.mark.parametrize("kind", [np.float32, np.int16])
+    @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, zipped])
+    def test_compressed_files_are_known_by_their_bytes(self, folder, kind, compress):
+        path = write_cutout(folder / "star_1.fits", make_pixels().astype(kind))
+        compressed = compress(path.read_bytes())
+        path.write_bytes(compressed)
+        np.testing.assert_array_equal(load_cutouts(folder).images[1], make_pixels())
+        path.write_bytes(compressed + b"junk")
+        np.testing.assert_array_equal(load_cutouts(folder).images[1], make_pixels())
+        path.write_bytes(compressed[:-5])
+        with pytest.raises(CutoutError, match="star_1.fits: is cut short"):
+            load_cutouts(folder)
+
+    def test_an_archive_of_several_files_is_named(self, folder):
+        content = (folder / "star_0.fits").read_bytes()
+        (folder / "star_1.fits").write_bytes(zipped(content, ("a.fits", "b.fits")))
+        with pytest.raises(CutoutError, match="star_1.fits: .*expected a zip archive of one file, got 2"):
+            load_cutouts(folder)
+
+    def test_compressed_files_are_compared_with_their_checksum(self, folder):
+        path = write_cutout(folder / "star_1.fits")
+        content = bytearray(gzip.compress(path.read_bytes()))
+        content[-6] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(CutoutError, match="star_1.fits: is cut short or damaged .*incorrect data check"):
+            load_cutouts(folder)
 
     @pytest.mark.parametrize("kind", [np.float32, np.int16])
     @pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
@@ -450,7 +592,15 @@ class TestFrames:
         "DEC first": {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": -2.0, "CRVAL2": 7.0},
         "B1950": {"RADESYS": "FK4", "EQUINOX": 1950.0},
         "ecliptic": {"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"},
+        "B1950 by its equinox": {"EQUINOX": 1950.0},
+        "B1950 by its epoch": {"EPOCH": 1950.0},
+        "FK5": {"RADESYS": "FK5", "EQUINOX": 2000.0},
+        "FK5 by its equinox": {"EQUINOX": 2000.0},
+        "FK5 of 1975": {"RADESYS": "FK5", "EQUINOX": 1975.0},
+        "ICRS whatever the equinox": {"RADESYS": "ICRS", "EQUINOX": 1950.0},
         "negative RA": {"CRVAL1": -3.0},
+        "RA a little below 0": {"CRVAL1": -1e-15},
+        "RA above 360": {"CRVAL1": 725.0},
     }
 
     @pytest.mark.parametrize("kind", FRAMES)
@@ -462,7 +612,20 @@ class TestFrames:
         assert 0 <= found["ra"] < 360
 
     @pytest.mark.parametrize(
-        "changes", [{"CTYPE1": "LINEAR"}, {"CTYPE2": "GLAT-TAN"}, {"CTYPE1": "RA---XYZ"}]
+        "changes",
+        [
+            {"CTYPE1": "LINEAR"},
+            {"CTYPE2": "GLAT-TAN"},
+            {"CTYPE1": "RA---XYZ"},
+            {"RADESYS": "GAPPT"},
+            {"CRVAL2": 95.0},
+            {"CRVAL2": None},
+            {"CRPIX1": None},
+            {"CTYPE1": None, "CTYPE2": None},
+            {"CD1_1": None, "CD1_2": None, "CD2_1": None, "CD2_2": None},
+            {"CUNIT1": "foo"},
+        ],
+        ids=str,
     )
     def test_a_wcs_that_cannot_be_used_costs_no_other_position(self, folder, changes):
         write_cutout(folder / "star_1.fits", **changes)

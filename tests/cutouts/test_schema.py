@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,7 +48,13 @@ def test_columns_are_those_of_the_contract():
 
 def test_a_usable_cutout_passes_with_or_without_aperture_corrections():
     check_cutout("star_1", PIXELS, HEADER)
-    check_cutout("star_1", PIXELS, HEADER | {"APCOR1": -0.7, "APCOR2": None})
+    check_cutout("star_1", PIXELS, HEADER | {"APCOR1": -0.7, "APCOR2": None, "APCOR3": np.nan})
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.int16, np.uint16, np.int64, np.longdouble])
+def test_numbers_of_any_width_are_numbers(kind):
+    values = {key: kind(3) if key not in ("FILTER", "ORIGIN") else np.str_(HEADER[key]) for key in HEADER}
+    check_cutout("star_1", PIXELS.astype(kind), values)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +66,25 @@ def test_a_usable_cutout_passes_with_or_without_aperture_corrections():
         (PIXELS, {"APCOR2": "none"}, "its header has APCOR2 = 'none', expected a number"),
         (PIXELS, {"SEEING": 0.0}, "its header has SEEING = 0.0, expected more than 0"),
         (PIXELS, {"GAIN": np.nan}, "its header has GAIN = nan, expected a finite number"),
+        (PIXELS, {"APCOR1": -np.inf}, "its header has APCOR1 = -inf, expected a finite number"),
+        (PIXELS, {"MAGZP": np.float32("inf")}, "its header has MAGZP = inf, expected a finite number"),
+        (PIXELS, {"OBSMJD": 10**400}, "its header has OBSMJD = 1000*, expected a finite number"),
+        (PIXELS, {"SEEING": True}, "its header has SEEING = True, expected a number"),
+        (PIXELS, {"SEEING": np.True_}, "its header has SEEING = np.True_, expected a number"),
+        (PIXELS, {"SEEING": 1 + 2j}, r"its header has SEEING = \(1\+2j\), expected a number"),
+        (PIXELS, {"SEEING": pd.NA}, "its header has SEEING = <NA>, expected a number"),
+        (PIXELS, {"EXPTIME": np.int16(-3)}, "its header has EXPTIME = -3, expected more than 0"),
+        (PIXELS, {"CRVAL1": "7,0"}, "its header has CRVAL1 = '7,0', expected a number"),
+        (PIXELS, {"FILTER": 5.0}, "its header has FILTER = 5.0, expected text"),
+        (PIXELS * 1e300, {}, "400 of 400 pixels are NaN or infinite"),
+        (PIXELS * 1j, {}, "its pixels are of type complex128, expected numbers"),
+        (PIXELS > 0, {}, "its pixels are of type bool, expected numbers"),
+        (PIXELS[:0], {}, r"expected an image with two axes, got shape \(0, 20\)"),
+        (
+            PIXELS * np.nan,
+            {"GAIN": -1, "SEEING": "x"},
+            ".* are NaN or infinite, and .*SEEING = 'x'.*, and .*GAIN = -1, expected more than 0; fetch",
+        ),
     ],
 )
 def test_what_makes_a_cutout_useless_is_named(pixels, changes, reason):

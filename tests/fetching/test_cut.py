@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
+from helpers import HEADER as CUTOUT_HEADER
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from ztf_sg.cutouts import CutoutError
 from ztf_sg.fetching.choose import ImageChooser
 from ztf_sg.fetching.cut import (
     CENTRING_TOLERANCE,
+    WHOLE_FILE_KEYS,
     check_answer,
     check_image,
     cut_image,
@@ -93,6 +95,54 @@ def as_bytes(hdu):
     file = BytesIO()
     hdu.writeto(file)
     return file.getvalue()
+
+
+def packed(hdu):
+    """Return the bytes of a file with the image in an extension, with checksums of both HDUs."""
+    file = BytesIO()
+    extension = fits.CompImageHDU(hdu.data, hdu.header, name="SCI", quantize_level=0)
+    fits.HDUList([fits.PrimaryHDU(), extension]).writeto(file, checksum=True)
+    return file.getvalue()
+
+
+def with_checksum(hdu):
+    file = BytesIO()
+    hdu.writeto(file, checksum=True)
+    return file.getvalue()
+
+
+def scaled(hdu):
+    """Return the bytes of a file of unsigned integers, which FITS writes with BZERO, and checksums."""
+    return with_checksum(fits.PrimaryHDU(hdu.data.astype(np.uint16), hdu.header))
+
+
+class TestCardsOfTheWholeFile:
+    @pytest.mark.parametrize("write", [with_checksum, scaled, packed])
+    @pytest.mark.parametrize("side", [20, 21])
+    def test_they_are_not_handed_on(self, tmp_path, write, side):
+        hdu = make_hdu(side, side)
+        hdu.header.update({key: CUTOUT_HEADER[key] for key in CUTOUT_HEADER if key not in hdu.header})
+        answer = read_answer(write(hdu), "star_1.fits")
+        assert not set(WHOLE_FILE_KEYS) & set(answer.header)
+        answer.writeto(tmp_path / "star_1.fits")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with fits.open(tmp_path / "star_1.fits", checksum=True) as hdus:
+                assert len(hdus) == 1
+                np.testing.assert_array_equal(hdus[0].data, hdu.data[side - 20 :, side - 20 :])
+
+    def test_a_cutout_has_no_checksum_of_its_image(self, image):
+        whole = fits.open(BytesIO(with_checksum(image)))[0]
+        cutout = cut(whole, *sky_of(whole, 1000.3, 2000.7))
+        assert {"CHECKSUM", "DATASUM"} <= set(whole.header)
+        assert not {"CHECKSUM", "DATASUM"} & set(cutout.header)
+
+    def test_an_image_with_an_unreadable_value_in_use_is_refused(self, image):
+        content = as_bytes(image)
+        start = content.index(b"SEEING  =")
+        content = content[:start] + b"SEEING  = nan".ljust(80) + content[start + 80 :]
+        with pytest.raises(UnusableAnswer, match="its header has SEEING = 'nan', expected a number"):
+            cut(fits.open(BytesIO(content))[0], *sky_of(image, 1000.3, 2000.7))
 
 
 class TestCuttingImages:

@@ -1,9 +1,11 @@
 """Folders of FITS cutouts: which files there are, and what is in them."""
 
 import re
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, suppress
+from io import BytesIO
 from statistics import mode
 from typing import NamedTuple
 
@@ -14,8 +16,10 @@ from astropy.utils.exceptions import AstropyWarning
 
 from ztf_sg.cutouts.listing import cutout_names, file_of, printable
 from ztf_sg.cutouts.plain_fits import (
+    DECOMPRESSORS,
     OTHER_IMAGE,
     SKY_KEYWORD,
+    decompressed,
     projection_cards,
     read_plain_image,
     sky_positions,
@@ -39,11 +43,13 @@ from ztf_sg.files import local_path
 from ztf_sg.parallel import slices
 from ztf_sg.ztf import CUTOUT_SHAPE
 
-COMPRESSED = (b"\x1f\x8b", b"BZh")
 READERS, READ_CHUNK = 8, 64  # threads, and files that each reads at a time
-
-
 SCIENCE_IMAGE = re.compile(r"SCI|^IMAGE|^IMG", re.IGNORECASE)
+# EXTNAMEs of images that may be the cutout if there is no likelier one in the file
+COMPANION_IMAGE = re.compile(r"REF|TEMPL|DIFF|RESID|^EXP", re.IGNORECASE)
+MASK_VALUES = 16  # that a mask may have; a cutout has more
+
+_silence = threading.RLock()
 
 
 class _File(NamedTuple):
@@ -90,8 +96,10 @@ def read_cutout(path):
     """Return pixels [DN], float32, shape (height, width), and header of a FITS cutout.
 
     Of several images in the file it is the one that is no mask, error or background by its EXTNAME, that has
-    two axes, counts of more than 8 bits, and the cutout's keywords; it inherits those of the primary HDU that
-    it lacks. Files may be compressed. Bytes after the last HDU are ignored.
+    two axes, more than 8 bits, more values than a mask, the cutout's keywords, and floating-point pixels, in
+    this order; it inherits those keywords of the primary HDU that it lacks. Files may be compressed by gzip,
+    bzip2, xz, zip or fpack, whatever their names are. Bytes after the last HDU are ignored, and its padding
+    may be missing.
 
     Parameters
     ----------
@@ -103,65 +111,80 @@ def read_cutout(path):
     CutoutError
         If the file cannot be used as a cutout.
     """
+    return _read(path)[:2]
+
+
+def _read(path):
+    """Return pixels, header, values in use and projection of a cutout; see :func:`read_cutout`."""
     path = path if hasattr(path, "read") else local_path(path)
     name = path.name if hasattr(path, "read") else str(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyWarning)
-            warnings.filterwarnings("error", message="File may have been truncated")
-            with _opened(path) as hdus:
-                hdu = _science_image(_readable(hdus))
-                data, header = hdu.data, _with_inherited(hdu.header, hdus[0].header)
-        values = header_values(header)
+        content = path.read() if hasattr(path, "read") else path.read_bytes()
+    except OSError as error:
+        raise CutoutError(f"{name}: cannot be read ({error.strerror}); {REMEDY}") from error
+    try:
+        with quiet_astropy():
+            data, header = _read_science(decompressed(content))
+            values, projection = header_values(header), projection_cards(header)
     except CutoutError as error:
         raise CutoutError(f"{name}: {error}; {REMEDY}") from error
     except Exception as error:  # damaged files raise errors of many kinds
-        raise CutoutError(f"{name}: {_what_is_wrong(path, error)}; {REMEDY}") from error
-    if data is None:
-        raise CutoutError(f"{name}: holds no image; {REMEDY}")
+        raise CutoutError(f"{name}: {_what_is_wrong(content, error)}; {REMEDY}") from error
     check_cutout(name, data, values)
-    return data.astype(np.float32), header
-
-
-def header_values(header):
-    """Return the values in use of an astropy header, by keyword.
-
-    A value that is not written as the standard wants, such as an unquoted nan, is the text as it stands.
-    """
-    values = {}
-    for key in (*NUMBER_KEYS, *TEXT_KEYS):
-        if key not in header:
-            continue
-        try:
-            value = header[key]
-        except (fits.VerifyError, ValueError):
-            value = header.cards[key].image[10:].partition("/")[0].strip(" '")
-        if not isinstance(value, fits.card.Undefined):
-            values[key] = value
-    return values
+    return data.astype(np.float32), header, values, projection
 
 
 @contextmanager
-def _opened(path):
-    """Open a FITS file, or a file object in memory; of one with bytes that are no HDU, only the first HDU."""
+def quiet_astropy():
+    """Silence the warnings of astropy, for one thread at a time: the filters are those of all threads."""
+    with _silence, warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", AstropyWarning)
+        yield
+
+
+def header_values(header):
+    """Return the values in use of an astropy header, by keyword."""
+    values = {key: _value(header, key) for key in (*NUMBER_KEYS, *TEXT_KEYS) if key in header}
+    return {key: value for key, value in values.items() if not isinstance(value, fits.card.Undefined)}
+
+
+def _value(header, key):
+    """Return a value of a header; one that is not written as the standard wants, as the text that it is."""
     try:
-        hdus = fits.open(path, memmap=False)
+        return header[key]
+    except (fits.VerifyError, ValueError):
+        return header.cards[key].image[10:].partition("/")[0].strip(" '")
+
+
+def _read_science(content):
+    """Return pixels and header of the cutout in the bytes of a FITS file."""
+    with _opened(content) as file:
+        hdus = [file[0]]
+        with suppress(Exception):  # an IndexError at the end, others at bytes that are no HDU
+            while not isinstance(file[len(hdus)], fits.PrimaryHDU):  # as of a second copy of the file
+                hdus.append(file[len(hdus)])
+        scalings = [_scaling(hdu.header) for hdu in hdus]  # astropy takes the cards away with the pixels
+        hdu = _science_image(hdus)
+        for key, value in scalings[hdus.index(hdu)].items():
+            if isinstance(value, bool | complex | str) or value == 0:
+                raise CutoutError(f"its header has {key} = {value!r}, expected a number other than 0")
+        if hdu.data.dtype.itemsize == 1 and _has_few_values(hdu):
+            raise CutoutError("holds no image but one of 8 bits with few values, which looks like a mask")
+        return hdu.data, _with_inherited(hdu.header, hdus[0].header)
+
+
+def _scaling(header):
+    """Return BSCALE, and BZERO unless it is 0, of a header that has them."""
+    values = {key: _value(header, key) for key in ("BSCALE", "BZERO") if key in header}
+    return {key: value for key, value in values.items() if key == "BSCALE" or value != 0}
+
+
+def _opened(content):
+    """Return the HDUs in the bytes of a FITS file; only the first if what follows it is no HDU."""
+    try:
+        return fits.open(BytesIO(content))
     except OSError:
-        with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file:
-            file.seek(0)
-            hdus = fits.HDUList([fits.PrimaryHDU.readfrom(file)])
-            hdus[0].data  # noqa: B018 - reads it before the file is closed
-    with hdus:
-        yield hdus
-
-
-def _readable(hdus):
-    """Return the HDUs of an open file up to bytes that are none."""
-    found = [hdus[0]]
-    with suppress(Exception):  # an IndexError at the end, others at bytes that are no HDU
-        while True:
-            found.append(hdus[len(found)])
-    return found
+        return fits.HDUList([fits.PrimaryHDU.fromstring(content)])
 
 
 def _science_image(hdus):
@@ -174,20 +197,33 @@ def _science_image(hdus):
         raise CutoutError(f"holds no image but {', '.join(map(_extension, images))}")
     for is_likelier in (
         lambda hdu: SCIENCE_IMAGE.search(_extension(hdu)),
+        lambda hdu: not COMPANION_IMAGE.search(_extension(hdu)),
         lambda hdu: hdu.header["NAXIS"] == 2,
         lambda hdu: hdu.header["BITPIX"] != 8,
-        lambda hdu: hdu.header["BITPIX"] < 0,
+        lambda hdu: not _has_few_values(hdu),
         lambda hdu: "SEEING" in hdu.header,
+        lambda hdu: hdu.header["BITPIX"] < 0,
     ):
-        candidates = list(filter(is_likelier, candidates)) or candidates
+        if len(candidates) > 1:
+            candidates = list(filter(is_likelier, candidates)) or candidates
     if len(candidates) > 1:
         numbers = ", ".join(str(hdus.index(hdu)) for hdu in candidates)
-        raise CutoutError(f"holds several images, and nothing says which is the cutout (HDUs {numbers})")
+        raise CutoutError(
+            f"holds several images (HDUs {numbers}), of which none is marked as the cutout by EXTNAME = 'SCI'"
+        )
     return candidates[0]
 
 
+def _has_few_values(hdu):
+    """Tell whether an image has as few values as a mask; noise gives a cutout more."""
+    try:
+        return len(np.unique(hdu.data)) <= MASK_VALUES
+    except Exception:  # it is damaged, and only counts if it is chosen
+        return False
+
+
 def _extension(hdu):
-    return str(hdu.header.get("EXTNAME", "")).strip()
+    return str(_value(hdu.header, "EXTNAME")).strip() if "EXTNAME" in hdu.header else ""
 
 
 def _with_inherited(header, primary):
@@ -218,23 +254,20 @@ def _checked(path, name, file, plain):
     if plain:
         check_cutout(str(path), plain[0], plain[1])
         return _File(name, file, *plain)
-    image, header = read_cutout(path)
-    return _File(name, file, image, header_values(header), projection_cards(header))
+    image, _, values, projection = _read(path)
+    return _File(name, file, image, values, projection)
 
 
-def _what_is_wrong(path, error):
-    """Return why a file, or a file object in memory, cannot be read, given the error that this raised."""
-    try:
-        with nullcontext(path) if hasattr(path, "read") else open(path, "rb") as file:
-            file.seek(0)
-            start = file.read(6)
-    except OSError as fault:
-        return f"cannot be read ({fault.strerror})"
-    if not start:
+def _what_is_wrong(content, error):
+    """Return why the bytes of a file cannot be read, given the error that this raised."""
+    if not content:
         return "is empty"
-    if start != b"SIMPLE" and not start.startswith(COMPRESSED):
+    if not content.startswith((b"SIMPLE", *DECOMPRESSORS)):
         return "is not a FITS file"
-    return f"is cut short or damaged ({' '.join(str(error).split()) or type(error).__name__})"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, fits.VerifyError):
+        return f"its header is damaged ({reason})"
+    return f"is cut short or damaged ({reason})"
 
 
 def _metadata_table(files, shape):
@@ -253,18 +286,21 @@ def _centres(files, shape):
     offsets = (np.array(shape[::-1]) + 1) / 2 - np.array(reference, dtype=float).reshape(-1, 2)
     rows_of = {}  # cutouts of one image share their projection, and are converted together
     for row, file in enumerate(files):
-        if "CRVAL1" in file.header and "CRPIX1" in file.header:
+        if np.isfinite(offsets[row]).all():
             rows_of.setdefault(file.projection, []).append(row)
     sky, faults = np.full((len(files), 2), np.nan), {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
+    with quiet_astropy():
         for projection, rows in rows_of.items():
             try:
                 sky[rows] = sky_positions(projection, offsets[rows])
             except Exception as error:  # damaged projections raise errors of many kinds
                 faults |= dict.fromkeys(rows, error)
-    if faults:
-        names = ", ".join(files[row].file for row in list(faults)[:3]) + ", ..." * (len(faults) > 3)
-        reason = " ".join(str(next(iter(faults.values()))).split())
+    nowhere = np.flatnonzero(~np.isfinite(sky).all(axis=1))
+    if len(nowhere):
+        sky[nowhere] = np.nan
+        names = ", ".join(files[row].file for row in nowhere[:3]) + ", ..." * (len(nowhere) > 3)
+        reason = " ".join(
+            str(faults.get(nowhere[0], "the header lacks CRPIX1 or CRPIX2, or it gives none")).split()
+        )
         warnings.warn(f"{names}: the WCS cannot be used, ra and dec are NaN ({reason})", stacklevel=6)
     return sky

@@ -4,12 +4,18 @@ Only the cards in use are read, of the 266 of a ZTF header. Files that are not p
 are those that may hold more than one image, or an image that is no cutout.
 """
 
+import bz2
+import lzma
 import re
-from functools import lru_cache
+import zlib
+from functools import lru_cache, partial
+from io import BytesIO
+from zipfile import ZipFile
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, Wcsprm
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from ztf_sg.cutouts.schema import NUMBER_KEYS, TEXT_KEYS
 from ztf_sg.ztf import FITS_BLOCK
@@ -22,17 +28,18 @@ NUMBER = re.compile(rb"= +([+-]?\d+(?:\.\d*)?(?:E[+-]?\d+)?) *(?:/[ -~]*)?")
 TEXT = re.compile(rb"= +'([ -%(-9;-~]*)' *(?:/[ -~]*)?")  # : and & may mean more than text
 KEYWORD = re.compile(r"(?!HIERARCH|CONTINUE)[A-Z0-9_-]* *")
 SKY_KEYWORD = re.compile(
-    r"WCSAXES|CTYPE\d|CUNIT\d|CRVAL\d|CDELT\d|CROTA\d|(CD|PC)\d_\d|LONPOLE|LATPOLE|RADE(C)?SYS|EQUINOX"
+    r"WCSAXES|CTYPE\d|CUNIT\d|CRVAL\d|CDELT\d|CROTA\d|(CD|PC)\d_\d|LONPOLE|LATPOLE|RADE(C)?SYS|EQUINOX|EPOCH"
     r"|PV\d_\d+|[AB]P?_(ORDER|DMAX|\d_\d)"
 )
-OTHER_FRAME = re.compile(  # than ICRS
-    rb"RADE(C)?SYS *= '(?!ICRS)|EQUINOX *= *(?!2000(\.0*)?[ /]|2\.?0*E\+?0*3[ /])"
-)
+ICRS = re.compile(rb"RADE(C)?SYS *= 'ICRS *'")
+OTHER_FRAME = re.compile(rb"RADE(C)?SYS|EQUINOX|EPOCH")  # than ICRS, unless that is stated
 IMAGE_KEYS = ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2")
 SCALING_KEYS = ("BSCALE", "BZERO", "BLANK")
 # EXTNAMEs of images that are no cutouts, but stand beside one in a file
 OTHER_IMAGE = re.compile(
-    r"MASK|MSK|^DQ|FLAG|ERR|VAR$|WEIGHT|WHT|WGT|BKG|BACK|^SKY|PSF|UNC|RMS|NOISE|STD|EXPOSURE|^EXP$|REF|TEMPL|DIFF",
+    r"^(?!.*SUB)"  # an image less its background is no background
+    r"(.*(MASK(?!ED)|MSK|FLAG|QUALITY|BAD_?PIX|BPM|ERR|VAR(?!IABLE)|SIGMA|UNCERT|RMS|STD|NOISE(?!D|LESS)|WEIGHT|WHT"
+    r"|WGT|WMAP|BKG|BACK|PSF|SEGM|COVERAGE|CONTEXT|MODEL|N_?EXP|EXP.*MAP)|DQ|(QF|UNC|CON|CTX|SKY)$)",
     re.IGNORECASE,
 )
 NEXT_IMAGE = b"XTENSION"
@@ -51,8 +58,8 @@ def read_plain_image(path):
     """
     try:
         with open(path, "rb", buffering=0) as file:
-            content = file.read()
-    except OSError:
+            content = decompressed(file.read())
+    except Exception:  # damaged files raise errors of many kinds
         return None
     end = content.find(END_CARD)
     if end % CARD or not SIMPLE_CARD.match(content):
@@ -66,6 +73,47 @@ def read_plain_image(path):
     return None if image is None else (image, values, projection)
 
 
+def decompressed(content):
+    """Return the bytes of a file, decompressed by gzip, bzip2, xz or zip if they look so.
+
+    Errors of these libraries are passed on; an EOFError says that the file is cut short. Bytes after the
+    compressed ones are ignored, and what was compressed is compared with its checksum.
+    """
+    for magic, decompress in DECOMPRESSORS.items():
+        if content.startswith(magic):
+            return decompress(content)
+    return content
+
+
+def _unpacked(content, make_decompressor):
+    """Return what some bytes were compressed from, with those like them that follow, as of joined files."""
+    magic, parts = content[:2], []
+    while content.startswith(magic):
+        decompressor = make_decompressor()
+        parts.append(decompressor.decompress(content))
+        if not decompressor.eof:
+            raise EOFError("the compressed bytes have no end")
+        content = decompressor.unused_data
+    return b"".join(parts)
+
+
+def _unzipped(content):
+    """Return the only file in the bytes of a zip archive."""
+    with ZipFile(BytesIO(content)) as archive:
+        names = archive.namelist()
+        if len(names) != 1:
+            raise ValueError(f"expected a zip archive of one file, got {len(names)}")
+        return archive.read(names[0])
+
+
+DECOMPRESSORS = {  # by the first bytes of a file
+    b"\x1f\x8b": partial(_unpacked, make_decompressor=partial(zlib.decompressobj, wbits=31)),
+    b"BZh": partial(_unpacked, make_decompressor=bz2.BZ2Decompressor),
+    b"\xfd7zXZ\0": partial(_unpacked, make_decompressor=lzma.LZMADecompressor),
+    b"PK\x03\x04": _unzipped,
+}
+
+
 def projection_cards(header):
     """Return the WCS cards of an astropy header, but for CRPIX, as bytes; cutouts of one image share them."""
     return _layout_of(header.tostring(endcard=False, padding=False).encode())[2]
@@ -75,12 +123,18 @@ def sky_positions(projection, offsets):
     """Return RA and DEC [deg, ICRS] of pixels, shape (n, 2), from their x - CRPIX1 and y - CRPIX2 [px].
 
     A projection, as of :func:`projection_cards`, that is none of the sky raises a WcsError or a ValueError.
+    A header that states an equinox and no frame is of FK5 or FK4, as the standard has it.
     wcslib alone converts ZTF's projection (TPV), fifty times as fast as ``astropy.wcs.WCS``, which is needed
     only for SIP polynomials, for the PV cards of old SCAMP versions, and for frames other than ICRS.
     """
+    lacking = [
+        key for key in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2", "CD") if key.encode() not in projection
+    ]
+    if lacking:
+        raise ValueError(f"the header lacks {', '.join(lacking).replace('CD', 'CD1_1 or CDELT1')}")
     has_polynomials = b"PV1_" in projection and b"---TPV'" not in projection
     has_polynomials |= b"-SIP" in projection or b"A_ORDER" in projection
-    other_frame = OTHER_FRAME.search(projection)
+    other_frame = OTHER_FRAME.search(projection) and not ICRS.search(projection)
     if b"CTYPE1  = 'RA--" in projection and not (other_frame or has_polynomials):
         wcs = Wcsprm(header=projection)
         wcs.fix()
@@ -91,9 +145,10 @@ def sky_positions(projection, offsets):
         wcs = WCS(header)
         if not (wcs.naxis == 2 and wcs.has_celestial):
             raise ValueError("it is not of the sky")
+        wcs_to_celestial_frame(wcs)  # raises a ValueError for a frame that astropy does not know
         sky = wcs.pixel_to_world(*(offsets.T - 1)).icrs
         ra, dec = sky.ra.deg, sky.dec.deg
-    return np.stack([ra % 360, dec], axis=1)
+    return np.stack([ra % 360 % 360, dec], axis=1)  # % 360 of -1e-15 is 360
 
 
 def _layout_of(cards):

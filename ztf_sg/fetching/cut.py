@@ -1,36 +1,29 @@
 """What services send, read and checked: cutouts, and whole images that cutouts are cut from."""
 
-import threading
-import warnings
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 
 import numpy as np
 from astropy.io import fits
-from astropy.utils.exceptions import AstropyWarning
 from astropy.wcs import WCS, WcsError
 
 from ztf_sg.cutouts import CutoutError, check_cutout, header_values, read_cutout
+from ztf_sg.cutouts.folder import quiet_astropy
 from ztf_sg.services import UnusableAnswer
 from ztf_sg.ztf import CUTOUT_SHAPE, QUADRANT, first_pixel, image_name, image_wcs
 
-CHECKSUMS = ("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM")  # of a whole image, which a part does not have
 MAX_DISTORTION = 30  # between the WCS of an image and its tangent plane in the metadata [px]
 CENTRING_TOLERANCE = 3  # how far an object may be from the middle of its cutout, in x and in y [px]
 
+# cards of a whole image, or of an HDU among others, that do not fit a part of its pixels in a file of its own
+WHOLE_FILE_KEYS = (
+    *("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX"),
+    *("EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT"),
+)
+
 # what astropy raises for headers with damaged cards
 DAMAGE = (ValueError, TypeError, KeyError, AttributeError, fits.VerifyError, WcsError)
-
-_reading = threading.Lock()
-
-
-@contextmanager
-def _quiet_reading():
-    """Read FITS without warnings, one thread at a time: the filters of warnings are those of all threads."""
-    with _reading, warnings.catch_warnings():
-        warnings.simplefilter("ignore", AstropyWarning)
-        yield
 
 
 def read_answer(content, name):
@@ -41,7 +34,7 @@ def read_answer(content, name):
     file = BytesIO(content)
     file.name = name
     try:
-        with _quiet_reading():
+        with quiet_astropy():
             hdu = trim_cutout(fits.PrimaryHDU(*read_cutout(file)))
             hdu.verify("exception")
         return hdu
@@ -83,7 +76,7 @@ def check_image(content, image):
     """Raise UnusableAnswer unless the bytes of a file are the whole image of a metadata row."""
     name = image_name(image)
     try:
-        with _quiet_reading():
+        with quiet_astropy():
             header = fits.getheader(BytesIO(content))
             fits.PrimaryHDU(header=header).verify("exception")
             header_length = len(header.tostring())
@@ -186,10 +179,10 @@ def trim_cutout(hdu):
 
 
 def _part(hdu, rows, columns):
-    """Return a part of an image, with the WCS moved along."""
+    """Return a part of an image, with the WCS moved along, and without what held for the whole file."""
     part = fits.PrimaryHDU(hdu.data[rows, columns].astype(np.float32), hdu.header)
-    for key in CHECKSUMS:
-        part.header.remove(key, ignore_missing=True)
+    for key in WHOLE_FILE_KEYS:
+        part.header.remove(key, ignore_missing=True, remove_all=True)
     for key, first in (("CRPIX1", columns.start), ("CRPIX2", rows.start)):
         if first:
             part.header[key] = part.header.get(key, 0.0) - first
