@@ -1,6 +1,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -11,8 +12,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from ztf_sg import NORMALIZATIONS, Normalizer, load_cutouts, normalize, parallel
-from ztf_sg.normalization import GlobalStatistics
+from ztf_sg import NORMALIZATIONS, CutoutSet, Normalizer, load_cutouts, normalize, parallel
+from ztf_sg.normalization import OF_LOGARITHMS, GlobalStatistics, read_tables, write_tables
 
 LOGARITHMIC = ("log_minus_min", "log_min_over_global_max")
 GLOBAL = ("global_minmax", "min_over_global_max", "log_min_over_global_max")
@@ -97,10 +98,14 @@ class TestEveryTechnique:
             with pytest.raises(ValueError, match="expected shape"):
                 normalize(pixels, technique)
 
-    def test_constant_cutout_gives_zeros_without_a_warning(self, technique):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+    def test_constant_cutout_gives_zeros_and_a_word_where_contrast_is_lost(self, technique):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
             result = normalize(np.full((2, 3, 3), 250.0), technique)
+        divides_by_contrast = technique in ("minmax", "root_minmax", "asinh_minmax")
+        assert ["2 of 2 cutouts are constant" in str(word.message) for word in said] == [
+            True
+        ] * divides_by_contrast
         np.testing.assert_array_equal(result, 250.0 if technique == "raw" else 0.0)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -144,6 +149,7 @@ def test_minmax_is_blind_to_gain_and_sky_level(technique, images, scale, offset)
     np.testing.assert_allclose(changed, normalize(images, technique), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:.*are constant")
 @given(images=stacks(min_side=2))
 def test_minmax_reaches_both_ends_unless_constant(images):
     for image, scaled in zip(images, normalize(images, "minmax"), strict=True):
@@ -279,3 +285,69 @@ def test_bad_pixels_of_a_later_chunk_are_counted_in_the_whole_set(images, techni
     images[[2, 4], 3, 3] = 0
     with pytest.raises(ValueError, match=r"cutout 2 \(and 1 more\) has pixels <= 0"):
         normalize(images, technique)
+
+
+def make_set(images):
+    labels = [row % 2 for row in range(len(images))]
+    table = pd.DataFrame({"name": [f"cutout_{row}" for row in range(len(images))]})
+    return CutoutSet(images, labels, table)
+
+
+class TestTables:
+    @pytest.fixture
+    def cutouts(self):
+        images = np.random.default_rng(0).uniform(100, 200, (6, 4, 4)).astype(np.float32)
+        images[2, 1, 1] = -1
+        return make_set(images)
+
+    def test_a_cutout_that_a_technique_does_not_apply_to_is_left_out_of_its_table(self, cutouts, tmp_path):
+        report = write_tables(tmp_path, cutouts).set_index("technique")
+        assert report["left_out"].to_dict() == dict.fromkeys(NORMALIZATIONS, 0) | dict.fromkeys(
+            OF_LOGARITHMS, 1
+        )
+        tables = read_tables(tmp_path, cutouts)
+        assert list(tables) == list(NORMALIZATIONS)
+        pixels, rows = tables["log_minus_min"]
+        assert rows.tolist() == [True, True, False, True, True, True] and len(pixels) == 5
+        assert len(tables["minmax"][0]) == 6
+
+    def test_a_technique_that_applies_to_no_cutout_leaves_no_table(self, cutouts, tmp_path):
+        write_tables(tmp_path, cutouts)
+        difference = make_set(cutouts.images - 150)
+        report = write_tables(tmp_path, difference)
+        assert report["file"].tolist().count("") == len(OF_LOGARITHMS)
+        assert not set(OF_LOGARITHMS) & set(read_tables(tmp_path, difference))
+        assert len(list(tmp_path.glob("*.csv"))) == len(NORMALIZATIONS) - len(OF_LOGARITHMS)
+
+    def test_tables_of_other_cutouts_are_refused(self, cutouts, tmp_path):
+        write_tables(tmp_path, cutouts)
+        for others in (cutouts[:5], make_set(cutouts.images + 1)):
+            with pytest.raises(ValueError, match="was not made from these cutouts; run notebook 3 on them"):
+                read_tables(tmp_path, others)
+
+
+class TestArguments:
+    @pytest.mark.parametrize("technique", ["foo", None, ["minmax"]])
+    def test_an_unknown_technique_is_named_before_anything_else(self, technique):
+        for X in ([[1.0, 2.0]], "no pixels", np.zeros((2, 3, 4))):
+            with pytest.raises(ValueError, match="unknown normalization .*choose one of raw"):
+                Normalizer(technique).fit(X)
+
+    @pytest.mark.parametrize(
+        "technique, parameters, said",
+        [
+            ("minmax", {"r": 3}, "minmax: unknown parameter 'r'; it takes none"),
+            ("root_minmax", {"softening": 3}, "unknown parameter 'softening'; it takes r"),
+            ("root_minmax", {"r": 0}, "r=0, expected a number above 0"),
+            ("root_minmax", {"r": "2"}, "r='2', expected a number"),
+            ("asinh_minmax", {"softening": np.nan}, "softening=nan, expected a number"),
+        ],
+    )
+    def test_parameters_that_make_no_sense_are_named(self, technique, parameters, said):
+        with pytest.raises(ValueError, match=said):
+            normalize(np.ones((1, 2, 2)), technique, **parameters)
+
+    def test_masked_pixels_are_refused(self):
+        images = np.ma.masked_less(np.arange(8.0).reshape(2, 2, 2), 2)
+        with pytest.raises(ValueError, match="some pixels are masked"):
+            normalize(images, "minmax")

@@ -82,6 +82,8 @@ def test_pixel_histograms_have_one_panel_per_name(cutouts):
     assert shares == pytest.approx([1, 1], abs=0.03)
 
 
-def test_pixel_histograms_need_both_classes():
-    with pytest.raises(ValueError, match=r"'raw' lack the classes \['galaxy'\]"):
-        plotting.plot_pixel_histograms({"raw": {"star": [1.0]}})
+def test_pixel_histograms_show_the_classes_there_are_and_refuse_others():
+    fig = plotting.plot_pixel_histograms({"raw": {"star": [1.0, 2.0, 1.5], "unknown": [2.0, 1.0]}})
+    assert len(fig.axes[0].patches) == 2
+    with pytest.raises(ValueError, match=r"'raw': expected some of star, galaxy, unknown, got \['quasar'\]"):
+        plotting.plot_pixel_histograms({"raw": {"quasar": [1.0]}})
