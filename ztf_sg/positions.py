@@ -159,8 +159,10 @@ def ra_ranges(ra):
     """
     west, east = map(float, ra)
     width = east - west
-    if not np.isfinite(width) or width == 0 or abs(width) > 360 or max(abs(west), abs(east)) > 720:
-        raise ValueError(f"ra={tuple(ra)}: expected two different bounds [deg], from west to east")
+    if not -360 < width <= 360 or width == 0 or max(abs(west), abs(east)) > 720:
+        raise ValueError(
+            f"ra={tuple(ra)}: expected two different bounds [deg], from west to east, at most 360 apart"
+        )
     if width == 360:
         return [(0.0, 360.0)]
     west, east = west % 360, east % 360 or 360.0

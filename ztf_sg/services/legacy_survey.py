@@ -60,8 +60,9 @@ class LegacySurvey(TractorCatalogue):
         for west, east in cuts.ra_ranges:
             count = max(1, ceil((east - west) * np.degrees(north - south) / STRIP_AREA))
             edges = np.linspace(west, east, count + 1).tolist()
-            strips += [_Strip(*edges[i : i + 2], closed=i == count - 1) for i in range(count)]
-        return strips
+            strips += [_Strip(*edges[i : i + 2], closed=False) for i in range(count)]
+        whole_circle = strips[0].west == 0 and strips[-1].east == 360
+        return [*strips[:-1], strips[-1]._replace(closed=not whole_circle)]
 
     def _question(self, strip, cuts):
         columns = ", ".join([name.lower() for name in COLUMNS] + ["brick_primary"])
@@ -84,7 +85,7 @@ class LegacySurvey(TractorCatalogue):
 
 
 class _Strip(NamedTuple):
-    """A range of right ascension: from `west` to `east` [deg], the latter included only if it is `closed`."""
+    """A range of right ascension from `west` to `east` [deg], which is included only if it is `closed`."""
 
     west: float
     east: float
@@ -92,7 +93,8 @@ class _Strip(NamedTuple):
 
     @property
     def adql(self):
-        return f"ra >= {self.west!r} AND ra {'<=' if self.closed else '<'} {self.east!r}"
+        text = f"ra >= {self.west!r} AND ra {'<=' if self.closed else '<'} {self.east!r}"
+        return f"({text} OR ra = 0.0)" if self.closed and self.east == 360 else text
 
     def halves(self):
         """Return the western and the eastern half; a RefusedRequest if there is nothing left to halve."""
