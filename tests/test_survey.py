@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import dask
@@ -624,11 +625,31 @@ class TestPartitions:
         frame = frame.set_index(pd.Index(np.arange(60) * 3, name="object"))
         partitions = pytest.importorskip("dask.dataframe").from_pandas(frame, npartitions=3)
         options = {"meta": classify_partition(frame[:0])} if meta == "given" else {}
-        found = partitions.map_partitions(classify_partition, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = partitions.map_partitions(classify_partition, **options)
         assert found.divisions == partitions.divisions
         found = found.compute(scheduler="synchronous")
         assert found.index.tolist() == frame.index.tolist()
         pd.testing.assert_frame_equal(found.reset_index(drop=True), expected, rtol=1e-9, check_dtype=False)
+
+    @pytest.mark.parametrize("pixels", [np.ravel, np.asarray, list], ids=["arrays", "two axes", "lists"])
+    def test_dask_maps_pixels_of_pandas_without_a_word(self, cutouts, expected, pixels):
+        dask_frames = pytest.importorskip("dask.dataframe")
+        frame = cutouts.table.assign(image=[pixels(image) for image in cutouts.images])
+        with dask.config.set({"dataframe.convert-string": False}), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            partitions = dask_frames.from_pandas(frame, npartitions=3)
+            found = partitions.map_partitions(classify_partition).compute(scheduler="synchronous")
+        pd.testing.assert_frame_equal(found.reset_index(drop=True), expected, rtol=1e-9, check_dtype=False)
+
+    def test_pixels_that_dask_made_text_are_refused_with_the_remedy(self, cutouts):
+        dask_frames = pytest.importorskip("dask.dataframe")
+        frame = cutouts.table.assign(image=list(cutouts.images))
+        with dask.config.set({"dataframe.convert-string": True}):
+            partitions = dask_frames.from_pandas(frame, npartitions=3)
+            with pytest.raises(Exception, match="set its option dataframe.convert-string to False"):
+                partitions.map_partitions(classify_partition).compute(scheduler="synchronous")
 
     @pytest.mark.parametrize("form", ["arrays", "arrow", "nested"])
     def test_lsdb_maps_them(self, cutouts, expected, form):

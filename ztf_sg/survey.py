@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier
 from ztf_sg.cutouts import (
+    IMAGE,
     LABEL,
     UNKNOWN,
     CutoutError,
@@ -96,13 +97,20 @@ def classify_partition(table, model=None, max_error=0.01):
     if index is not None:
         result.index = index[cutouts.table[ROW].to_numpy()]
     result.attrs["skipped"] = cutouts.skipped.to_dict("records")
-    if len(cutouts.skipped):
+    if len(cutouts.skipped) and not _is_invented(table):
         warnings.warn(
             f"{len(cutouts.skipped)} of {len(table)} rows of a partition could not be used; the first: "
             f"{cutouts.skipped['reason'].iloc[0]}",
             stacklevel=2,
         )
     return result
+
+
+def _is_invented(table):
+    """Tell whether Dask made up the rows, to learn the types of the result: "a", 1.0, 1.0 ..., no image."""
+    if not isinstance(table, pd.DataFrame) or table["name"].iloc[0] != "a":
+        return False
+    return table["ra"].equals(table["dec"].rename("ra")) and not table[IMAGE].map(np.iterable).any()
 
 
 def classify_survey(

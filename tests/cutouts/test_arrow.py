@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from ztf_sg import CutoutSet, iter_parquet, load_cutouts
 from ztf_sg.cutouts import HEADER_KEYS, CutoutError, check_cutout, iter_row_groups, row_group_sizes
-from ztf_sg.cutouts.arrow import OPTIONAL_COLUMNS
+from ztf_sg.cutouts.columns import OPTIONAL_COLUMNS
 from ztf_sg.cutouts.schema import COLUMNS
 
 SHAPE = (4, 4)
@@ -305,9 +305,81 @@ class TestTables:
             CutoutSet.from_table(changed(make_cutouts(), **dict.fromkeys(missing)))
 
     @pytest.mark.parametrize("name, values", [("seeing", "sharp"), ("label", "star"), ("magzp", [[1]] * 5)])
-    def test_columns_of_another_type_are_named(self, name, values):
-        with pytest.raises(CutoutError, match=f"table: column {name}: expected double values"):
-            CutoutSet.from_table(changed(make_cutouts(), **{name: values}))
+    def test_rows_are_named_if_no_value_of_a_column_is_of_use(self, name, values):
+        table = changed(make_cutouts(), **{name: values})
+        with pytest.raises(CutoutError, match=f"5 of 5 rows .*star_0: its {name} is .*, expected a number"):
+            CutoutSet.from_table(table)
+        skipped = CutoutSet.from_table(table, on_error="skip").skipped
+        assert skipped["name"].tolist() == make_cutouts().table["name"].tolist()
+
+    @pytest.mark.parametrize(
+        "name, values, said",
+        [
+            ("seeing", [True, False, True, True, True], "expected a number a row, got bool"),
+            ("obsmjd", pd.date_range("2020", periods=5), "expected a number a row, got timestamp"),
+            ("label", [False] * 5, "expected a number a row, got bool"),
+            ("filter", [1, 2, 3, 4, 5], "expected text a row, got int64"),
+            ("name", pd.date_range("2020", periods=5), "expected text a row, got timestamp"),
+        ],
+    )
+    def test_columns_of_another_type_are_named(self, name, values, said):
+        table = make_cutouts().to_table()
+        number = table.schema.get_field_index(name)
+        table = table.set_column(number, name, pa.array(values))
+        with pytest.raises(CutoutError, match=f"table: column {name}: {said}"):
+            CutoutSet.from_table(table, on_error="skip")
+
+    def test_the_mask_of_pixels_is_kept_from_dask_and_pyarrow(self):
+        cutouts = make_cutouts()
+        images = [np.ma.masked_array(image, np.zeros_like(image, bool)) for image in cutouts.images]
+        images[1][0, 0] = np.ma.masked
+        for cells in (images, [image.ravel() for image in images]):
+            loaded = CutoutSet.from_table(changed(cutouts, image=pd.Series(cells)), on_error="skip")
+            assert loaded.skipped["name"].tolist() == [cutouts.table["name"][1]]
+            assert "1 of 16 pixels are NaN" in loaded.skipped["reason"][0]
+            np.testing.assert_array_equal(loaded.images, cutouts.images[[0, 2, 3, 4]])
+        with pytest.raises(CutoutError, match="1 of 5 cutouts .* 1 of 16 pixels are NaN"):
+            CutoutSet(np.ma.stack(images), cutouts.labels, cutouts.table)
+
+    @pytest.mark.parametrize(
+        "cell",
+        [
+            set(range(16)),
+            frozenset(range(16)),
+            dict.fromkeys(range(16), 1.0),
+            np.ones((1, 4, 4)),
+            5,
+            "pixels",
+        ],
+        ids=repr,
+    )
+    def test_what_is_no_list_of_pixels_costs_its_row_alone(self, cell):
+        cutouts = make_cutouts()
+        images = [*cutouts.images.reshape(5, -1)[:4], cell]
+        loaded = CutoutSet.from_table(changed(cutouts, image=pd.Series(images)), on_error="skip")
+        np.testing.assert_array_equal(loaded.images, cutouts.images[:4])
+        assert loaded.skipped["name"].tolist() == [cutouts.table["name"][4]]
+
+    def test_images_with_three_axes_set_no_shape(self):
+        cutouts = make_cutouts()
+        images = [np.ones((1, 4, 4))] * 3 + list(cutouts.images[3:])
+        loaded = CutoutSet.from_table(changed(cutouts, image=pd.Series(images)), on_error="skip")
+        np.testing.assert_array_equal(loaded.images, cutouts.images[3:])
+        assert loaded.skipped["reason"].str.contains("expected 4 x 4 px, got 1 x 4 x 4").all()
+
+    @pytest.mark.parametrize("stated", [("four", "4"), ("0", "16"), ("-4", "-4"), ("4.0", "4")], ids=str)
+    def test_damaged_metadata_of_the_shape_are_named(self, stated):
+        table = make_cutouts().to_table()
+        metadata = dict(zip(("height", "width"), stated, strict=True))
+        field = table.schema.field("image").with_metadata(metadata)
+        table = table.set_column(table.schema.get_field_index("image"), field, table["image"])
+        with pytest.raises(CutoutError, match="table: the metadata state height"):
+            CutoutSet.from_table(table)
+
+    @pytest.mark.parametrize("metadata", [b"{", b"\xff\xfe", b"[]", b'{"columns": 1}'], ids=repr)
+    def test_damaged_metadata_of_pandas_do_not_matter(self, metadata):
+        table = make_cutouts().to_table().replace_schema_metadata({b"pandas": metadata})
+        assert_same(CutoutSet.from_table(table), make_cutouts())
 
     def test_labels_may_be_missing_and_must_be_labels(self):
         labels = pd.array([0, 1, None, -1, 0], dtype="Int8")

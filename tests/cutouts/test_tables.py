@@ -50,8 +50,15 @@ class TestImageCsv:
             ("7,1,2\n1,3,4\n", "row 1"),
             ("0,1,2\n0,1,2\n0.5,3,4\n", "row 3"),
             (",1,2\n", "row 1"),
+            ("0,1,2\n1,abc,4\n", "row 2"),
+            ("0,1,2\n0,1,2\n1,true,4\n", "row 3"),
+            ("0,true,2\n1,false,4\n", "row 1"),
+            ("label,p0,p1\n0,1,2\n", "row 1"),
+            ("0,1,2\n1,2019-09-17,4\n", "row 2"),
+            ("0,2019-09-17,2\n", "row 1"),
+            ("0,1,2\n1,1e400,4\n", "row 2"),
         ],
-        ids=["nan", "gap", "infinite", "label_7", "half_label", "no_label"],
+        ids=repr,
     )
     def test_bad_value_is_named_by_file_and_row(self, tmp_path, content, row):
         path = tmp_path / "images.csv"
@@ -61,8 +68,8 @@ class TestImageCsv:
 
     @pytest.mark.parametrize(
         "content",
-        ["0,1,2\n1,3\n", "0,1,2\n1,3,4,5\n", "0,1,2\n1,abc,4\n", "0,2019-09-17,2\n", "0,12:30:00,2\n", ""],
-        ids=["short_row", "long_row", "text", "date", "time", "empty_file"],
+        ["0,1,2\n1,3\n", "0,1,2\n1,3,4,5\n", "0,12:30:00,2\n", "", "\0\1\2", "\x1f\n\n"],
+        ids=["short_row", "long_row", "time", "empty_file", "bytes", "control characters"],
     )
     def test_file_that_is_no_table_of_numbers_is_named(self, tmp_path, content):
         path = tmp_path / "images.csv"

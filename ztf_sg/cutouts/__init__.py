@@ -1,6 +1,7 @@
 """Sets of cutouts and their files: FITS folders, Parquet and CSV tables."""
 
-from ztf_sg.cutouts.arrow import LABEL, row_group_sizes
+from ztf_sg.cutouts.arrow import row_group_sizes
+from ztf_sg.cutouts.columns import IMAGE, LABEL
 from ztf_sg.cutouts.cutout_set import (
     BUNDLED_CUTOUTS,
     CutoutSet,
@@ -20,6 +21,7 @@ __all__ = [
     "CutoutError",
     "CutoutSet",
     "HEADER_KEYS",
+    "IMAGE",
     "LABEL",
     "UNKNOWN",
     "check_cutout",

@@ -7,19 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ztf_sg.cutouts.arrow import (
+from ztf_sg.cutouts.arrow import ROW_GROUP, read_parquet, read_row_groups, to_table, write_parquet
+from ztf_sg.cutouts.columns import (
     OPTIONAL_COLUMNS,
-    ROW_GROUP,
     TEXT_COLUMNS,
     check_columns,
     complete_metadata,
     faults_by_row,
+    filled,
     names_of,
     parts_of_table,
-    read_parquet,
-    read_row_groups,
-    to_table,
-    write_parquet,
 )
 from ztf_sg.cutouts.folder import read_files
 from ztf_sg.cutouts.listing import cutout_names, list_cutouts
@@ -169,7 +166,7 @@ class CutoutSet:
 def _as_images(images):
     """Return images as float32; raise a ValueError if they are of several sizes, or no numbers."""
     try:
-        images = np.asarray(images)
+        images = filled(images if np.ma.isMaskedArray(images) else np.asarray(images))
     except ValueError as error:
         raise ValueError(
             f"images: expected cutouts of one size, shape (n, height, width) ({error})"

@@ -48,13 +48,33 @@ def read_image_csv(path):
         raise FileNotFoundError(f"{path}: no such file; run notebook 3 (data normalization) first")
     try:
         options = csv.ReadOptions(autogenerate_column_names=True, use_threads=False)
-        table = csv.read_csv(path, options)
-        values = np.column_stack([column.cast(pa.float64()).to_numpy() for column in table.columns])
+        table = csv.read_csv(
+            path, options, convert_options=csv.ConvertOptions(true_values=[], false_values=[])
+        )
     except pa.ArrowException as error:
-        raise ValueError(f"{path}: not a table of numbers with rows of equal length ({error})") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{path}: not a table of numbers with rows of equal length ({reason}); run notebook 3 again"
+        ) from error
+    values = np.column_stack([_numbers(column) for column in table.columns])
     bad = ~np.isfinite(values).all(axis=1) | ~np.isin(values[:, 0], LABELS)
     if bad.any():
         raise ValueError(
-            f"{path}: row {np.argmax(bad) + 1} holds a non-finite number or a label other than 0, 1, -1"
+            f"{path}: row {np.argmax(bad) + 1} holds what is no finite number, or a label other than "
+            "0, 1, -1; run notebook 3 again"
         )
     return values[:, 1:], values[:, 0].astype(np.int8)
+
+
+def _numbers(column):
+    """Return a column as float64, NaN where pyarrow found something else than numbers."""
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return column.cast(pa.float64(), safe=False).to_numpy()
+    return np.array([_number(value) for value in column.to_pylist()])
+
+
+def _number(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
