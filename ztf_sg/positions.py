@@ -543,7 +543,8 @@ def _read_class(path, label):
     try:
         table = pd.read_csv(path, dtype={"type": str})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a table of positions ({error}); run notebook 1 again") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a table of positions ({reason}); run notebook 1 again") from error
     missing = [name for name in POSITION_COLUMNS if name not in table]
     if missing:
         raise ValueError(f"{path}: lacks the column {', '.join(missing)}; run notebook 1 again")

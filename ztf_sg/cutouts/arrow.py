@@ -83,7 +83,13 @@ def read_row_groups(path, row_groups, rows, on_error):
                 yield _nothing_but(faults)
                 continue
             table = _with_columns(batch, columns[file_path])
-            parts = parts_of_table(table, file_path, on_error, shape, numbers)
+            try:
+                parts = parts_of_table(table, file_path, on_error, shape, numbers)
+            except CutoutError as error:  # of a column
+                if on_error == "raise" or len(paths) == 1:
+                    raise
+                yield _nothing_but({file_path.name: str(error)})
+                break
             shape = parts.images.shape[1:] if len(parts.images) else shape
             yield parts
 

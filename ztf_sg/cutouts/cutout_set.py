@@ -267,7 +267,8 @@ def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
     rows : int
         Largest number of cutouts of a set, which alone is in memory.
     on_error : {"raise", "skip"}
-        As of :meth:`CutoutSet.from_table`; "skip" leaves out damaged files and row groups too.
+        As of :meth:`CutoutSet.from_table`; "skip" leaves out damaged row groups too, and of a folder damaged
+        files and those whose columns cannot be used.
 
     Raises
     ------

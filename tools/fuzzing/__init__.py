@@ -1,0 +1,1 @@
+"""Damaged inputs for tools/fuzz_inputs.py, and surveys of them."""
