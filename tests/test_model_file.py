@@ -212,7 +212,7 @@ def test_numbers_that_make_no_model_are_named(saved, changes, fault):
         ({"nn_count": float("inf")}, "nn_count: expected an integer"),
         ({"random_state": "x"}, "'x' cannot be used"),
         ({"galaxy_fraction": 5}, "between 0 and 1"),
-        ({"galaxy_fraction": "x"}, "not supported"),
+        ({"galaxy_fraction": "x"}, "between 0 and 1, got 'x'"),
     ],
 )
 def test_descriptions_of_other_models_are_named(saved, changes, fault):
