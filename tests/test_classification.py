@@ -1,6 +1,8 @@
 import pickle
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import ROOT, modules_after, run_python
 from sklearn.base import clone
@@ -173,6 +175,68 @@ def test_unknown_labels_are_named(few):
 def test_labels_must_be_one_a_cutout(few, labels):
     with pytest.raises(ValueError, match=r"labels: expected shape \(120,\)"):
         StarGalaxyClassifier().fit(few, labels)
+
+
+BAD_LABELS = {
+    "masked": (np.ma.masked_equal(np.arange(120) % 3, 2), "labels: 40 values are masked"),
+    "missing": (pd.array([pd.NA, *[0, 1] * 59, 1], dtype="Int8"), "labels: 1 values are masked"),
+    "NaN": (np.where(np.arange(120) < 9, np.nan, 1), "got 1.0, nan"),
+    "floats": (np.linspace(0, 1, 120), "got 0.0, "),
+    "names": (np.repeat(["star", "galaxy"], 60), "got 'galaxy', 'star'"),
+    "digits": (np.repeat(["0", "1"], 60), "got '0', '1'"),
+    "None": ([None, *[0, 1] * 59, 1], "None"),
+    "signs": (np.repeat([-1, 1], 60), "got -1, 1; .* leaves out unknown ones"),
+    "complex": (np.repeat([0j, 1], 60), "0j"),
+}
+
+
+@pytest.mark.parametrize("labels", BAD_LABELS.values(), ids=BAD_LABELS)
+def test_labels_of_another_kind_are_named(few, labels):
+    with pytest.raises(ValueError, match=labels[1]) as raised:
+        StarGalaxyClassifier().fit(few, labels[0])
+    assert str(raised.value).startswith("labels")
+
+
+@pytest.mark.parametrize(
+    "labels", [np.float64, np.bool_, np.uint8, np.ndarray.tolist, pd.Series, np.ma.masked_array]
+)
+def test_zeros_and_ones_of_any_kind_are_labels(few, labels):
+    model = StarGalaxyClassifier(nn_count=15).fit(few, labels(few.labels))
+    assert model.training_fraction_ == 0.5
+    assert model.score(few, few.labels) > 0.9
+
+
+def test_one_cutout_is_too_few_to_train_on(few):
+    with pytest.raises(ValueError, match="1 sample.*minimum of 2"):
+        StarGalaxyClassifier().fit(few[:1])
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_few_cutouts_train_with_a_warning(few, n):
+    some = few[60 - n // 2 : 60 - n // 2 + n]
+    with pytest.warns(UserWarning, match=f"nn_count=50 needs more than {n} training points; using {n - 1}"):
+        model = StarGalaxyClassifier().fit(some)
+    assert np.isfinite(model.predict_proba(few)).all()
+    with pytest.warns(UserWarning, match="all objects are ambiguous"):
+        assert model.ambiguous(few).all()
+
+
+@pytest.mark.parametrize("nn_count", [True, "30", 2.0, 0])
+def test_an_impossible_number_of_neighbours_is_named(few, nn_count):
+    with pytest.raises(ValueError, match=f"nn_count: expected an integer >= 1, got {nn_count!r}"):
+        StarGalaxyClassifier(nn_count).fit(few)
+
+
+@pytest.mark.parametrize("masked", ["X", "y"])
+def test_masked_pixels_and_labels_are_refused(masked):
+    X, y = striped(30)
+    good = PixelClassifier(nn_count=10).fit(np.ma.masked_array(X), y)
+    arguments = {"X": X, "y": y}
+    arguments[masked] = np.ma.masked_equal(arguments[masked], arguments[masked].flat[7])
+    with pytest.raises(ValueError, match=f"{masked}: .* masked"):
+        PixelClassifier(nn_count=10).fit(**arguments)
+    with pytest.raises(ValueError, match="X: 1 values are masked"):
+        good.predict(np.ma.masked_equal(X, X[0, 0]))
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -376,19 +440,65 @@ def test_the_pretrained_classifier_knows_real_cutouts(real_cutouts):
 
 
 def test_intervals_widen_with_the_care_that_is_asked_for(trained, halves):
-    scales = [trained.confidence_threshold(error) for error in (0.5, 0.02, 0.01, 0.0)]
+    scales = [trained.confidence_threshold(error) for error in (0.5, 0.02, 0.01)]
     assert scales[0] == 0
-    assert np.all(np.diff(scales) >= 0)
-    assert scales[-1] > 1
-    deferred = [trained.ambiguous(halves[1], error).mean() for error in (0.5, 0.02, 0.01, 0.0)]
+    assert np.all(np.diff(scales) > 0)
+    deferred = [trained.ambiguous(halves[1], error).mean() for error in (0.5, 0.02, 0.01)]
     assert deferred[0] == 0
-    assert np.all(np.diff(deferred) >= 0)
+    assert np.all(np.diff(deferred) > 0)
+
+
+class TestSharesThatTheTrainingSetCannotShow:
+    @pytest.mark.parametrize("max_error", [0.01, 0.005, 0.0075, 0.5])
+    def test_usual_ones_are_no_such(self, bundle, max_error):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            unsure = StarGalaxyClassifier.pretrained().ambiguous(bundle, max_error)
+        assert unsure.mean() < 0.4
+
+    @pytest.mark.parametrize("max_error", [0.002, 1e-4, 1e-300, 0, 0.0])
+    def test_smaller_ones_warn_and_make_all_objects_ambiguous(self, bundle, max_error):
+        ready = StarGalaxyClassifier.pretrained()
+        for _ in range(2):
+            with pytest.warns(
+                UserWarning, match=r"1500 training objects can .* below 0\.00.*0\.27% of"
+            ) as seen:
+                assert ready.ambiguous(bundle[::50], max_error).all()
+            assert len(seen) == 1
+        with pytest.warns(UserWarning, match=f"max_error={max_error:g}:"):
+            assert ready.confidence_threshold(max_error) == np.inf
+
+    def test_the_smallest_share_that_the_warning_names_can_be_asked_for(self, trained, halves):
+        for model in (trained, StarGalaxyClassifier.pretrained()):
+            with pytest.warns(UserWarning, match="no share of wrong answers below") as seen:
+                model.confidence_threshold(1e-6)
+            least = float(str(seen[0].message).split("below ")[1].split(",")[0])
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message=".*all objects are ambiguous")
+                assert np.isfinite(model.confidence_threshold(least))
+
+    def test_few_training_objects_show_no_small_one(self, few):
+        model = StarGalaxyClassifier(nn_count=10).fit(few[::2])
+        with pytest.warns(UserWarning, match="the 60 training objects can show no .* below 0.01"):
+            assert model.ambiguous(few).all()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert not model.ambiguous(few, 0.1).all()
+
+    @pytest.mark.parametrize("max_error", [0.004, 0.005, 0.006])
+    def test_one_below_the_share_of_wrong_labels_is_doubted(self, trained, halves, max_error):
+        text = rf"^max_error={max_error}: about 0\.67% of the training labels seem wrong"
+        with pytest.warns(UserWarning, match=text):
+            careful = trained.confidence_threshold(max_error)
+        assert trained.confidence_threshold(0.01) < careful < np.inf
+        with pytest.warns(UserWarning, match=text):
+            assert 0.5 < trained.ambiguous(halves[1], max_error).mean() < 1
 
 
 def test_the_training_set_has_no_more_false_decisions_than_asked_for(trained):
     mean, variance = trained.pipeline_[-1].leave_one_out()
     targets = trained.pipeline_[-1].get_state()["targets"]
-    for error in (0.005, 0.01, 0.02):
+    for error in (0.0075, 0.01, 0.02):
         decided = np.abs(mean) / np.sqrt(variance) > trained.confidence_threshold(error)
         assert np.mean((mean * targets < 0)[decided]) <= error
         assert 0 < decided.sum() < len(decided)
@@ -409,10 +519,72 @@ def test_objects_whose_class_the_share_of_galaxies_changes_are_ambiguous(halves)
     assert rare.ambiguous(halves[1])[changed].all()
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0, 2])
-def test_impossible_shares_of_false_decisions_are_named(trained, halves, share):
-    with pytest.raises(ValueError, match="max_error"):
-        trained.ambiguous(halves[1], share)
+@pytest.mark.parametrize(
+    "share", [-0.1, 1.0, 2, np.nan, np.inf, "0.01", True, False, None, [0.01], np.array(0.01), 0.1j], ids=repr
+)
+def test_impossible_shares_of_false_decisions_are_named(trained, few, share):
+    for method in (lambda: trained.ambiguous(few, share), lambda: trained.confidence_threshold(share)):
+        with pytest.raises(ValueError, match="max_error: expected a number of at least 0 and below 1, got"):
+            method()
+
+
+def in_filters(cutouts, **rows):
+    """Return cutouts of which the first ones, so many of each, are of other filters."""
+    table = cutouts.table.copy()
+    table["filter"] = [*np.repeat(list(rows), list(rows.values())), *table["filter"][sum(rows.values()) :]]
+    return CutoutSet(cutouts.images, cutouts.labels, table)
+
+
+class TestFilters:
+    METHODS = ("predict", "predict_proba", "posterior", "features", "ambiguous")
+
+    def test_those_of_the_training_set_are_kept(self, trained, few):
+        assert trained.filters_ == StarGalaxyClassifier.pretrained().filters_ == ("ZTF_i",)
+        mixed = in_filters(few, ZTF_r=40, ZTF_g=40)
+        assert StarGalaxyClassifier(nn_count=15).fit(mixed).filters_ == ("ZTF_g", "ZTF_i", "ZTF_r")
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_cutouts_in_others_are_warned_of_once_a_call(self, trained, few, method):
+        mixed = in_filters(few, ZTF_r=7, ZTF_g=3, i=1)
+        for _ in range(2):
+            with pytest.warns(UserWarning) as seen:
+                found = getattr(trained, method)(mixed)
+            (warning,) = seen
+            assert "11 cutouts are of other filters (3 in ZTF_g, 7 in ZTF_r, 1 in i)" in str(warning.message)
+            assert "trained on (ZTF_i): its answers for them may be wrong" in str(warning.message)
+            np.testing.assert_array_equal(found, getattr(trained, method)(few))
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_cutouts_in_those_of_training_are_not(self, trained, few, method):
+        mixed = in_filters(few, ZTF_r=60)
+        both = StarGalaxyClassifier(nn_count=15).fit(mixed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            getattr(trained, method)(few)
+            getattr(both, method)(mixed)
+            getattr(both, method)(few)
+
+    @pytest.mark.parametrize("unknown", [("", 60), ("", 120)])
+    def test_unknown_ones_are_not_compared(self, trained, few, unknown):
+        some = in_filters(few, **dict([unknown]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            trained.predict(some)
+            StarGalaxyClassifier(nn_count=15).fit(some).predict(few)
+
+    def test_training_anew_on_others_forgets_the_old_ones(self, few):
+        model = StarGalaxyClassifier(nn_count=15).fit(few)
+        red = in_filters(few, ZTF_r=120)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model.fit(red).predict(red)
+        with pytest.warns(UserWarning, match=r"120 in ZTF_i.*trained on \(ZTF_r\)"):
+            model.predict(few)
+
+    def test_an_untrained_classifier_measures_features_of_any(self, few):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert StarGalaxyClassifier().features(in_filters(few, ZTF_g=9)).shape == (120, 5)
 
 
 def test_a_share_of_galaxies_moves_the_probabilities_by_bayes(few):
@@ -438,7 +610,7 @@ def test_few_galaxies_in_training_are_made_up_for(bundle):
     assert found[0.5] > 0.93
 
 
-@pytest.mark.parametrize("share", [0, 1, -1, 1.5])
+@pytest.mark.parametrize("share", [0, 1, -1, 1.5, np.nan, "0.5", True])
 def test_impossible_shares_of_galaxies_are_named(few, share):
     with pytest.raises(ValueError, match="galaxy_fraction"):
         StarGalaxyClassifier(galaxy_fraction=share).fit(few)

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-from ztf_sg import StarGalaxyClassifier, load_cutouts
+from ztf_sg import CutoutSet, StarGalaxyClassifier, load_cutouts
 from ztf_sg.model_file import FORMAT, ModelFileError, read_arrays, write_arrays
 
 
@@ -88,6 +89,40 @@ def test_models_are_compared_by_what_they_have_learned(trained, saved, few, monk
     assert not trained.is_saved_in(saved)
 
 
+def without_filters(path):
+    """Take the filters out of a model file, as older versions of the package wrote it."""
+    with np.load(path) as stored:
+        description = json.loads(str(stored["description"]))
+    del description["filters"]
+    return rewritten(path, description=np.array(json.dumps(description)))
+
+
+def in_filter(cutouts, name):
+    return CutoutSet(cutouts.images, cutouts.labels, cutouts.table.assign(filter=name))
+
+
+def test_filters_of_the_training_set_survive(trained, saved, few, tmp_path):
+    assert StarGalaxyClassifier.load(saved).filters_ == trained.filters_ == ("ZTF_i",)
+    green = StarGalaxyClassifier(nn_count=15).fit(in_filter(few, "ZTF_g"))
+    green.save(tmp_path / "green.npz")
+    again = StarGalaxyClassifier.load(tmp_path / "green.npz")
+    with pytest.warns(UserWarning, match=r"120 in ZTF_i.*trained on \(ZTF_g\)"):
+        again.predict(few)
+    assert again.is_saved_in(tmp_path / "green.npz") and not again.is_saved_in(saved)
+
+
+def test_older_files_do_not_tell_filters_and_none_are_compared(trained, saved, few):
+    old = StarGalaxyClassifier.load(without_filters(saved))
+    assert old.filters_ == ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = old.predict_proba(in_filter(few, "ZTF_g"))
+    np.testing.assert_array_equal(found, trained.predict_proba(few))
+    assert trained.is_saved_in(saved) and old.is_saved_in(saved)  # a survey is gone on with
+    old.save(saved)
+    assert StarGalaxyClassifier.load(saved).filters_ == () and trained.is_saved_in(saved)
+
+
 def test_an_untrained_model_is_not_saved(tmp_path):
     with pytest.raises(ValueError, match="not fitted"):
         StarGalaxyClassifier().save(tmp_path / "model.npz")
@@ -106,6 +141,26 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(trained, saved, monke
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere.npz: no such model file; save one"):
         StarGalaxyClassifier.load(tmp_path / "nowhere.npz")
+
+
+def test_a_folder_is_named(saved, tmp_path):
+    for folder in (tmp_path, str(saved.parent)):
+        with pytest.raises(ModelFileError, match="is a folder; name a file that the method save"):
+            StarGalaxyClassifier.load(folder)
+
+
+@pytest.mark.parametrize("content", [{"a": 1, "b": 2}, {}, {"points": np.zeros((3, 5))}])
+def test_arrays_of_something_else_are_named(tmp_path, content):
+    np.savez(tmp_path / "arrays.npz", **content)
+    fault = f"holds {', '.join(content) or 'nothing'} and no description.*name a file that the method save"
+    with pytest.raises(ModelFileError, match=f"arrays.npz: {fault}"):
+        StarGalaxyClassifier.load(tmp_path / "arrays.npz")
+
+
+@pytest.mark.parametrize("description", ["{}", "3", "[]", "text", ""])
+def test_a_description_of_something_else_is_named(saved, description):
+    with pytest.raises(ModelFileError, match="model.npz: .*; (train the model|save the model)"):
+        StarGalaxyClassifier.load(rewritten(saved, description=np.array(description)))
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"PK\x03\x04 nothing more", pickle.dumps({"a": 1})])
@@ -209,10 +264,14 @@ def test_numbers_that_make_no_model_are_named(saved, changes, fault):
         ({"smoothness": None}, "NoneType"),
         ({"smoothness": 0.8}, "smoothness: expected one of"),
         ({"nn_count": -3}, "nn_count: expected an integer"),
+        ({"nn_count": True}, "nn_count: expected an integer"),
+        ({"filters": [1, 2]}, r"filters \(1, 2\) are not names"),
+        ({"filters": 3}, "no model that can be used"),
+        ({"filters": None}, "no model that can be used"),
         ({"nn_count": float("inf")}, "nn_count: expected an integer"),
         ({"random_state": "x"}, "'x' cannot be used"),
         ({"galaxy_fraction": 5}, "between 0 and 1"),
-        ({"galaxy_fraction": "x"}, "not supported"),
+        ({"galaxy_fraction": "x"}, "between 0 and 1, got 'x'"),
     ],
 )
 def test_descriptions_of_other_models_are_named(saved, changes, fault):

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from filelock import FileLock
 from helpers import ROOT
 
 import ztf_sg
-from ztf_sg import StarGalaxyClassifier, classify_partition, classify_survey, survey
+from ztf_sg import CutoutSet, StarGalaxyClassifier, classify_partition, classify_survey, survey
 from ztf_sg.cutouts import CutoutError, list_cutouts, load_files
 from ztf_sg.survey import RESULT, SurveyError, read_skipped
 
@@ -114,6 +115,17 @@ def flawed(cutouts, tmp_path_factory):
     for number, rows in ((1, frame[:30]), (2, frame[30:])):
         table = pa.Table.from_pandas(rows, preserve_index=False)
         pq.write_table(table, folder / f"survey_{number}.parquet", row_group_size=10)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def coloured(cutouts, tmp_path_factory):
+    """Return a source with 25 cutouts of other filters, in the first and in the last partition."""
+    frame = cutouts.to_table().to_pandas()
+    frame.loc[:14, "filter"], frame.loc[50:, "filter"] = "ZTF_g", "ZTF_r"
+    folder = tmp_path_factory.mktemp("coloured")
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    pq.write_table(table, folder / "survey.parquet", row_group_size=10)
     return folder
 
 
@@ -565,7 +577,11 @@ class TestRefusals:
         assert len(contents(destination)) == 3
         classify(source, destination)
 
-    @pytest.mark.parametrize("options", [{"partition": 0}, {"max_error": 1}, {"max_error": -0.1}], ids=str)
+    @pytest.mark.parametrize(
+        "options",
+        [{"partition": 0}, *({"max_error": share} for share in (1, -0.1, "0.01", np.nan, True))],
+        ids=str,
+    )
     def test_senseless_settings_write_nothing(self, source, tmp_path, options):
         with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):
             classify(source, tmp_path / "results", **options)
@@ -583,6 +599,78 @@ class TestRefusals:
         cutouts.to_table().drop(["gain"]).to_pandas().to_parquet(tmp_path / "a.parquet")
         with pytest.raises(SurveyError, match=r"a\.parquet: lacks the columns gain"):
             classify(tmp_path, tmp_path / "results")
+
+
+class TestOtherFilters:
+    """The bundled cutouts are all of one filter, the one of the pretrained classifier."""
+
+    TEXT = r"results: 25 cutouts are of other filters \(15 in ZTF_g, 10 in ZTF_r\) than .* on \(ZTF_i\)"
+
+    @pytest.mark.parametrize(
+        "scheduler", ["synchronous", "threads", pytest.param("processes", marks=pytest.mark.slow)]
+    )
+    def test_one_warning_counts_them_wherever_the_work_is_done(self, coloured, tmp_path, expected, scheduler):
+        with dask.config.set(num_workers=2), pytest.warns(UserWarning) as seen:
+            classify(coloured, tmp_path / "results", scheduler=scheduler)
+        (warning,) = seen
+        assert re.search(self.TEXT, str(warning.message))
+        found = results(tmp_path / "results")
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-9, check_dtype=False)
+
+    @pytest.mark.slow
+    def test_workers_of_a_cluster_report_them(self, coloured, tmp_path, cluster):
+        with pytest.warns(UserWarning, match=self.TEXT):
+            classify(coloured, tmp_path / "results", scheduler=cluster)
+
+    def test_a_run_that_goes_on_counts_those_of_the_runs_before(self, coloured, tmp_path):
+        for part in (None, "part-00000.parquet", "part-00001.parquet"):
+            if part:
+                (tmp_path / "results" / part).unlink()
+            with pytest.warns(UserWarning, match=self.TEXT) as seen:
+                classify(coloured, tmp_path / "results")
+            assert len(seen) == 1
+
+    def test_they_are_forgotten_with_their_source(self, coloured, source, tmp_path):
+        folder = tmp_path / "source"
+        shutil.copytree(coloured, folder)
+        with pytest.warns(UserWarning, match=self.TEXT):
+            classify(folder, tmp_path / "results")
+        (folder / "survey.parquet").unlink()
+        shutil.copy(source / "survey_2.parquet", folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            classify(folder, tmp_path / "results")
+
+    def test_those_of_the_training_set_are_not_warned_of(self, coloured, source, tmp_path):
+        several = CutoutSet.read_parquet(coloured / "survey.parquet")
+        model = StarGalaxyClassifier(nn_count=15).fit(several)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            classify(coloured, tmp_path / "coloured", model=model, max_error=0.1)
+            classify(source, tmp_path / "results")
+        assert_no_leftovers(tmp_path / "results")
+
+    def test_a_partition_warns_of_its_own(self, coloured, cutouts):
+        frame = pd.read_parquet(coloured)
+        with pytest.warns(UserWarning, match=r"15 cutouts are of other filters \(15 in ZTF_g\)") as seen:
+            classify_partition(frame[:20])
+        assert len(seen) == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            classify_partition(frame[15:50])
+
+
+class TestSharesThatTheTrainingSetCannotShow:
+    @pytest.mark.parametrize("max_error", [0, 1e-4, 0.002])
+    def test_one_warning_says_so_and_all_are_ambiguous(self, source, tmp_path, max_error):
+        with pytest.warns(UserWarning, match="can show no share of wrong answers below 0.00") as seen:
+            classify(source, tmp_path, max_error=max_error)
+        assert len(seen) == 1
+        assert results(tmp_path)["ambiguous"].all()
+
+    def test_a_partition_says_so_too(self, cutouts):
+        with pytest.warns(UserWarning, match="all objects are ambiguous"):
+            assert classify_partition(cutouts.to_table(), max_error=1e-4)["ambiguous"].all()
 
 
 class TestPartitions:

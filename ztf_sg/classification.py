@@ -1,5 +1,7 @@
 """Classifiers of cutouts as star or galaxy with MuyGPs, from photometric features or from pixels."""
 
+import warnings
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ztf_sg.features import measure_features
 from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
-from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
+from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier, check_unmasked
+from ztf_sg.muygps.confidence import confidence, doubts, judge, least_confidence
 
 CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")
 PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
@@ -38,6 +41,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         0 star, 1 galaxy.
     training_fraction_ : float
         Share of galaxies in the training set.
+    filters_ : tuple of str
+        Filters of the training set, such as ZTF_i, sorted; none if they are not known.
     pipeline_ : sklearn.pipeline.Pipeline
         Scaling and :class:`~ztf_sg.MuyGPSClassifier`, fitted on the features.
 
@@ -67,28 +72,31 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         TypeError
             If cutouts is not a CutoutSet.
         ValueError
-            If labels hold anything but 0 and 1, or one class only, or are not n, or `galaxy_fraction` is not
-            between 0 and 1.
+            If labels hold anything but 0 and 1, masked values, or one class only, or are not n, or
+            `galaxy_fraction` is not between 0 and 1.
+
+        Warns
+        -----
+        UserWarning
+            If there are too few cutouts for `nn_count` neighbours.
         """
         _check_fraction(self.galaxy_fraction)
-        features = self.features(cutouts)
-        labels = np.asarray(cutouts.labels if labels is None else labels)
-        if labels.shape != (len(cutouts),):
-            raise ValueError(f"labels: expected shape ({len(cutouts)},), one per cutout, got {labels.shape}")
-        if not np.isin(labels, (0, 1)).all():
-            found = ", ".join(map(str, np.unique(labels)))
-            raise ValueError(
-                f"labels must be 0 (star) or 1 (galaxy), got {found}; "
-                "cutouts[cutouts.labels >= 0] leaves out unknown ones"
-            )
-        labels = labels.astype(int)
+        features = feature_matrix(cutouts)
+        labels = _binary_labels(cutouts.labels if labels is None else labels, len(cutouts))
         self.pipeline_ = with_scaling(self._muygps()).fit(features, labels)
         self.classes_ = self.pipeline_.classes_
-        self.training_fraction_, self._thresholds = float(labels.mean()), {}
+        self.training_fraction_, self._judged = float(labels.mean()), None
+        self.filters_ = tuple(sorted(_count_filters(cutouts)))
         return self
 
     def predict(self, cutouts):
-        """Return the more probable class of each cutout: 0 star, 1 galaxy; shape (n,)."""
+        """Return the more probable class of each cutout: 0 star, 1 galaxy; shape (n,).
+
+        Warns
+        -----
+        UserWarning
+            If cutouts are of other filters than those of the training set.
+        """
         return (self.predict_proba(cutouts)[:, 1] > 0.5).astype(int)
 
     def predict_proba(self, cutouts):
@@ -97,6 +105,11 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         They presume the training set's share of galaxies :math:`f`. With another share :math:`g`,
         `galaxy_fraction`, the odds are multiplied by :math:`\frac{g}{1-g} \frac{1-f}{f}` (Saerens, Latinne &
         Decaestecker 2002, Neural Computation 14, 21).
+
+        Warns
+        -----
+        UserWarning
+            If cutouts are of other filters than those of the training set.
         """
         galaxy = self._galaxy_probability(*self.posterior(cutouts))
         return np.stack([1 - galaxy, galaxy], axis=1)
@@ -115,44 +128,69 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             Largest share of wrong answers among the decided objects, if each object of the training set is
             predicted from the others.
 
+        Returns
+        -------
+        float
+            Infinite, so that no object is decided, if the training set cannot show so small a share: of n
+            decided objects the share is known in steps of 1/n.
+
         Raises
         ------
         ValueError
-            If max_error is not between 0 and 1.
+            If max_error is not a number of at least 0 and below 1.
+
+        Warns
+        -----
+        UserWarning
+            If the training set cannot show so small a share, or more of its own labels than that seem wrong:
+            the prediction from the others contradicts them with a probability above 0.99. Those count as
+            wrong answers, and keep more objects undecided than need be.
         """
         check_is_fitted(self)
-        if not 0 <= max_error < 1:
-            raise ValueError(f"max_error: expected a share from 0 to 1, got {max_error!r}")
-        if max_error not in self._thresholds:
-            muygps = self.pipeline_[-1]
-            mean, variance = muygps.leave_one_out()
-            wrong = mean * muygps.get_state()["targets"] <= 0
-            self._thresholds[max_error] = _threshold(_confidence(mean, variance), wrong, max_error)
-        return self._thresholds[max_error]
+        if not (_is_number(max_error) and 0 <= max_error < 1):
+            raise ValueError(f"max_error: expected a number of at least 0 and below 1, got {max_error!r}")
+        if self._judged is None:
+            self._judged = judge(self.pipeline_[-1])
+        *predictions, contradicted = self._judged
+        threshold, least = least_confidence(*predictions, max_error)
+        if text := doubts(max_error, len(predictions[0]), least, contradicted):
+            warnings.warn(text, stacklevel=2)
+        return threshold
 
     def ambiguous(self, cutouts, max_error=0.01):
         """Return which cutouts a person should look at, bool, shape (n,).
 
         Their posterior mean is within :meth:`confidence_threshold` standard deviations of 0, as in
-        arXiv:2105.01106, or their class changes with `galaxy_fraction`. A `max_error` below the share of
-        wrong labels in the training set makes many objects ambiguous.
+        arXiv:2105.01106, or their class changes with `galaxy_fraction`.
 
         Parameters
         ----------
         cutouts : CutoutSet
         max_error : float
             See :meth:`confidence_threshold`.
-        """
-        return self.classify_features(self.features(cutouts), max_error)["ambiguous"]
 
-    def classify_features(self, features, max_error=0.01):
+        Raises
+        ------
+        ValueError
+            If max_error is not a number of at least 0 and below 1.
+
+        Warns
+        -----
+        UserWarning
+            If max_error is too small for the training set, see :meth:`confidence_threshold`, or cutouts are
+            of other filters.
+        """
+        threshold = self.confidence_threshold(max_error)
+        return self.classify_features(self.features(cutouts), threshold)["ambiguous"]
+
+    def classify_features(self, features, threshold):
         """Return all predictions for cutouts whose :meth:`features`, shape (n, 5), are known.
 
         Parameters
         ----------
         features : numpy.ndarray
-        max_error : float
-            See :meth:`confidence_threshold`.
+        threshold : float
+            What :meth:`confidence_threshold` returns.
 
         Returns
         -------
@@ -163,7 +201,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         mean, variance = self._posterior(features)
         probability = self._galaxy_probability(mean, variance)
         galaxy = probability > 0.5
-        undecided = _confidence(mean, variance) <= self.confidence_threshold(max_error)
+        undecided = confidence(mean, variance) <= threshold
         return {
             "p_galaxy": probability,
             "posterior_variance": variance,
@@ -171,10 +209,27 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             "ambiguous": undecided | ((mean > 0) != galaxy),
         }
 
-    @staticmethod
-    def features(cutouts):
-        """Return the `CLASSIFIER_FEATURES` of cutouts, shape (n, 5)."""
-        return measure_features(cutouts, CLASSIFIER_FEATURES).to_numpy()
+    def features(self, cutouts):
+        """Return the :func:`feature_matrix` of cutouts, shape (n, 5); warn of those of other filters."""
+        features = feature_matrix(cutouts)
+        self.warn_of_filters(self.other_filters(cutouts))
+        return features
+
+    def other_filters(self, cutouts):
+        """Return how many cutouts are of each filter that the training set lacks, a dict of str to int."""
+        known = getattr(self, "filters_", ())
+        return {name: count for name, count in _count_filters(cutouts).items() if known and name not in known}
+
+    def warn_of_filters(self, others, where=""):
+        """Warn of cutouts of :meth:`other_filters`, if there are any; the text begins with `where`."""
+        if others:
+            counts = ", ".join(f"{count} in {name}" for name, count in sorted(others.items()))
+            warnings.warn(
+                f"{where}{sum(others.values())} cutouts are of other filters ({counts}) than those that the "
+                f"classifier was trained on ({', '.join(self.filters_)}): its answers for them may be wrong; "
+                "train one on labelled cutouts of their filters",
+                stacklevel=3,
+            )
 
     def save(self, path):
         """Write the trained classifier to a file, ``.npz`` by custom, of plain arrays and JSON.
@@ -212,6 +267,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             others, other_description = self.load(path)._get_state()
         except ModelFileError:  # of a version that cannot be compared
             return False
+        if not (description["filters"] and other_description["filters"]):  # one of them does not know
+            description["filters"] = other_description["filters"]
         same = all(np.array_equal(array, others[name]) for name, array in arrays.items())
         return same and description == other_description
 
@@ -228,6 +285,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             "random_state": int(self.random_state) if is_number else None,
             "training_fraction": self.training_fraction_,
             "smoothness": muygps.smoothness,
+            "filters": list(self.filters_),
         }
 
     @classmethod
@@ -248,7 +306,10 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         model.training_fraction_ = float(description["training_fraction"])
         if not 0 < model.training_fraction_ < 1:
             raise ValueError(f"its training set has a share of {model.training_fraction_} galaxies")
-        model.classes_, model._thresholds = np.array([0, 1]), {}
+        model.classes_, model._judged = np.array([0, 1]), None
+        model.filters_ = tuple(description.get("filters", ()))  # older files do not tell
+        if not all(isinstance(name, str) for name in model.filters_):
+            raise ValueError(f"its filters {model.filters_} are not names")
         muygps.set_state(model.classes_, **arrays)
         return model
 
@@ -268,30 +329,45 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         return galaxy / (star + galaxy)
 
 
+def feature_matrix(cutouts):
+    """Return the `CLASSIFIER_FEATURES` of cutouts, shape (n, 5)."""
+    return measure_features(cutouts, CLASSIFIER_FEATURES).to_numpy()
+
+
 def with_scaling(classifier):
     """Return a pipeline that scales features, clips their outliers, and classifies them."""
     clip = FunctionTransformer(np.clip, kw_args={"a_min": -3.0, "a_max": 3.0})  # outliers get neighbours
     return make_pipeline(RobustScaler(), clip, classifier)
 
 
-def _confidence(mean, variance):
-    """Return how many standard deviations from 0 the posterior means are, (n,)."""
-    return np.abs(mean) / np.sqrt(np.maximum(variance, 1e-12))
+def _binary_labels(labels, n):
+    """Return n labels as integers; raise a ValueError unless all are 0 or 1."""
+    check_unmasked(labels=labels)
+    labels = np.asarray(labels)
+    if labels.shape != (n,):
+        raise ValueError(f"labels: expected shape ({n},), one per cutout, got {labels.shape}")
+    if not all(isinstance(label, Real) and label in (0, 1) for label in labels.tolist()):
+        found = ", ".join(sorted(set(map(repr, labels.tolist())))[:5])
+        raise ValueError(
+            f"labels must be 0 (star) or 1 (galaxy), got {found}; "
+            "cutouts[cutouts.labels >= 0] leaves out unknown ones"
+        )
+    return labels.astype(int)
 
 
-def _threshold(confidence, wrong, max_error):
-    """Return the least confidence above which at most a share `max_error` of the predictions is wrong."""
-    order = np.argsort(-confidence)
-    ranked, wrong = confidence[order], wrong[order]
-    last = np.append(ranked[1:] * (1 + 1e-12) < ranked[:-1], True)  # of those that are equally confident
-    allowed = np.flatnonzero(last & (np.cumsum(wrong) <= max_error * np.arange(1, len(wrong) + 1)))
-    decided = allowed[-1] + 1 if len(allowed) else 0
-    return 0.0 if decided == len(ranked) else float(ranked[decided]) * (1 + 1e-12)
+def _count_filters(cutouts):
+    """Return how many cutouts are of each known filter, a dict of str to int."""
+    counts = cutouts.table["filter"].value_counts()
+    return {str(name): int(count) for name, count in counts.items() if str(name) and count}
 
 
 def _check_fraction(galaxy_fraction):
-    if galaxy_fraction is not None and not 0 < galaxy_fraction < 1:
+    if galaxy_fraction is not None and not (_is_number(galaxy_fraction) and 0 < galaxy_fraction < 1):
         raise ValueError(f"galaxy_fraction: expected a number between 0 and 1, got {galaxy_fraction!r}")
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 class PixelClassifier(ClassifierMixin, BaseEstimator):
@@ -325,8 +401,10 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the rows are not those of square cutouts, or y does not hold exactly two classes.
+            If the rows are not those of square cutouts, values are masked, or y does not hold exactly two
+            classes.
         """
+        check_unmasked(X=X, y=y)
         X, y = validate_data(self, X, y, dtype=np.float64)
         oriented = orientations(X)
         copies = len(oriented) // len(X)
@@ -345,6 +423,7 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X):
         """Return the probabilities of the two classes, shape (n, 2)."""
         check_is_fitted(self)
+        check_unmasked(X=X)
         return self.pipeline_.predict_proba(validate_data(self, X, dtype=np.float64, reset=False))
 
 

@@ -38,11 +38,14 @@ def read_arrays(path, shapes):
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If the file is damaged, holds Python objects or other arrays, or is of another version.
+        If the path is that of a folder, or the file is damaged, holds Python objects or other arrays, or is
+        of another version.
     """
     path = local_path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such model file; save one with the method save of a classifier")
+    if path.is_dir():
+        raise ModelFileError(f"{path}: is a folder; name a file that the method save of a classifier wrote")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
@@ -51,10 +54,15 @@ def read_arrays(path, shapes):
             file.seek(0)
             with np.load(file, allow_pickle=False) as stored:
                 found = {name: stored[name] for name in stored.files}
-        description = json.loads(str(found.pop("description")))
-        if description["format"] != FORMAT:
+        if "description" not in found:
             raise ModelFileError(
-                f"{path}: holds a {description['format']!r}, expected a {FORMAT!r}; "
+                f"{path}: holds {', '.join(sorted(found)[:5]) or 'nothing'} and no description, so it is "
+                "no model; name a file that the method save of a classifier wrote"
+            )
+        description = json.loads(str(found.pop("description")))
+        if description.get("format") != FORMAT:
+            raise ModelFileError(
+                f"{path}: holds a {description.get('format')!r}, expected a {FORMAT!r}; "
                 "train the model and save it again with this version of ztf_sg"
             )
         if set(found) != set(shapes):

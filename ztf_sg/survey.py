@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import warnings
+from collections import Counter
 from contextlib import nullcontext
 from functools import lru_cache
 from hashlib import sha256
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from joblib import parallel_config
 from tqdm.auto import tqdm
 
-from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier
+from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier, feature_matrix
 from ztf_sg.cutouts import (
     IMAGE,
     LABEL,
@@ -40,7 +41,7 @@ from ztf_sg.files import atomic_write, local_path, lock_folder
 
 PARTITION = 16384  # least number of cutouts in a partition
 BATCH = 4096  # cutouts that each task holds in memory at a time
-MODEL, SKIPPED, READ, UNFINISHED = "model.npz", "skipped", "read", "unfinished"
+MODEL, SKIPPED, READ, FILTERS, UNFINISHED = "model.npz", "skipped", "read", "filters", "unfinished"
 RESULT = pa.schema(
     {"name": pa.string()}
     | dict.fromkeys(("ra", "dec", "p_galaxy", "posterior_variance"), pa.float64())
@@ -83,7 +84,8 @@ def classify_partition(table, model=None, max_error=0.01):
     Warns
     -----
     UserWarning
-        If some rows cannot be used.
+        If some rows cannot be used, cutouts are of other filters than the model was trained on, or max_error
+        is too small for its training set.
 
     Examples
     --------
@@ -93,7 +95,9 @@ def classify_partition(table, model=None, max_error=0.01):
     if index is not None:
         table = table.assign(**{LABEL: UNKNOWN, ROW: np.arange(len(table))})
     cutouts = CutoutSet.from_table(table, on_error="skip")
-    result = _classified(cutouts, model or _load(PRETRAINED, None), max_error, {}).to_pandas()
+    model = model or _load(PRETRAINED, None)
+    result = _classified(cutouts, model, model.confidence_threshold(max_error), {}).to_pandas()
+    model.warn_of_filters(model.other_filters(cutouts))
     if index is not None:
         result.index = index[cutouts.table[ROW].to_numpy()]
     result.attrs["skipped"] = cutouts.skipped.to_dict("records")
@@ -161,7 +165,9 @@ def classify_survey(
     Warns
     -----
     UserWarning
-        If some records, Parquet files or row groups of them could not be used; see :func:`read_skipped`.
+        If some records, Parquet files or row groups of them could not be used, see :func:`read_skipped`; if
+        cutouts are of other filters than the model was trained on, once for the whole survey; if max_error is
+        too small for its training set.
     """
     source, destination, model = (
         Path(os.path.realpath(local_path(source))),  # resolve() raises at links in a circle
@@ -171,7 +177,7 @@ def classify_survey(
     _check_scheduler(scheduler)
     if source == destination:
         raise ValueError(f"{source}: is the source; name another folder for the results")
-    model.confidence_threshold(max_error)  # raises for an impossible share, before anything is written
+    threshold = model.confidence_threshold(max_error)  # raises before anything is written
     plan = enumerate(_plan(source, partition))
     parts = {destination / f"part-{number:05d}.parquet": part for number, part in plan}
     settings = {"source": str(source), "partition": int(partition), "max_error": float(max_error)}
@@ -180,7 +186,7 @@ def classify_survey(
         _remove_outdated(destination, parts)
         missing = [path for path in parts if not path.exists()]
         alone = len(missing) == 1 or scheduler == "synchronous"
-        tasks = [(path, *parts[path], max_error, alone) for path in missing]
+        tasks = [(path, *parts[path], threshold, alone) for path in missing]
         done = {row["file"]: row for row in _run(tasks, scheduler, progress)}
         shutil.rmtree(destination / NOTES / UNFINISHED, ignore_errors=True)
     failed = sorted((row for row in done.values() if "error" in row), key=lambda row: row["file"])
@@ -191,6 +197,9 @@ def classify_survey(
         )
     rows = [done.get(path.name) or _known(path) for path in parts]
     _warn_of_skipped(destination)
+    notes = (destination / NOTES / FILTERS).glob("*.json")
+    others = sum((Counter(json.loads(path.read_text())) for path in notes), Counter())
+    model.warn_of_filters(others, f"{destination}: ")
     return pd.DataFrame(rows, columns=["file", "objects", "skipped", *STAGES])
 
 
@@ -277,7 +286,8 @@ def _remove_outdated(destination, parts):
         if path in parts and read.exists() and read.read_text() == _fingerprint(*parts[path]):
             continue
         path.unlink()
-        _note(path, SKIPPED, "csv").unlink(missing_ok=True)
+        for note in (_note(path, SKIPPED, "csv"), _note(path, FILTERS, "json")):
+            note.unlink(missing_ok=True)
 
 
 def _prepare(destination, model, settings):
@@ -332,14 +342,14 @@ def _run(tasks, scheduler, progress):
         ]
 
 
-def _work(path, paths, names, groups, max_error, alone):
+def _work(path, paths, names, groups, threshold, alone):
     """Classify one partition and write it to a path; return its row of the table, or its error.
 
     A task that is not alone uses one thread: the tasks share the processors.
     """
     notes = path.parent / NOTES
     seconds = dict.fromkeys(STAGES, 0.0)
-    skipped, objects = [pd.DataFrame(columns=["name", "reason"])], 0
+    skipped, objects, others = [pd.DataFrame(columns=["name", "reason"])], 0, Counter()
     unfinished = notes / UNFINISHED / f"{path.name}.{uuid4().hex}"
     try:
         with (
@@ -352,15 +362,17 @@ def _work(path, paths, names, groups, max_error, alone):
             started = perf_counter()
             for cutouts in _cutouts(paths, names, groups):
                 seconds["reading"] += perf_counter() - started
-                result = _classified(cutouts, model, max_error, seconds)
+                result = _classified(cutouts, model, threshold, seconds)
                 started = perf_counter()
                 writer.write_table(result)
                 skipped.append(cutouts.skipped)
+                others.update(model.other_filters(cutouts))
                 objects += len(result)
                 seconds["writing"] += perf_counter() - started
                 started = perf_counter()
             listed = pd.concat(skipped)
             _write_note(_note(path, SKIPPED, "csv"), listed.to_csv(index=False) if len(listed) else "")
+            _write_note(_note(path, FILTERS, "json"), json.dumps(others) if others else "")
             _write_note(_note(path, READ, "txt"), fingerprint)
     except Exception as error:  # one partition must not stop the others
         kind = "" if isinstance(error, CutoutError | OSError) else f"{type(error).__name__}: "
@@ -376,14 +388,14 @@ def _cutouts(paths, names, groups):
     return (load_files(paths[rows], "skip", names[rows]) for rows in batches)
 
 
-def _classified(cutouts, model, max_error, seconds):
+def _classified(cutouts, model, threshold, seconds):
     """Return the classes of cutouts as an Arrow table, and add the time to `seconds`."""
     started = perf_counter()
     columns = {name: cutouts.table[name] for name in ("name", "ra", "dec")}
     if len(cutouts):
-        features = model.features(cutouts)
+        features = feature_matrix(cutouts)
         measured = perf_counter()
-        columns |= model.classify_features(features, max_error)
+        columns |= model.classify_features(features, threshold)
         seconds["features"] = seconds.get("features", 0.0) + measured - started
         seconds["classifying"] = seconds.get("classifying", 0.0) + perf_counter() - measured
     else:

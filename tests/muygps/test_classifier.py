@@ -139,18 +139,55 @@ def test_features_that_are_not_finite_are_refused(bad):
         classifier.predict(X)
 
 
-@pytest.mark.parametrize("nn_count", [0, -1, 2.5, "3", None])
+@pytest.mark.parametrize("nn_count", [0, -1, 2.5, "3", None, True, np.True_])
 def test_an_impossible_number_of_neighbours_is_named(nn_count):
     with pytest.raises(ValueError, match=f"nn_count: expected an integer >= 1, got {nn_count!r}"):
         MuyGPSClassifier(nn_count=nn_count).fit(*points(40))
 
 
 @pytest.mark.parametrize(
-    "parameter", [{"batch_count": 0}, {"batch_count": 2.5}, {"smoothness": -1.0}, {"smoothness": None}]
+    "parameter",
+    [
+        {"batch_count": 0},
+        {"batch_count": 2.5},
+        {"batch_count": True},
+        {"smoothness": -1.0},
+        {"smoothness": None},
+        {"n_jobs": "2"},
+        {"n_jobs": 0},
+        {"n_jobs": 1.5},
+        {"n_jobs": True},
+    ],
 )
 def test_an_impossible_parameter_is_named(parameter):
-    with pytest.raises(ValueError, match=next(iter(parameter))):
+    with pytest.raises(ValueError, match=f"{next(iter(parameter))}: expected"):
         MuyGPSClassifier(**parameter).fit(*points(40))
+
+
+@pytest.mark.parametrize("parameter", [{"n_jobs": "2"}, {"n_jobs": 0}, {"smoothness": 0.8}])
+def test_a_parameter_that_is_made_impossible_after_training_is_named(parameter):
+    classifier = MuyGPSClassifier(nn_count=5).fit(*points(40)).set_params(**parameter)
+    with pytest.raises(ValueError, match=f"{next(iter(parameter))}: expected"):
+        classifier.predict(points(40)[0])
+
+
+@pytest.mark.parametrize("n_jobs", [None, 1, 2, -1, -2, np.int64(2)])
+def test_threads_do_not_change_the_numbers(n_jobs):
+    X, y = points(300)
+    expected = MuyGPSClassifier(n_jobs=1).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(MuyGPSClassifier(n_jobs=n_jobs).fit(X, y).predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("masked", ["X", "y", "groups"])
+def test_masked_values_are_refused(masked):
+    X, y = points(40)
+    arguments = {"X": X, "y": y, "groups": np.arange(40)}
+    arguments[masked] = np.ma.masked_equal(arguments[masked], arguments[masked].flat[3])
+    with pytest.raises(ValueError, match=rf"{masked}: \d+ values are masked; leave out the rows"):
+        MuyGPSClassifier(nn_count=5).fit(**arguments)
+    classifier = MuyGPSClassifier(nn_count=5).fit(np.ma.masked_array(X), np.ma.masked_array(y))  # none is
+    with pytest.raises(ValueError, match="X: 1 values are masked"):
+        classifier.predict(np.ma.masked_equal(X, X[2, 1]))
 
 
 def test_a_smoothness_without_a_closed_form_is_refused_with_those_that_have_one():

@@ -46,8 +46,8 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         Training points in the batch.
     random_state : int, RandomState instance or None
         Draws the batch.
-    n_jobs : int
-        Threads that predict, -1 for one per processor; the numbers do not depend on them.
+    n_jobs : int or None
+        Threads that predict, -1 for one per processor, None for one; the numbers do not depend on them.
 
     Attributes
     ----------
@@ -103,14 +103,15 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If y does not hold exactly two classes, X is not finite, a parameter is out of range, or
-            groups are not n or only one.
+            If y does not hold exactly two classes, X is not finite, values are masked, a parameter is out of
+            range, or groups are not n or only one.
 
         Warns
         -----
         UserWarning
             If there are too few training points for ``nn_count`` neighbours.
         """
+        check_unmasked(X=X, y=y, groups=groups)
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", ensure_min_samples=2)
         check_classification_targets(y)
         self._check_parameters()
@@ -139,11 +140,13 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X has another number of features, or numbers that are not finite or too large.
+            If X has another number of features, or numbers that are masked, not finite or too large, or a
+            parameter is out of range.
         numpy.linalg.LinAlgError
             If the noise is too small for neighbours that are so close to each other.
         """
         check_is_fitted(self)
+        check_unmasked(X=X)
         X = validate_data(self, X, dtype=np.float64, order="C", reset=False) - self._center
 
         def predict(rows):
@@ -223,8 +226,10 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     def _check_parameters(self):
         for name in ("nn_count", "batch_count"):
             value = getattr(self, name)
-            if not (isinstance(value, (int, np.integer)) and value >= 1):
+            if not (_is_integer(value) and value >= 1):
                 raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
+        if self.n_jobs is not None and not (_is_integer(self.n_jobs) and self.n_jobs):
+            raise ValueError(f"n_jobs: expected an integer other than 0, or None, got {self.n_jobs!r}")
         if not (isinstance(self.smoothness, Real) and self.smoothness in compiled.FORMULA):
             known = ", ".join(map(str, compiled.FORMULA))
             raise ValueError(f"smoothness: expected one of {known}, got {self.smoothness!r}")
@@ -259,6 +264,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
 
     def _in_chunks(self, function, n):
         """Return the arrays (n, ...) of function(slice) for slices of n rows, shared among threads."""
+        self._check_parameters()  # they may have been set after training
         n_threads = effective_n_jobs(self.n_jobs)
         size = min(CHUNK[1], max(CHUNK[0], -(-n // n_threads)))
         parts = threaded(function, slices(n, size), n_threads)
@@ -288,6 +294,18 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         if not np.isfinite(mean).all():
             raise np.linalg.LinAlgError("the noise is too small for neighbours so close to each other")
         return mean, self.scale_ * variance
+
+
+def check_unmasked(**arrays):
+    """Raise a ValueError if an array holds masked values, which numpy would take for valid ones."""
+    for name, array in arrays.items():
+        if np.ma.is_masked(array):
+            n_masked = np.ma.count_masked(array)
+            raise ValueError(f"{name}: {n_masked} values are masked; leave out the rows that hold them")
+
+
+def _is_integer(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _fit_probit(mean, variance, targets):
