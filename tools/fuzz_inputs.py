@@ -256,10 +256,10 @@ def model_case(kind, rng, folder):
     path = folder / "model.npz"
     path.write_bytes(damage(PRETRAINED.read_bytes(), rng))
     features = np.random.default_rng(0).normal(size=(5, 5))
-    expected = StarGalaxyClassifier.pretrained().classify_features(features)["p_galaxy"]
+    expected = StarGalaxyClassifier.pretrained().classify_features(features, 5.0)["p_galaxy"]
 
     def is_same(model):
-        return np.array_equal(model.classify_features(features)["p_galaxy"], expected)
+        return np.array_equal(model.classify_features(features, 5.0)["p_galaxy"], expected)
 
     yield all_or_nothing(StarGalaxyClassifier.load, ModelFileError, path, is_same, demand)
 

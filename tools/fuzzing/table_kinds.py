@@ -42,7 +42,7 @@ def with_cell(column, *values):
             return frame  # Arrow takes truth values for numbers
         try:
             return pa.Table.from_pandas(frame)
-        except pa.ArrowException:  # values of several types
+        except (pa.ArrowException, TypeError):  # values of several types
             return frame
 
     return damage

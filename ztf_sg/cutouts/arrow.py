@@ -105,9 +105,13 @@ def _batches(path, groups, rows, on_error):
         with _opened(path) as file:
             for batch in file.iter_batches(rows, [group for _, group, _ in groups]):
                 numbers = list(islice(row_numbers, len(batch)))
+                if len(numbers) < len(batch):
+                    raise _damaged(path, "it holds more rows than it states")
                 yield batch, numbers, {}
                 done += len(batch)
-    except CutoutError as error:
+        if next(row_numbers, None) is not None:
+            raise _damaged(path, "it holds fewer rows than it states")
+    except CutoutError:
         if on_error == "raise":
             raise
         for _, group, row_range in groups:
@@ -118,8 +122,11 @@ def _batches(path, groups, rows, on_error):
             try:
                 with _opened(path) as file:
                     # read_row_group does not check the pages
-                    table = pa.Table.from_batches(file.iter_batches(size, [group])).slice(start)
-            except CutoutError:
+                    batches = list(file.iter_batches(size, [group]))
+                if sum(map(len, batches)) != size:
+                    raise _damaged(path, f"row group {group} does not hold the {size} rows that it states")
+                table = pa.Table.from_batches(batches).slice(start)
+            except CutoutError as error:
                 name = f"{path.name}, row group {group}"
                 yield None, None, {name: f"{size - start} rows are lost: {error}"}
             else:
@@ -156,13 +163,19 @@ def _opened(path):
     try:
         with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
             yield file
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except CutoutError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         if getattr(error, "errno", None) is not None:  # trouble of the disk, not of the file
             raise
         reason = " ".join(str(error).split())
-        raise CutoutError(
-            f"{path}: is no whole Parquet file ({reason}); write it again with CutoutSet.to_parquet"
-        ) from error
+        raise _damaged(path, reason) from error
+
+
+def _damaged(path, reason):
+    return CutoutError(
+        f"{path}: is no whole Parquet file ({reason}); write it again with CutoutSet.to_parquet"
+    )
 
 
 def _find_row_groups(paths, on_error="raise"):

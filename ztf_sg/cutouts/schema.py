@@ -58,7 +58,9 @@ def masks_by_class(labels):
 
 
 def check_labels(labels, name="labels"):
-    """Return labels as an int8 array; raise a CutoutError unless all are 0, 1 or -1."""
+    """Return labels as an int8 array; raise a CutoutError unless all are 0, 1 or -1, and none is masked."""
+    if np.ma.is_masked(labels):
+        raise CutoutError(f"{name}: {np.ma.count_masked(labels)} are masked; give -1 for unknown classes")
     labels = np.asarray(labels)
     others = set(labels.ravel().tolist()) - set(LABELS)
     if others:
