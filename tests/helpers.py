@@ -7,6 +7,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
@@ -49,6 +50,20 @@ def sweep_table(n=4):
     types = np.array(["PSF ", "REX", "DEV", "DUP"], dtype="S4")[np.arange(n) % 4]
     position = {"RA": np.linspace(5, 6, n), "DEC": np.linspace(-5, -4, n)}
     return Table({**position, "TYPE": types, **numbers, "OBJID": np.arange(n)})
+
+
+def make_catalogue(n=6, **columns):
+    """Return a catalogue of isolated, bright, clean objects in the reference region."""
+    table = pd.DataFrame({"RA": 6 + 0.1 * np.arange(n), "DEC": -2.0, "TYPE": "PSF"}, index=range(n))
+    for band in "GRZ":
+        table[f"FLUX_{band}"] = 100.0
+        table[f"FRACFLUX_{band}"] = 0.01
+    return table.assign(ROW=np.arange(n), **columns)
+
+
+def rows(table):
+    """Return the rows of :func:`make_catalogue` that a table has."""
+    return table["ROW"].tolist()
 
 
 def halves(X, noise=0.3, random_state=0):

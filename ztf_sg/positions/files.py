@@ -1,0 +1,75 @@
+"""Files of positions, and of the audit of their labels."""
+
+import numpy as np
+import pandas as pd
+
+from ztf_sg.cutouts import CLASS_NAMES
+from ztf_sg.files import atomic_write, local_path
+from ztf_sg.positions.audit import GAIA_COLUMNS, gaia_columns
+from ztf_sg.positions.catalogue import has_position, labels_of_types, position_table, standard_columns
+
+POSITION_FILES = ("stars.csv", "gals.csv")
+
+
+def write_positions(stars, galaxies, directory):
+    """Write the `POSITION_FILES` into a directory; return their paths.
+
+    Parameters
+    ----------
+    stars, galaxies : pandas.DataFrame or astropy.table.Table
+        As of `position_table`.
+    directory : path-like
+    """
+    paths = [local_path(directory) / name for name in POSITION_FILES]
+    for path, table in zip(paths, (stars, galaxies), strict=True):
+        _write_csv(position_table(table), path)
+    return paths
+
+
+def write_audit(stars, galaxies, directory):
+    """Write the rows of :func:`audit_labels` to ``label_audit.csv`` in a directory; return its path."""
+    names = [*GAIA_COLUMNS, "audit"]
+    tables = [position_table(table).join(gaia_columns(table, names)[names]) for table in (stars, galaxies)]
+    path = local_path(directory) / "label_audit.csv"
+    _write_csv(pd.concat(tables), path)
+    return path
+
+
+def read_positions(directory):
+    """Return the stars and galaxies that :func:`write_positions` wrote, as of `position_table`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file lacks a column, or holds a position that is not on the sphere, or an object of the other
+        class.
+    """
+    directory = local_path(directory)
+    return tuple(_read_class(directory / name, label) for label, name in enumerate(POSITION_FILES))
+
+
+def _read_class(path, label):
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; run notebook 1 (getting object positions) first")
+    try:
+        table = pd.read_csv(path, dtype={"type": str, "TYPE": str})
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a table of positions ({reason}); run notebook 1 again") from error
+    try:
+        table = standard_columns(table, ["RA", "DEC", "TYPE"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {error.args[0]}; run notebook 1 again") from error
+    bad = ~has_position(table) | (labels_of_types(table["TYPE"]) != label)
+    if bad.any():
+        row = int(np.argmax(bad))
+        what = f"row {row}, from 0, is no {CLASS_NAMES[label]} with a position"
+        raise ValueError(f"{path}: {what}: {table.iloc[row].to_dict()}")
+    return position_table(table)
+
+
+def _write_csv(table, path):
+    with atomic_write(path) as file:
+        table.to_csv(file, index=False, float_format="%.7f")
