@@ -190,9 +190,10 @@ def describe_left_out(images):
     lines, largest = [], float(np.max(images))
     for name in NORMALIZATIONS:
         count = int(np.sum(~applies(images, name)))
-        why = f"the largest of all pixels is {largest:g} DN"
-        if largest > LEAST_MAXIMUM.get(name, -np.inf):
-            why = "their logarithm is undefined, as they have pixels <= 0"
+        least = LEAST_MAXIMUM.get(name, -np.inf)
+        why = "their logarithm is undefined, as they have pixels <= 0"
+        if largest <= least:
+            why = f"the largest of all pixels is {largest:g} DN, expected > {least}"
         if count:
             lines.append(f"{name} leaves out {count} of {len(images)} cutouts: {why}")
     return "\n".join(lines) or "all techniques apply to all cutouts"
