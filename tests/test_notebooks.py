@@ -167,7 +167,8 @@ class TestOddFolders:
 
     def test_cutouts_of_unknown_class_are_classified_and_bundled_ones_explain(self, run_both, tmp_path):
         write_bundled(tmp_path / "cutouts", 20, 20, name="object_{name}.fits")
-        texts = run_both(allowed="40 of 40 names start with neither star_ nor galaxy_")
+        sections = ("4.1", "4.2", "4.4", "4.6", "4.7", "4.11")  # the others take time, and see the same
+        texts = run_both(sections, allowed="40 of 40 names start with neither star_ nor galaxy_")
         assert all("40 cutouts of 20 x 20 px: 0 stars, 0 galaxies, 40 unknown" in text for text in texts)
         assert "bright unknown" in texts[0]
         assert "4.2 to 4.10 are left out for these cutouts, and show bundled ones" in texts[1]

@@ -146,6 +146,8 @@ def plot_posterior_1d(x_grid, mean, variance, x_train, y_train, *, xlabel="featu
         look = {"s": 22, "color": style.COLORS[label], "zorder": 3}
         ax.scatter(x, np.full(len(x), 2 * label - 1), label=f"training {name}", **look)
     ax.axhline(0, color=style.UNKNOWN_COLOR, lw=1, ls="--", zorder=0)
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, -4), min(high, 4))  # where the band is very wide, the classes would seem to meet
     ax.set_yticks((-1, 0, 1), ("star -1", "0", "galaxy +1"))
     style.legend_beside(ax, fontsize=9)
     return style.describe(ax, xlabel, "class as a number", title)
