@@ -1,6 +1,7 @@
 import builtins
 import getpass
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -38,15 +39,24 @@ def pytest_collection_modifyitems(config, items):
 def run_notebook():
     """Return a function that executes a notebook in a folder, with parameters, and returns it with outputs.
 
+    Of its numbered sections it executes those named, by default all.
     Kernels are spoken to through files: of free ports another process may take one before the kernel does.
     """
+    import nbformat
     import papermill
     from traitlets.config import Config
 
     files = Config({"KernelManager": {"transport": "ipc"}})
 
-    def run(number, folder, **parameters):
-        (notebook,) = (Path(__file__).parents[1] / "notebooks").glob(f"{number}_*.ipynb")
+    def run(number, folder, sections=None, **parameters):
+        (path,) = (Path(__file__).parents[1] / "notebooks").glob(f"{number}_*.ipynb")
+        notebook, section, cells = nbformat.read(path, as_version=4), None, []
+        for cell in notebook.cells:
+            heading = re.match(r"## (\d+\.\d+) ", cell.source)
+            section = heading[1] if heading else section
+            if sections is None or section is None or section in sections:
+                cells.append(cell)
+        notebook.cells = cells
         return papermill.execute_notebook(
             notebook,
             folder / f"{number}.ipynb",

@@ -1,5 +1,7 @@
 import numpy as np
+import pandas as pd
 import pytest
+from helpers import write_cutout
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -7,16 +9,22 @@ from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 from ztf_sg import load_cutouts
+from ztf_sg.cutouts import BUNDLED_CUTOUTS
 from ztf_sg.evaluation import (
     accuracy_after_deferring,
     accuracy_by_magnitude,
     calibration_error,
     compare_classifiers,
     contradicted_labels,
+    describe_data,
+    draw_per_class,
+    held_out_thirds,
     likeliest_class,
+    magnitude_bins,
     magnitude_matched_weights,
     matched_accuracy,
     nights,
+    read_truth,
     score_errors,
     scores,
     star_completeness,
@@ -198,6 +206,67 @@ def test_classes_without_common_magnitudes_have_no_matched_accuracy():
     found = scores([0, 0, 1], [0.1, 0.2, 0.9], [14.0, 15.0, 19.0])
     assert np.isnan(found["matched"])
     assert found["accuracy"] == 1
+
+
+def test_what_cannot_be_had_is_a_dash():
+    columns = {"data": ["x"], "classifier": ["y"], "matched": [np.nan], "matched_err": [np.nan]}
+    assert with_errors(pd.DataFrame(columns))["matched"].tolist() == ["-"]
+
+
+def test_one_cutout_is_described_in_the_singular(tmp_path):
+    write_cutout(tmp_path / "star_1.fits")
+    (tmp_path / "star_2.fits").write_bytes(b"no FITS")
+    first, second, third = describe_data(load_cutouts(tmp_path, on_error="skip")).splitlines()
+    assert first == "1 cutout of 20 x 20 px: 1 star, 0 galaxies, 0 unknown"
+    assert second.startswith("1 night; filter ZTF_i; origin: ")
+    assert third.startswith("1 file left out; the first: ")
+
+
+class TestHeldOutThirds:
+    def test_nights_stay_together(self):
+        obsmjd = 58000 + np.arange(90) // 15 + 0.2
+        thirds, what = held_out_thirds(obsmjd, np.arange(90) % 2)
+        assert what == "unseen nights"
+        assert thirds.tolist() == ((np.arange(90) // 15) % 3).tolist()
+
+    @pytest.mark.parametrize(
+        "night",
+        [np.zeros(90), np.where(np.arange(90) < 66, 0, np.arange(90) % 3), np.arange(90) % 2],
+        ids=["one night", "the rest is less than a third", "a class is missing from the rest"],
+    )
+    def test_thirds_at_random_have_both_classes(self, night):
+        labels = np.arange(90) % 2
+        thirds, what = held_out_thirds(58000.2 + night, labels)
+        assert what == "thirds at random"
+        assert np.bincount(3 * labels + thirds).tolist() == [15] * 6
+
+
+@pytest.mark.parametrize("largest, count", [(30, 5), (3, 3)])
+def test_draws_have_as_many_of_both_classes(largest, count):
+    labels = np.repeat([0, 1, -1], [200, 5, 9])
+    rows = draw_per_class(labels, largest, np.random.default_rng(0))
+    assert len(set(rows)) == len(rows)
+    assert np.bincount(labels[rows]).tolist() == [count, count]
+
+
+class TestTruth:
+    def test_rows_come_in_the_order_of_the_names(self):
+        names = ["star_7", "galaxy_3"]
+        assert read_truth(BUNDLED_CUTOUTS, names).index.tolist() == names
+
+    def test_a_file_that_lacks_names_or_columns_tells_no_truth(self, tmp_path):
+        assert read_truth(tmp_path, ["star_7"]) is None
+        assert read_truth(BUNDLED_CUTOUTS, ["star_7", "star_7000"]) is None
+        pd.DataFrame({"name": ["star_7"]}).to_csv(tmp_path / "truth.csv")
+        assert read_truth(tmp_path, ["star_7"]) is None
+
+
+@pytest.mark.parametrize("magnitude", [np.linspace(14.2, 20.1, 50), np.full(3, 17.0)])
+def test_bins_of_half_a_magnitude_hold_nearly_all(magnitude):
+    edges = magnitude_bins(magnitude)
+    np.testing.assert_allclose(np.diff(edges), 0.5)
+    np.testing.assert_allclose(edges % 0.5, 0)
+    assert np.mean((magnitude >= edges[0]) & (magnitude <= edges[-1])) >= 0.96
 
 
 def test_score_errors_are_those_of_counts():

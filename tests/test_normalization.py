@@ -13,7 +13,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 from ztf_sg import NORMALIZATIONS, CutoutSet, Normalizer, load_cutouts, normalize, parallel
-from ztf_sg.normalization import OF_LOGARITHMS, GlobalStatistics, read_tables, write_tables
+from ztf_sg.normalization import (
+    OF_LOGARITHMS,
+    GlobalStatistics,
+    describe_left_out,
+    normalize_all,
+    read_tables,
+    write_tables,
+)
 
 LOGARITHMIC = ("log_minus_min", "log_min_over_global_max")
 GLOBAL = ("global_minmax", "min_over_global_max", "log_min_over_global_max")
@@ -179,6 +186,38 @@ def test_negative_pixels_are_welcome_without_a_logarithm(images, technique):
 def test_maximum_not_above_zero_is_refused(technique):
     with pytest.raises(ValueError, match="expected > 0|pixels <= 0"):
         normalize(-np.ones((2, 3, 3)), technique)
+
+
+@pytest.mark.parametrize("largest", [0.5, 1.0])
+def test_the_logarithm_of_a_maximum_of_at_most_1_is_no_divisor(largest):
+    images = np.linspace(0.1, largest, 8).reshape(2, 2, 2)
+    message = (
+        f"log_min_over_global_max: the largest pixel of the training set is {largest:g} DN, expected > 1"
+    )
+    with pytest.raises(ValueError, match=message):
+        normalize(images, "log_min_over_global_max")
+    with pytest.raises(ValueError, match=message):
+        Normalizer("log_min_over_global_max").fit_transform(images.reshape(2, 4))
+    assert set(NORMALIZATIONS) - set(normalize_all(images)) == {"log_min_over_global_max"}
+    assert describe_left_out(images) == (
+        "log_min_over_global_max leaves out 2 of 2 cutouts: "
+        f"the largest of all pixels is {largest:g} DN, expected > 1"
+    )
+
+
+def test_what_is_left_out_is_said_of_each_technique(images):
+    assert describe_left_out(images) == "all techniques apply to all cutouts"
+    images[1, 2, 3] = 0
+    assert describe_left_out(images).splitlines() == [
+        f"{name} leaves out 1 of 5 cutouts: their logarithm is undefined, as they have pixels <= 0"
+        for name in LOGARITHMIC
+    ]
+    lines = describe_left_out(images - 50_000).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "log_minus_min",
+        "min_over_global_max",
+        "log_min_over_global_max",
+    ]
 
 
 def test_unknown_name_lists_those_known(images):

@@ -4,13 +4,16 @@ import json
 import re
 import shutil
 
+import numpy as np
 import papermill
 import pytest
+from astropy.io import fits
 from helpers import ROOT
 
-from ztf_sg.cutouts import read_image_csv
+from ztf_sg.cutouts import list_cutouts, read_cutout, read_image_csv
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[1-4]_*.ipynb"))
+TABLES = {"raw_image_data.csv", *(f"norm_{number}_image_data.csv" for number in range(1, 8))}
 CSV_NAMES = ["raw_image_data.csv", *(f"norm_{number}_image_data.csv" for number in range(1, 6))]
 N_PER_CLASS = 20  # as few as an exercise of notebook 2 proposes
 
@@ -78,6 +81,119 @@ class TestOffline:
         before = {path.name: path.read_bytes() for path in bundle.glob("[!.]*")}
         run_notebook(2, tmp_path, DATA_DIR=positions_folder, CUTOUT_DIR=bundle)
         assert {path.name: path.read_bytes() for path in bundle.glob("[!.]*")} == before
+
+
+def write_bundled(folder, n_stars, n_galaxies, change=lambda pixels: pixels, name="{name}.fits", night=None):
+    """Write bundled cutouts, changed and renamed, to a folder: n of each class, of one night if given."""
+    wanted = {"star": n_stars, "galaxy": n_galaxies}
+    for path in list_cutouts(ROOT / "cutouts_test"):
+        kind, number = path.stem.split("_")
+        if wanted[kind]:
+            pixels, header = read_cutout(path)
+            if night is None or int(header["OBSMJD"]) == night:
+                file = folder / name.format(name=path.stem, number=number, parity=int(number) % 2)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                fits.PrimaryHDU(change(pixels), header).writeto(file)
+                wanted[kind] -= 1
+    assert not any(wanted.values())
+
+
+def without_sky(pixels):
+    """Return a cutout as of a difference image: around 0, and 63 x 63 px."""
+    return np.pad(pixels - np.median(pixels), ((21, 22), (21, 22)), mode="reflect")
+
+
+def texts_of(notebook):
+    """Return all that a notebook prints or shows as text, once it is clear that none of it is a fault."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = [o["text"] if "text" in o else o.get("data", {}).get("text/plain", "") for o in outputs]
+    assert not re.search(r"\b([Nn]a[Nn]|None|NaT|Traceback)\b", "\n".join(texts))
+    return "\n".join(texts)
+
+
+@pytest.fixture
+def run_both(run_notebook, tmp_path):
+    """Return a function that runs notebooks 3 and 4 on ``tmp_path/cutouts``.
+
+    It returns the texts of both. Tables are written to ``tmp_path/data``. A warning must be the one allowed.
+    """
+
+    def run(sections=None, allowed="no warning"):
+        texts = []
+        for number, chosen in ((3, None), (4, sections)):
+            places = {"DATA_DIR": tmp_path / "data", "CUTOUT_DIR": tmp_path / "cutouts"}
+            notebook = run_notebook(number, tmp_path, chosen, **places)
+            said = "\n".join(stderr_of(notebook))
+            assert bool(said) == (allowed in said)
+            assert all(allowed in line for line in re.findall(r"\w+Warning: .*", said))
+            texts.append(texts_of(notebook))
+        return texts
+
+    return run
+
+
+@pytest.mark.notebooks
+class TestOddFolders:
+    def tables(self, folder):
+        return {path.name: len(read_image_csv(path)[1]) for path in (folder / "data").glob("*.csv")}
+
+    def test_one_night_in_sub_folders_with_a_dead_pixel(self, run_both, tmp_path):
+        cutouts = tmp_path / "cutouts"
+        write_bundled(cutouts, 30, 30, name="{parity}/{name}.fits.gz", night=58461)
+        path = list_cutouts(cutouts)[7]
+        pixels, header = read_cutout(path)
+        pixels[0, 0] = 0
+        fits.writeto(path, pixels, header, overwrite=True)
+        texts = run_both()
+        for text in texts:
+            assert "60 cutouts of 20 x 20 px: 30 stars, 30 galaxies, 0 unknown\n1 night;" in text
+            assert text.count("log_minus_min leaves out 1 of 60 cutouts: their logarithm is undefined") == 1
+        assert "held out in turn: thirds at random (unseen nights are left out: too few)" in texts[1]
+        assert "the limit is left out: the truth is not known" in texts[1]
+        left_out = {"norm_1_image_data.csv": 59, "norm_5_image_data.csv": 59}
+        assert self.tables(tmp_path) == dict.fromkeys(TABLES, 60) | left_out
+
+    def test_difference_images_of_63_px(self, run_both, tmp_path):
+        write_bundled(tmp_path / "cutouts", 20, 20, without_sky)
+        texts = run_both()
+        for text in texts:
+            assert "40 cutouts of 63 x 63 px: 20 stars, 20 galaxies" in text
+            assert "log_min_over_global_max leaves out 40 of 40 cutouts" in text
+        assert "shown are the 6 techniques that apply to all" in texts[0]
+        assert re.search(r"min_over_global_max +0\.\d+ +0\.\d+\n", texts[1])
+        assert not re.search(r"log_min\w+ +0\.\d+ +0\.\d+\n", texts[1])
+        logarithms = {"norm_1_image_data.csv", "norm_5_image_data.csv"}
+        assert self.tables(tmp_path) == dict.fromkeys(TABLES - logarithms, 40)
+
+    def test_cutouts_of_unknown_class_are_classified_and_bundled_ones_explain(self, run_both, tmp_path):
+        write_bundled(tmp_path / "cutouts", 20, 20, name="object_{name}.fits")
+        sections = ("4.1", "4.2", "4.4", "4.6", "4.7", "4.11")  # the others take time, and see the same
+        texts = run_both(sections, allowed="40 of 40 names start with neither star_ nor galaxy_")
+        assert all("40 cutouts of 20 x 20 px: 0 stars, 0 galaxies, 40 unknown" in text for text in texts)
+        assert "bright unknown" in texts[0]
+        assert "4.2 to 4.10 are left out for these cutouts, and show bundled ones" in texts[1]
+        assert "limit of the data" in texts[1]
+        assert re.search(r"\d+ of 40 are galaxies; look at \d+", texts[1])
+        assert self.tables(tmp_path) == dict.fromkeys(TABLES, 40)
+
+    @pytest.mark.parametrize(
+        "n_stars, n_galaxies, counts",
+        [
+            (30, 0, "30 cutouts of 20 x 20 px: 30 stars, 0 galaxies, 0 unknown"),
+            (6, 6, "12 cutouts of 20 x 20 px: 6 stars, 6 galaxies, 0 unknown"),
+            (1, 0, "1 cutout of 20 x 20 px: 1 star, 0 galaxies, 0 unknown"),
+        ],
+        ids=["one class", "twelve cutouts", "one cutout"],
+    )
+    def test_too_few_to_train_on_are_still_classified(self, run_both, tmp_path, n_stars, n_galaxies, counts):
+        write_bundled(tmp_path / "cutouts", n_stars, n_galaxies)
+        texts = run_both(sections=("4.1", "4.11"))
+        assert all(counts in text and "all techniques apply" in text for text in texts)
+        assert ("galaxy" in texts[0].split("GlobalStatistics")[0]) == (n_galaxies > 0)
+        assert ("bright star" in texts[0]) == (n_stars > 1)
+        assert f"there are {n_stars} and {n_galaxies}" in texts[1]
+        assert re.search(rf"\d+ of {n_stars + n_galaxies} are galaxies", texts[1])
+        assert self.tables(tmp_path) == dict.fromkeys(TABLES, n_stars + n_galaxies)
 
 
 @pytest.mark.notebooks

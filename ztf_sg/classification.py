@@ -371,9 +371,9 @@ def _is_number(value):
 
 
 class PixelClassifier(ClassifierMixin, BaseEstimator):
-    """MuyGPs on the principal components of the pixels of square cutouts, raw or normalized.
+    """MuyGPs on the principal components of the pixels of cutouts, raw or normalized.
 
-    The sky has no preferred direction: each training cutout is used in its eight orientations.
+    The sky has no preferred direction: each training cutout is used in all its :func:`orientations`.
 
     Parameters
     ----------
@@ -396,13 +396,12 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X, y):
-        """Train on flattened square cutouts X (n, side**2) of two classes y (n,), and return the classifier.
+        """Train on flattened cutouts X (n, height * width) of two classes y (n,), and return the classifier.
 
         Raises
         ------
         ValueError
-            If the rows are not those of square cutouts, values are masked, or y does not hold exactly two
-            classes.
+            If values are masked, or y does not hold exactly two classes.
         """
         check_unmasked(X=X, y=y)
         X, y = validate_data(self, X, y, dtype=np.float64)
@@ -428,21 +427,19 @@ class PixelClassifier(ClassifierMixin, BaseEstimator):
 
 
 def orientations(X):
-    """Return flattened square cutouts, shape (n, side**2), in their eight orientations.
+    """Return flattened cutouts, shape (n, height * width), in the orientations that keep their shape.
+
+    Squares have eight. Of rows that cannot be those of squares, the shape is not known, and only half a turn
+    keeps it whatever it is.
 
     Returns
     -------
     numpy.ndarray
-        Shape (8 n, side**2): the n cutouts in one orientation, then in the next.
-
-    Raises
-    ------
-    ValueError
-        If the rows are not those of square cutouts.
+        Shape (8 n, side**2) or (2 n, height * width): the n cutouts in one orientation, then in the next.
     """
     side = round(X.shape[1] ** 0.5)
     if side**2 != X.shape[1]:
-        raise ValueError(f"expected flattened square cutouts, got rows of {X.shape[1]} pixels")
+        return np.concatenate([X, X[:, ::-1]])
     images = X.reshape(-1, side, side)
     turned = [np.rot90(image, turns, (1, 2)) for image in (images, images[:, :, ::-1]) for turns in range(4)]
     return np.concatenate(turned).reshape(-1, side**2)

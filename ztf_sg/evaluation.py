@@ -14,11 +14,13 @@ from sklearn.metrics import brier_score_loss
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
 
 from ztf_sg.cutouts import UNKNOWN
+from ztf_sg.files import local_path
 
 MAGNITUDE_BIN = 0.5  # width of the bins in which the classes are counted [mag]
 CALIBRATION_BINS = 10
 MIN_PER_CLASS = 20  # stars, and galaxies, with which training and testing make sense
-CLASS_PLURALS = {0: "stars", 1: "galaxies", UNKNOWN: "unknown"}
+CLASS_COUNTS = {0: ("star", "stars"), 1: ("galaxy", "galaxies"), UNKNOWN: ("unknown", "unknown")}
+TRUTH_COLUMNS = ["class", "label_error", "magnitude", "log_likelihood_ratio"]
 
 
 def nights(obsmjd):
@@ -45,17 +47,19 @@ def nights(obsmjd):
 
 def describe_data(cutouts):
     """Return in a few lines what cutouts there are, and what was left out when they were read."""
-    counts = [f"{np.sum(cutouts.labels == label)} {name}" for label, name in CLASS_PLURALS.items()]
+    counts = [_count(np.sum(cutouts.labels == label), *names) for label, names in CLASS_COUNTS.items()]
     height, width = cutouts.images.shape[1:]
     filters, origins = (
         ", ".join(sorted(set(cutouts.table[name].astype(str)))) for name in ("filter", "origin")
     )
+    n_nights = len(np.unique(nights(cutouts.table["obsmjd"])))
     lines = [
-        f"{len(cutouts)} cutouts of {height} x {width} px: {', '.join(counts)}",
-        f"{len(np.unique(nights(cutouts.table['obsmjd'])))} nights; filter {filters}; origin: {origins}",
+        f"{_count(len(cutouts), 'cutout')} of {height} x {width} px: {', '.join(counts)}",
+        f"{_count(n_nights, 'night')}; filter {filters}; origin: {origins}",
     ]
     if len(cutouts.skipped):
-        lines.append(f"{len(cutouts.skipped)} files left out; the first: {cutouts.skipped['reason'].iloc[0]}")
+        first = cutouts.skipped["reason"].iloc[0]
+        lines.append(f"{_count(len(cutouts.skipped), 'file')} left out; the first: {first}")
     return "\n".join(lines)
 
 
@@ -70,7 +74,8 @@ def why_no_training(labels):
 def held_out_thirds(obsmjd, labels):
     """Return groups of objects to be held out in turn, int (n,), and what they are: "unseen nights".
 
-    If the nights are too few to leave stars and galaxies to train on, they are "thirds at random".
+    If the nights are too few to leave stars and galaxies to train on, and more than a third of all objects,
+    they are "thirds at random".
 
     Parameters
     ----------
@@ -78,13 +83,47 @@ def held_out_thirds(obsmjd, labels):
     """
     labels = np.asarray(labels)
     thirds = np.unique(nights(obsmjd), return_inverse=True)[1] % 3
-    rest = [np.bincount(labels[thirds != third], minlength=2).min() for third in np.unique(thirds)]
-    if len(rest) > 1 and min(rest) >= MIN_PER_CLASS // 2:
+    rest = np.array([np.bincount(labels[thirds != third], minlength=2) for third in np.unique(thirds)])
+    if rest.min() >= MIN_PER_CLASS // 2 and rest.sum(axis=1).min() > len(labels) // 3:
         return thirds, "unseen nights"
     thirds = np.zeros(len(labels), dtype=int)
     for third, (_, rows) in enumerate(StratifiedKFold(3, shuffle=True, random_state=0).split(labels, labels)):
         thirds[rows] = third
     return thirds, "thirds at random"
+
+
+def draw_per_class(labels, largest, rng):
+    """Return rows drawn at random, as many of stars as of galaxies, and at most `largest` of each.
+
+    Parameters
+    ----------
+    labels : array-like (n,)
+    largest : int
+    rng : numpy.random.Generator
+    """
+    rows = [np.flatnonzero(np.asarray(labels) == label) for label in (0, 1)]
+    count = min(largest, *map(len, rows))
+    return rng.permutation(np.concatenate([rng.choice(of_class, count, replace=False) for of_class in rows]))
+
+
+def read_truth(folder, names):
+    """Return the rows of ``truth.csv`` in a folder for the names of its cutouts, (n,), in their order.
+
+    None if there is no such file, or it does not tell the truth of each of them.
+    """
+    path = local_path(folder) / "truth.csv"
+    if not path.exists():
+        return None
+    truth = pd.read_csv(path)
+    if not {"name", *TRUTH_COLUMNS} <= set(truth) or not set(names) <= set(truth["name"]):
+        return None
+    return truth.drop_duplicates("name").set_index("name").loc[list(names)]
+
+
+def magnitude_bins(magnitude):
+    """Return edges of bins [mag] for :func:`accuracy_by_magnitude` that hold at least 96 % of the objects."""
+    low, high = np.percentile(magnitude, (2, 98)) / MAGNITUDE_BIN
+    return np.arange(np.floor(low), np.floor(high) + 2) * MAGNITUDE_BIN
 
 
 def magnitude_matched_weights(magnitude, labels):
@@ -212,11 +251,14 @@ def compare_classifiers(classifiers, labels, groups, magnitude):
 
 
 def with_errors(table):
-    """Return a table of :func:`compare_classifiers` for reading: "value ± error" as text, and no seconds."""
+    """Return a table of :func:`compare_classifiers` for reading: "value ± error" as text, and no seconds.
+
+    A dash stands for what cannot be had, such as the matched accuracy of classes that share no magnitudes.
+    """
     shown = table[["data", "classifier"]].copy()
     for name in (name.removesuffix("_err") for name in table if name.endswith("_err")):
         pairs = zip(table[name], table[f"{name}_err"], strict=True)
-        shown[name] = [f"{value:.3f} ± {error:.3f}" for value, error in pairs]
+        shown[name] = ["-" if np.isnan(value) else f"{value:.3f} ± {error:.3f}" for value, error in pairs]
     return shown
 
 
@@ -276,6 +318,11 @@ def likeliest_class(log_likelihood_ratio, magnitude, labels):
     bins, (stars, galaxies) = _count_by_magnitude(magnitude, labels)
     log_odds = np.log((galaxies + 0.5) / (stars + 0.5))
     return (np.asarray(log_likelihood_ratio) + log_odds[bins] > 0).astype(int)
+
+
+def _count(n, singular, plural=None):
+    """Return a number with its noun, in the plural unless it is 1."""
+    return f"{n} {singular if n == 1 else plural or singular + 's'}"
 
 
 def _predict_unseen_groups(classifier, X, labels, groups):

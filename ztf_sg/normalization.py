@@ -56,13 +56,13 @@ def global_minmax(images, statistics):
 
 def min_over_global_max(images, statistics):
     """Return (x - min) / max_all, with the minimum of each cutout and the maximum of the training set."""
-    return _ratio(images - _low(images), _positive(statistics.maximum, "min_over_global_max"))
+    return (images - _low(images)) / _maximum(statistics, "min_over_global_max")
 
 
 def log_min_over_global_max(images, statistics):
     """Return (log10 x - min(log10 x)) / log10 max_all."""
     name = "log_min_over_global_max"
-    return _ratio(_log_contrast(images, name), np.log10(_positive(statistics.maximum, name)))
+    return _log_contrast(images, name) / np.log10(_maximum(statistics, name))
 
 
 def root_minmax(images, statistics=None, r=2):
@@ -89,6 +89,7 @@ _IN_ORDER = (
     asinh_minmax,
 )
 OF_LOGARITHMS = ("log_minus_min", "log_min_over_global_max")
+LEAST_MAXIMUM = {"min_over_global_max": 0, "log_min_over_global_max": 1}  # of all pixels, exclusive [DN]
 NORMALIZATIONS = {function.__name__: function for function in _IN_ORDER}
 """Normalization functions by name; their order is that of the technique numbers, from 0 for raw."""
 
@@ -160,7 +161,10 @@ def normalize(images, technique, statistics=None, **parameters):
 
 
 def applies(images, technique):
-    """Return to which cutouts a technique applies: those of whose pixels it takes no logarithm <= 0.
+    """Return to which cutouts a technique applies.
+
+    One that divides by the largest pixel of the set, or by its logarithm, applies to none unless that is
+    above 0; one that takes logarithms applies to cutouts whose pixels are all above 0.
 
     Parameters
     ----------
@@ -174,9 +178,25 @@ def applies(images, technique):
     numpy.ndarray of bool (n,)
     """
     _check_technique(technique)
+    if np.max(images) <= LEAST_MAXIMUM.get(technique, -np.inf):
+        return np.zeros(len(images), dtype=bool)
     if technique in OF_LOGARITHMS:
         return (images > 0).all(axis=(1, 2))
-    return np.full(len(images), technique != "min_over_global_max" or np.max(images) > 0)
+    return np.ones(len(images), dtype=bool)
+
+
+def describe_left_out(images):
+    """Return in a line per technique to how many cutouts it does not apply, and why; see :func:`applies`."""
+    lines, largest = [], float(np.max(images))
+    for name in NORMALIZATIONS:
+        count = int(np.sum(~applies(images, name)))
+        least = LEAST_MAXIMUM.get(name, -np.inf)
+        why = "their logarithm is undefined, as they have pixels <= 0"
+        if largest <= least:
+            why = f"the largest of all pixels is {largest:g} DN, expected > {least}"
+        if count:
+            lines.append(f"{name} leaves out {count} of {len(images)} cutouts: {why}")
+    return "\n".join(lines) or "all techniques apply to all cutouts"
 
 
 def normalize_all(images):
@@ -312,7 +332,11 @@ def _log_contrast(images, name):
     return logs - _low(logs)
 
 
-def _positive(value, name):
-    if value <= 0:
-        raise ValueError(f"{name}: the largest pixel of the training set is {value:g} DN, expected > 0")
-    return value
+def _maximum(statistics, name):
+    """Return the largest pixel of the training set, by which, or by its logarithm, a technique can divide."""
+    if statistics.maximum <= LEAST_MAXIMUM[name]:
+        raise ValueError(
+            f"{name}: the largest pixel of the training set is {statistics.maximum:g} DN, "
+            f"expected > {LEAST_MAXIMUM[name]}; use minmax, root_minmax or asinh_minmax for such images"
+        )
+    return statistics.maximum

@@ -51,7 +51,7 @@ def plot_accuracy_by_magnitude(tables, limit=None, *, title=None):
         ax.plot("magnitude", "accuracy", "k:", data=limit, lw=2, label="limit of the data")
         ax.fill_between("magnitude", "low", "high", data=limit, color="0.85", zorder=0)
     ax.grid(color=style.GRID_COLOR)
-    ax.legend(loc="lower left", fontsize=9)
+    style.legend_beside(ax, fontsize=9)
     return style.describe(ax, "magnitude [mag]", "accuracy (fraction correct)", title)
 
 
@@ -87,7 +87,7 @@ def plot_calibration(labels, probability, *, title=None):
         look = {"textcoords": "offset points", "ha": ha, "va": va, "fontsize": 8}
         ax.annotate(f"{n:,}", (x, y), offset, **look)
     ax.set(xlim=(-0.12, 1.12), ylim=(-0.08, 1.08))
-    ax.legend(loc="upper left")
+    style.legend_beside(ax, fontsize=9)
     return style.describe(ax, "predicted probability of being a galaxy", "fraction that are galaxies", title)
 
 
@@ -146,6 +146,8 @@ def plot_posterior_1d(x_grid, mean, variance, x_train, y_train, *, xlabel="featu
         look = {"s": 22, "color": style.COLORS[label], "zorder": 3}
         ax.scatter(x, np.full(len(x), 2 * label - 1), label=f"training {name}", **look)
     ax.axhline(0, color=style.UNKNOWN_COLOR, lw=1, ls="--", zorder=0)
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, -4), min(high, 4))  # where the band is very wide, the classes would seem to meet
     ax.set_yticks((-1, 0, 1), ("star -1", "0", "galaxy +1"))
     style.legend_beside(ax, fontsize=9)
     return style.describe(ax, xlabel, "class as a number", title)
