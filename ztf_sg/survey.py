@@ -62,8 +62,8 @@ def classify_partition(table, model=None, max_error=0.01):
     Parameters
     ----------
     table : pandas.DataFrame or pyarrow.Table
-        Cutouts, one per row, for :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>`; the ``label``
-        of a DataFrame is ignored, because Dask invents one to learn the types of the result.
+        Cutouts, one per row, for :meth:`CutoutSet.from_table <ztf_sg.CutoutSet.from_table>`; their labels
+        are ignored.
     model : StarGalaxyClassifier, optional
         Trained; the pretrained one by default.
     max_error : float
@@ -94,6 +94,8 @@ def classify_partition(table, model=None, max_error=0.01):
     index = table.index if isinstance(table, pd.DataFrame) else None
     if index is not None:
         table = table.assign(**{LABEL: UNKNOWN, ROW: np.arange(len(table))})
+    elif isinstance(table, pa.Table) and LABEL in table.column_names:
+        table = table.drop_columns(LABEL)
     cutouts = CutoutSet.from_table(table, on_error="skip")
     model = model or _load(PRETRAINED, None)
     result = _classified(cutouts, model, model.confidence_threshold(max_error), {}).to_pandas()
@@ -111,8 +113,8 @@ def classify_partition(table, model=None, max_error=0.01):
 
 
 def _is_invented(table):
-    """Tell whether Dask made up the rows, to learn the types of the result: "a", 1.0, 1.0 ..., no image."""
-    if not isinstance(table, pd.DataFrame) or table["name"].iloc[0] != "a":
+    """Tell whether Dask made up the rows to learn the types of the result: all alike, without an image."""
+    if not isinstance(table, pd.DataFrame):
         return False
     return table["ra"].equals(table["dec"].rename("ra")) and not table[IMAGE].map(np.iterable).any()
 
@@ -383,7 +385,7 @@ def _work(path, paths, names, groups, threshold, alone):
 def _cutouts(paths, names, groups):
     """Return an iterator over the cutouts of a partition, a few at a time."""
     if groups is not None:
-        return iter_row_groups(paths[0], groups, rows=BATCH, on_error="skip")
+        return iter_row_groups(paths[0], groups, rows=BATCH, on_error="skip", labels=False)
     batches = (slice(n, n + BATCH) for n in range(0, len(paths), BATCH))
     return (load_files(paths[rows], "skip", names[rows]) for rows in batches)
 

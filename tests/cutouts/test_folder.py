@@ -494,6 +494,50 @@ class TestImages:
         ],
     }  # fmt: skip
 
+    @pytest.mark.parametrize(
+        "name",
+        "VARSTAR STDSTAR PSFMATCHED NOISE_REDUCED BACKGROUND_REMOVED SCIENCE_NO_BACKGROUND BKG_CORRECTED "
+        "SEGMENT1 FLAGSTAFF SIERRA SCI IMAGE BKGSUB SKYSUB MODELLESS MASKED".split(),
+    )
+    def test_names_that_only_resemble_those_of_masks_are_of_cutouts(self, tmp_path, name):
+        fits.writeto(tmp_path / "star_1.fits", make_pixels(), make_header(EXTNAME=name))
+        np.testing.assert_array_equal(load_cutouts(tmp_path).images[0], make_pixels())
+
+    @pytest.mark.parametrize(
+        "name",
+        "MASK IMASK SCIMASK SCI_MASK MASK1 maskmap BADPIX BAD_PIXEL_MASK ERR SCIERR ERRMAP VAR VARIANCE IVAR "
+        "INVVAR SIGMA UNCERT UNCERTAINTY RMS BKG BKGRMS BACKGROUND SKY PSF PSFMODEL SEGMENTATION SEGMAP "
+        "WEIGHT WEIGHT_MAP WHT DQ QUALITY FLAGS COVERAGE NOISE NOISEMAP MODEL DEPTH SNR THUMBNAIL".split(),
+    )
+    def test_images_beside_cutouts_are_none_by_their_names(self, tmp_path, name):
+        fits.writeto(tmp_path / "star_1.fits", make_pixels(), make_header(EXTNAME=name))
+        with pytest.raises(CutoutError, match=f"holds no image but {name}"):
+            load_cutouts(tmp_path)
+
+    @pytest.mark.parametrize(
+        "others",
+        [
+            [fits.ImageHDU(ONES[:5, :5], make_header())],
+            [fits.ImageHDU(ONES, name="REF"), fits.ImageHDU(ONES, name="SUB")],
+            [
+                fits.ImageHDU(ONES, name="SNR"),
+                fits.ImageHDU(ONES, name="CHI2"),
+                fits.ImageHDU(ONES, name="DEPTH"),
+            ],
+        ],
+        ids=["thumbnail", "reference and difference", "products"],
+    )
+    def test_other_images_do_not_hide_the_cutout(self, tmp_path, others):
+        cutout = fits.ImageHDU(make_pixels(), make_header(), name="NEW")
+        fits.HDUList([fits.PrimaryHDU(), *others, cutout]).writeto(tmp_path / "star_1.fits")
+        np.testing.assert_array_equal(load_cutouts(tmp_path).images[0], make_pixels())
+
+    @pytest.mark.parametrize("axes", [(1,), (1, 1)])
+    def test_axes_of_length_1_do_not_count(self, tmp_path, axes):
+        pixels = make_pixels()
+        fits.writeto(tmp_path / "star_1.fits", pixels.reshape(*axes, *pixels.shape), make_header())
+        np.testing.assert_array_equal(load_cutouts(tmp_path).images[0], pixels)
+
     @pytest.mark.parametrize("kind", FILES)
     def test_the_cutout_is_found(self, tmp_path, kind):
         fits.HDUList([hdu.copy() for hdu in self.FILES[kind]]).writeto(tmp_path / "star_1.fits")
@@ -562,7 +606,7 @@ class TestImages:
     def test_an_archive_of_several_files_is_named(self, folder):
         content = (folder / "star_0.fits").read_bytes()
         (folder / "star_1.fits").write_bytes(zipped(content, ("a.fits", "b.fits")))
-        with pytest.raises(CutoutError, match="star_1.fits: .*expected a zip archive of one file, got 2"):
+        with pytest.raises(CutoutError, match="star_1.fits: .*is a zip archive of 2 files; unpack it"):
             load_cutouts(folder)
 
     def test_compressed_files_are_compared_with_their_checksum(self, folder):
@@ -591,7 +635,6 @@ class TestFrames:
         "latitude first": {"CTYPE1": "GLAT-TAN", "CTYPE2": "GLON-TAN", "CRVAL1": -2.0, "CRVAL2": 7.0},
         "DEC first": {"CTYPE1": "DEC--TAN", "CTYPE2": "RA---TAN", "CRVAL1": -2.0, "CRVAL2": 7.0},
         "B1950": {"RADESYS": "FK4", "EQUINOX": 1950.0},
-        "ecliptic": {"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"},
         "B1950 by its equinox": {"EQUINOX": 1950.0},
         "B1950 by its epoch": {"EPOCH": 1950.0},
         "FK5": {"RADESYS": "FK5", "EQUINOX": 2000.0},
@@ -602,6 +645,36 @@ class TestFrames:
         "RA a little below 0": {"CRVAL1": -1e-15},
         "RA above 360": {"CRVAL1": 725.0},
     }
+
+    NO_PLACES = {
+        "ecliptic": ({"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN"}, "axes are not RA and DEC"),
+        "of the Sun": ({"CTYPE1": "HPLN-TAN", "CTYPE2": "HPLT-TAN"}, "axes are not RA and DEC"),
+        "wavelength": ({"CTYPE2": "WAVE"}, "axes are not RA and DEC"),
+        "no equinox": ({"EQUINOX": 0.0}, "its equinox is 0.0"),
+        "no epoch": ({"EPOCH": 0.0}, "its equinox is 0.0"),
+        "equinox in years since": ({"RADESYS": "FK5", "EQUINOX": 25.0}, "its equinox is 25.0"),
+        "CD of zeros": ({"CD1_1": 0.0, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 0.0}, "its pixels are of"),
+        "CD2 of zeros": ({"CD2_1": 0.0, "CD2_2": 0.0}, "its pixels are of"),
+        "CD in arcsec": ({"CD1_1": -1.012, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 1.012}, "its pixels are of"),
+    }
+
+    @pytest.mark.parametrize("kind", NO_PLACES)
+    def test_headers_that_tell_no_place_give_none_with_a_word(self, tmp_path, kind):
+        header, said = self.NO_PLACES[kind]
+        write_cutout(tmp_path / "star_1.fits", **header)
+        with pytest.warns(UserWarning, match=f"star_1.fits: the WCS cannot be used.*{said}"):
+            table = load_cutouts(tmp_path).table
+        assert table[["ra", "dec"]].isna().all(axis=None)
+
+    def test_rotations_of_old_software_count(self, tmp_path):
+        cards = {"PC001001": 0.8776, "PC001002": -0.4794, "PC002001": 0.4794, "PC002002": 0.8776}
+        header = make_header(CDELT1=-3e-4, CDELT2=3e-4, CRPIX1=100.0, CRPIX2=-50.0, **cards)
+        for key in [key for key in header if key.startswith("CD") and "_" in key]:
+            del header[key]
+        fits.writeto(tmp_path / "star_1.fits", make_pixels(), header)
+        sky = WCS(header).pixel_to_world(*(np.array(make_pixels().shape[::-1]) - 1) / 2)
+        table = load_cutouts(tmp_path).table
+        np.testing.assert_allclose(table[["ra", "dec"]].iloc[0], [sky.ra.deg, sky.dec.deg], atol=1e-9)
 
     @pytest.mark.parametrize("kind", FRAMES)
     def test_positions_are_icrs(self, tmp_path, kind):

@@ -18,7 +18,7 @@ from helpers import ROOT
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ztf_sg import CutoutSet, load_cutouts
+from ztf_sg import CutoutSet, classify_survey, load_cutouts
 from ztf_sg.cutouts import (
     CutoutError,
     cutout_names,
@@ -371,6 +371,22 @@ class TestParquetFolders:
         paths = [put(folder / f"key={value}" / "a.parquet", EMPTY_PARQUET) for value in set(values)]
         expected = columns_by_pyarrow(folder)
         assert {str(path): found for path, found in zip(paths, hive_columns(paths), strict=True)} == expected
+
+    def test_hive_keys_of_folders_above_do_not_count(self, tmp_path, cutouts):
+        folder = tmp_path / "label=test" / "seeing=1.5" / "data"
+        folder.mkdir(parents=True)
+        cutouts.to_parquet(folder / "a.parquet")
+        assert hive_columns([folder / "a.parquet"]) == [{}]
+        assert CutoutSet.read_parquet(folder).labels.tolist() == cutouts.labels.tolist()
+
+    def test_patterns_are_told_from_folders(self, tmp_path):
+        for read in (
+            load_cutouts,
+            CutoutSet.read_parquet,
+            lambda path: classify_survey(path, tmp_path / "out"),
+        ):
+            with pytest.raises(FileNotFoundError, match="patterns are not expanded: name the folder"):
+                read(tmp_path / "night*" / "*.fits")
 
     def test_hive_keys_may_have_no_value(self, tmp_path):
         paths = [tmp_path / "n=__HIVE_DEFAULT_PARTITION__" / "a.parquet", tmp_path / "n=4" / "a.parquet"]

@@ -117,7 +117,6 @@ PROJECTIONS = {
         "CRVAL1": -60.0,
         "CRVAL2": 120.0,
     },
-    "ecliptic": {"CTYPE1": "ELON-TAN", "CTYPE2": "ELAT-TAN", "RADESYS": "FK5", "EQUINOX": 2000.0},
     "B1950": {"RADESYS": "FK4", "EQUINOX": 1950.0},
     "B1950 by its equinox": {"EQUINOX": 1950.0},
     "B1950 by the old keyword": {"RADECSYS": "FK4", "EQUINOX": 1950.0},

@@ -9,7 +9,7 @@ from ztf_sg.muygps.confidence import confidence, doubts, judge, least_confidence
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=1, max_size=60),
+    st.lists(st.tuples(st.integers(1, 20), st.booleans()), min_size=1, max_size=60),
     st.floats(0, 1, exclude_max=True),
 )
 def test_the_decided_are_as_many_and_as_right_as_the_share_asks_for(predictions, max_error):

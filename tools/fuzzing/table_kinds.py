@@ -167,7 +167,7 @@ ROW_KINDS = {
         REFUSED,
     ),
     "too few pixels": (with_pixels(lambda pixels, rng: pixels.ravel()[: rng.integers(1, 400)]), REFUSED),
-    "three axes": (with_pixels(lambda pixels, rng: pixels[None]), REFUSED),
+    "three axes": (with_pixels(lambda pixels, rng: np.stack([pixels, pixels])), REFUSED),
     "ragged": (with_pixels(lambda pixels, rng: [[1.0, 2.0], [3.0]]), REFUSED),
 }
 

@@ -1,6 +1,7 @@
 """Cutouts in Parquet files, for sets too large for a folder of files or for the memory."""
 
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import contextmanager, suppress
 from itertools import accumulate, chain, groupby, islice
 from operator import itemgetter
 
@@ -9,13 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ztf_sg.cutouts.columns import IMAGE, LABEL, TEXT_COLUMNS, parts_of_table
+from ztf_sg.cutouts.columns import IMAGE, LABEL, TEXT_COLUMNS, parts_of_table, shape_of_table
 from ztf_sg.cutouts.listing import hive_columns, list_files
 from ztf_sg.cutouts.schema import COLUMNS, SKIPPED_COLUMNS, CutoutError, CutoutParts, check_on_error
 from ztf_sg.files import atomic_write
 from ztf_sg.ztf import CUTOUT_SHAPE
 
 ROW_GROUP = 4096  # rows that are written, and read, at a time: 6.5 MB of pixels at 20 x 20 px
+FIRST_ROWS = 64  # of a file, which tell the shape of its cutouts
 
 
 def to_table(images, labels, table):
@@ -62,7 +64,7 @@ def read_parquet(path, row_groups, on_error):
     )
 
 
-def read_row_groups(path, row_groups, rows, on_error):
+def read_row_groups(path, row_groups, rows, on_error, labels=True):
     """Yield CutoutParts of Parquet files; see :func:`ztf_sg.cutouts.iter_row_groups`."""
     if rows < 1:
         raise ValueError(f"rows: expected at least 1, got {rows}")
@@ -76,7 +78,7 @@ def read_row_groups(path, row_groups, rows, on_error):
             raise IndexError(f"{path}: row group {number} asked for, there are {len(found)}, from 0")
     if damaged:
         yield _nothing_but(damaged)
-    shape = None
+    shape = _shape_of_most(found) if len(paths) > 1 else None
     for file_path, groups in groupby([found[number] for number in wanted], key=itemgetter(0)):
         for batch, numbers, faults in _batches(file_path, list(groups), rows, on_error):
             if faults:
@@ -84,7 +86,7 @@ def read_row_groups(path, row_groups, rows, on_error):
                 continue
             table = _with_columns(batch, columns[file_path])
             try:
-                parts = parts_of_table(table, file_path, on_error, shape, numbers)
+                parts = parts_of_table(table, file_path, on_error, shape, numbers, labels)
             except CutoutError as error:  # of a column
                 if on_error == "raise" or len(paths) == 1:
                     raise
@@ -92,6 +94,18 @@ def read_row_groups(path, row_groups, rows, on_error):
                 break
             shape = parts.images.shape[1:] if len(parts.images) else shape
             yield parts
+
+
+def _shape_of_most(found):
+    """Return height and width of most cutouts, as the first rows of each file tell; None if none can."""
+    votes = Counter()
+    for path, groups in groupby(found, key=itemgetter(0)):
+        sizes = {group: len(rows) for _, group, rows in groups}
+        with suppress(CutoutError), _opened(path) as file:
+            first = next(file.iter_batches(FIRST_ROWS, list(sizes), columns=[IMAGE]), None)
+            if first:
+                votes[shape_of_table(first, path)] += sum(sizes.values())
+    return max(votes, key=votes.get, default=None)
 
 
 def _batches(path, groups, rows, on_error):

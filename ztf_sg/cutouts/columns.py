@@ -1,6 +1,7 @@
 """Cutouts in the rows of tables: the columns of Arrow tables and DataFrames, and what is wrong with a row."""
 
 import re
+import warnings
 from math import isqrt
 from statistics import mode
 
@@ -25,6 +26,7 @@ from ztf_sg.cutouts.schema import (
     check_on_error,
     label_of,
     shape_fault,
+    without_single_axes,
 )
 from ztf_sg.ztf import CUTOUT_SHAPE
 
@@ -37,17 +39,18 @@ UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # as pandas writes it
 NO_PIXELS = np.empty(0, np.float32)
 
 
-def parts_of_table(table, source, on_error, shape=None, row_numbers=None):
+def parts_of_table(table, source, on_error, shape=None, row_numbers=None, with_labels=True):
     """Return the CutoutParts of the usable rows of a table; see :meth:`CutoutSet.from_table`.
 
     Messages name the source, and rows by their numbers in it, from 0 unless given. Cutouts must have the
-    shape given, else that which the table states, else that of most.
+    shape given, else that which the table states, else that of most. Without labels all are unknown.
     """
     check_on_error(on_error)
     pixels, stated_shape, frame = _unpacked(table, source)
     shape = shape or stated_shape or _common_shape(pixels, source)
     metadata, faults = complete_metadata(frame.drop(columns=LABEL, errors="ignore"), source)
-    labels = _labels(frame, source, faults)
+    unknown = np.full(len(frame), UNKNOWN, np.int8)
+    labels = _labels(frame, source, faults) if with_labels else unknown
     row_numbers = list(row_numbers or range(len(frame)))
     names = names_of(metadata, row_numbers)
     images = _stack(pixels, shape, faults)
@@ -82,12 +85,28 @@ def _unpacked(table, source):
         return _pixels(table[IMAGE].reset_index(drop=True), source), None, frame
     if isinstance(table, pa.RecordBatch):
         table = pa.Table.from_batches([table])
-    rest = table.drop_columns([IMAGE, *filter(UNNAMED_INDEX.fullmatch, names)])
-    try:
-        frame = rest.replace_schema_metadata().to_pandas()  # the metadata of pandas may be damaged
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise CutoutError(f"{source}: has columns that pandas cannot read ({error}); drop them") from error
+    frame = pd.DataFrame(dict(_columns(table, source)), index=range(len(table)))
     return _pixels(table[IMAGE], source), _stated_shape(table.schema, source), frame
+
+
+def _columns(table, source):
+    """Yield names and columns of an Arrow table for pandas, but for the image and an unnamed index."""
+    for name in table.column_names:
+        if name == IMAGE or UNNAMED_INDEX.fullmatch(name):
+            continue
+        try:
+            yield name, table[name].to_pandas()
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            reason = f"{source}: column {name}: pandas cannot hold it ({error})"
+            if name in (*COLUMNS, LABEL):
+                raise CutoutError(f"{reason}; convert it") from error
+            warnings.warn(f"{reason}; it is left out", stacklevel=2)
+
+
+def shape_of_table(table, source):
+    """Return height and width of the cutouts of an Arrow table: those stated, else those of most."""
+    check_columns(table.schema.names, [IMAGE], source)
+    return _stated_shape(table.schema, source) or _common_shape(_pixels(table.column(IMAGE), source), source)
 
 
 def _stated_shape(schema, source):
@@ -95,7 +114,8 @@ def _stated_shape(schema, source):
     field = schema.field(IMAGE)
     stated = (schema.metadata or {}) | (field.metadata or {})
     if isinstance(field.type, pa.FixedShapeTensorType):
-        return tuple(field.type.shape)
+        shape = without_single_axes(field.type.shape)
+        return shape if len(shape) == 2 else None
     if not {b"height", b"width"} <= stated.keys():
         return None
     height, width = stated[b"height"], stated[b"width"]
@@ -135,6 +155,8 @@ def _pixels(column, source):
     if pa.types.is_dictionary(lists.type):
         lists = lists.dictionary_decode()
     lists = _only_field(lists)  # as nested-pandas writes them
+    if pa.types.is_list_view(lists.type) or pa.types.is_large_list_view(lists.type):
+        lists = pa.array(lists.to_pylist(), pa.list_(lists.type.value_type))
     _check_pixel_type(lists, source)
     if pa.types.is_null(lists.type):
         return [NO_PIXELS] * len(lists)
@@ -152,8 +174,9 @@ def _pixels(column, source):
 
 
 def _hides_pixels(row):
-    """Tell whether pyarrow would drop the mask of pixels, or take a set, which has no order, for a list."""
-    return isinstance(row, np.ma.MaskedArray | set | frozenset)
+    """Tell whether pyarrow would drop the mask of pixels, or take a set or truth values for pixels."""
+    is_bools = isinstance(row, list | tuple) and len(row) and isinstance(row[0], bool)
+    return is_bools or isinstance(row, np.ma.MaskedArray | set | frozenset)
 
 
 def _is_list(kind):
@@ -207,8 +230,10 @@ def _pixels_of_row(row):
         if not np.iterable(row) or isinstance(row, str | bytes | bytearray | memoryview | dict):
             return NO_PIXELS
         pixels = np.ma.asarray(np.ma.stack(row)) if np.ma.isMaskedArray(row) else np.asarray(np.stack(row))
+        if pixels.dtype.kind not in "fiu":
+            return NO_PIXELS
         with np.errstate(over="ignore"):
-            return filled(pixels).astype(np.float32) if pixels.dtype.kind in "fiu" else NO_PIXELS
+            return filled(pixels).astype(np.float32).reshape(without_single_axes(pixels.shape))
     except (ValueError, TypeError):
         return NO_PIXELS
 
@@ -227,7 +252,7 @@ def _common_shape(pixels, source):
     if shapes and not usable:
         raise CutoutError(
             f"{source}: image has shape {mode(shapes)}, which is no square cutout; "
-            "give the column the metadata height and width [px]"
+            "give images with two axes, or the column the metadata height and width [px]"
         )
     shape = mode(usable) if usable else CUTOUT_SHAPE
     return shape if len(shape) == 2 else (isqrt(shape[0]),) * 2

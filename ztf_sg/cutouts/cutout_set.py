@@ -253,7 +253,7 @@ def iter_parquet(path, rows=ROW_GROUP, on_error="raise"):
     return iter_row_groups(path, None, rows, on_error)
 
 
-def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
+def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise", labels=True):
     """Yield the cutouts of some row groups of Parquet files as CutoutSets of one height and width.
 
     Parameters
@@ -269,6 +269,8 @@ def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
     on_error : {"raise", "skip"}
         As of :meth:`CutoutSet.from_table`; "skip" leaves out damaged row groups too, and of a folder damaged
         files and those whose columns cannot be used.
+    labels : bool
+        Whether labels are read; else all are -1, and what the column holds does not matter.
 
     Raises
     ------
@@ -279,5 +281,5 @@ def iter_row_groups(path, row_groups=None, rows=ROW_GROUP, on_error="raise"):
     IndexError
         If there is no row group of that number.
     """
-    for parts in read_row_groups(path, row_groups, rows, on_error):
+    for parts in read_row_groups(path, row_groups, rows, on_error, labels):
         yield CutoutSet._of_judged(*parts)

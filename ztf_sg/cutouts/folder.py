@@ -6,6 +6,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from io import BytesIO
+from math import prod
 from statistics import mode
 from typing import NamedTuple
 
@@ -17,9 +18,9 @@ from astropy.utils.exceptions import AstropyWarning
 from ztf_sg.cutouts.listing import cutout_names, file_of, printable
 from ztf_sg.cutouts.plain_fits import (
     DECOMPRESSORS,
-    OTHER_IMAGE,
     SKY_KEYWORD,
     decompressed,
+    is_other_image,
     projection_cards,
     read_plain_image,
     sky_positions,
@@ -38,6 +39,7 @@ from ztf_sg.cutouts.schema import (
     label_of,
     natural_key,
     shape_fault,
+    without_single_axes,
 )
 from ztf_sg.files import local_path
 from ztf_sg.parallel import slices
@@ -46,7 +48,7 @@ from ztf_sg.ztf import CUTOUT_SHAPE
 READERS, READ_CHUNK = 8, 64  # threads, and files that each reads at a time
 SCIENCE_IMAGE = re.compile(r"SCI|^IMAGE|^IMG", re.IGNORECASE)
 # EXTNAMEs of images that may be the cutout if there is no likelier one in the file
-COMPANION_IMAGE = re.compile(r"REF|TEMPL|DIFF|RESID|^EXP", re.IGNORECASE)
+COMPANION_IMAGE = re.compile(r"REF|TEMPL|DIFF|RESID|^EXP|^SUB$", re.IGNORECASE)
 MASK_VALUES = 16  # that a mask may have; a cutout has more
 
 _silence = threading.RLock()
@@ -96,10 +98,10 @@ def read_cutout(path):
     """Return pixels [DN], float32, shape (height, width), and header of a FITS cutout.
 
     Of several images in the file it is the one that is no mask, error or background by its EXTNAME, that has
-    two axes, more than 8 bits, more values than a mask, the cutout's keywords, and floating-point pixels, in
-    this order; it inherits those keywords of the primary HDU that it lacks. Files may be compressed by gzip,
-    bzip2, xz, zip or fpack, whatever their names are. Bytes after the last HDU are ignored, and its padding
-    may be missing.
+    two axes, more than 8 bits, more values than a mask, the cutout's keywords, floating-point pixels, and
+    most pixels, in this order; further axes of length 1 do not count. It inherits those keywords of the
+    primary HDU that it lacks. Files may be compressed by gzip, bzip2, xz, zip or fpack, whatever their names
+    are. Bytes after the last HDU are ignored, and its padding may be missing.
 
     Parameters
     ----------
@@ -170,7 +172,7 @@ def _read_science(content):
                 raise CutoutError(f"its header has {key} = {value!r}, expected a number other than 0")
         if hdu.data.dtype.itemsize == 1 and _has_few_values(hdu):
             raise CutoutError("holds no image but one of 8 bits with few values, which looks like a mask")
-        return hdu.data, _with_inherited(hdu.header, hdus[0].header)
+        return hdu.data.reshape(_image_shape(hdu)), _with_inherited(hdu.header, hdus[0].header)
 
 
 def _scaling(header):
@@ -192,17 +194,19 @@ def _science_image(hdus):
     images = [hdu for hdu in hdus if hdu.is_image and hdu.header.get("NAXIS")]
     if not images:
         raise CutoutError("holds no image")
-    candidates = [hdu for hdu in images if not OTHER_IMAGE.search(_extension(hdu))]
+    candidates = [hdu for hdu in images if not is_other_image(_extension(hdu))]
     if not candidates:
         raise CutoutError(f"holds no image but {', '.join(map(_extension, images))}")
+    largest = max(prod(hdu.shape) for hdu in candidates)
     for is_likelier in (
         lambda hdu: SCIENCE_IMAGE.search(_extension(hdu)),
         lambda hdu: not COMPANION_IMAGE.search(_extension(hdu)),
-        lambda hdu: hdu.header["NAXIS"] == 2,
+        lambda hdu: len(_image_shape(hdu)) == 2,
         lambda hdu: hdu.header["BITPIX"] != 8,
         lambda hdu: not _has_few_values(hdu),
         lambda hdu: "SEEING" in hdu.header,
         lambda hdu: hdu.header["BITPIX"] < 0,
+        lambda hdu: prod(hdu.shape) == largest,
     ):
         if len(candidates) > 1:
             candidates = list(filter(is_likelier, candidates)) or candidates
@@ -212,6 +216,11 @@ def _science_image(hdus):
             f"holds several images (HDUs {numbers}), of which none is marked as the cutout by EXTNAME = 'SCI'"
         )
     return candidates[0]
+
+
+def _image_shape(hdu):
+    """Return the shape of an image, without leading axes of length 1."""
+    return without_single_axes(hdu.shape)
 
 
 def _has_few_values(hdu):

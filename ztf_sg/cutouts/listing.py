@@ -8,6 +8,7 @@ import os
 import re
 import warnings
 from collections import Counter
+from itertools import takewhile
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -43,6 +44,7 @@ READERS = {
     PARQUET: "read them with CutoutSet.read_parquet or classify_survey",
 }
 RESULT_FILE = re.compile(r"part-\d+\.parquet$")
+PATTERN_REMEDY = "patterns are not expanded: name the folder, which is read with its sub-folders"
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"  # how folders of a missing value are named
 HATS_KEYS = ("Norder", "Dir", "Npix")  # they sort the files of a catalogue by position, and are no columns
 HATS_COPIES = ("data_thumbnail.parquet", "per_partition_statistics.parquet")
@@ -79,7 +81,9 @@ def list_cutouts(folder):
     folder = local_path(folder)
     remedy = "make cutouts with notebook 2 or name another"
     if not folder.exists():
-        raise FileNotFoundError(f"{folder}: no such folder; {remedy}")
+        raise FileNotFoundError(
+            f"{folder}: no such folder; {PATTERN_REMEDY if _is_pattern(folder) else remedy}"
+        )
     if not folder.is_dir():
         is_parquet = _format_of(folder.name) == PARQUET
         remedy = "read it with CutoutSet.read_parquet" if is_parquet else "name the folder that holds it"
@@ -160,13 +164,13 @@ def printable(text):
 def hive_columns(paths):
     """Return what folders named ``key=value`` state of each file: a dict of pyarrow scalars by key.
 
-    Types are those of pyarrow's datasets: a key is int32 if all its values are such numbers, else text.
-    Datasets themselves refuse a key without any value, and folders that merely look like keys.
+    The folders count that lie between the file and the first one above it of another name. Types are those
+    of pyarrow's datasets: a key is int32 if all its values are such numbers, else text. Datasets themselves
+    refuse a key without any value, and folders that merely look like keys.
     """
-    stated = [
-        dict(part.split("=", 1) for part in printable(str(path.parent)).split(os.sep) if "=" in part)
-        for path in paths
-    ]
+    parts = [printable(str(path.parent)).split(os.sep) for path in paths]
+    keys = [list(takewhile(lambda part: "=" in part, reversed(folders))) for folders in parts]
+    stated = [dict(part.split("=", 1) for part in reversed(folders)) for folders in keys]
     columns = [{} for _ in paths]
     for key in sorted({key for values in stated for key in values} - {"", *HATS_KEYS}):
         rows = [row for row, values in enumerate(stated) if key in values]
@@ -184,12 +188,18 @@ def _numbers_or_texts(texts):
         return texts
 
 
+def _is_pattern(path):
+    """Tell whether a path is a pattern of several, such as night*/*.fits."""
+    return bool(re.search(r"[*?\[]", str(path)))
+
+
 def _is_parquet_file(path):
     """Return whether a path is a file, which it may be, and no folder."""
     if path.is_dir():
         return False
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder; write one with CutoutSet.to_parquet")
+        remedy = PATTERN_REMEDY if _is_pattern(path) else "write one with CutoutSet.to_parquet"
+        raise FileNotFoundError(f"{path}: no such file or folder; {remedy}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: is neither a file nor a folder; name one")
     if _format_of(path.name) == FITS:

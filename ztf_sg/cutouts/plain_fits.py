@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, Wcsprm
 from astropy.wcs.utils import wcs_to_celestial_frame
 
-from ztf_sg.cutouts.schema import NUMBER_KEYS, TEXT_KEYS
+from ztf_sg.cutouts.schema import NUMBER_KEYS, TEXT_KEYS, CutoutError
 from ztf_sg.ztf import FITS_BLOCK
 
 CARD = 80  # [bytes]
@@ -28,20 +28,25 @@ NUMBER = re.compile(rb"= +([+-]?\d+(?:\.\d*)?(?:E[+-]?\d+)?) *(?:/[ -~]*)?")
 TEXT = re.compile(rb"= +'([ -%(-9;-~]*)' *(?:/[ -~]*)?")  # : and & may mean more than text
 KEYWORD = re.compile(r"(?!HIERARCH|CONTINUE)[A-Z0-9_-]* *")
 SKY_KEYWORD = re.compile(
-    r"WCSAXES|CTYPE\d|CUNIT\d|CRVAL\d|CDELT\d|CROTA\d|(CD|PC)\d_\d|LONPOLE|LATPOLE|RADE(C)?SYS|EQUINOX|EPOCH"
+    r"WCSAXES|CTYPE\d|CUNIT\d|CRVAL\d|CDELT\d|CROTA\d|(CD|PC)(\d_\d|00\d00\d)|LONPOLE|LATPOLE|RADE(C)?SYS|EQUINOX|EPOCH"
     r"|PV\d_\d+|[AB]P?_(ORDER|DMAX|\d_\d)"
 )
 ICRS = re.compile(rb"RADE(C)?SYS *= 'ICRS *'")
 OTHER_FRAME = re.compile(rb"RADE(C)?SYS|EQUINOX|EPOCH")  # than ICRS, unless that is stated
+SKY_AXES = re.compile(rb"CTYPE[12] *= '(RA--|DEC-|GLON|GLAT)")
+EQUINOXES = (1800, 2100)  # between which that of a header must be, for 0 stands for none
+PIXEL_SCALES = (0.01, 600)  # between which those of a header must be [arcsec / px], for 0 is taken for 1 deg
 IMAGE_KEYS = ("BITPIX", "NAXIS", "NAXIS1", "NAXIS2")
 SCALING_KEYS = ("BSCALE", "BZERO", "BLANK")
-# EXTNAMEs of images that are no cutouts, but stand beside one in a file
-OTHER_IMAGE = re.compile(
-    r"^(?!.*SUB)"  # an image less its background is no background
-    r"(.*(MASK(?!ED)|MSK|FLAG|QUALITY|BAD_?PIX|BPM|ERR|VAR(?!IABLE)|SIGMA|UNCERT|RMS|STD|NOISE(?!D|LESS)|WEIGHT|WHT"
-    r"|WGT|WMAP|BKG|BACK|PSF|SEGM|COVERAGE|CONTEXT|MODEL|N_?EXP|EXP.*MAP)|DQ|(QF|UNC|CON|CTX|SKY)$)",
-    re.IGNORECASE,
+# words in the EXTNAMEs of images that are no cutouts, but stand beside one in a file
+OTHER_WORD = re.compile(
+    r"(SCI|SCIENCE|IMAGE|IMG|I|DATA|BAD|PIX|PIXEL|INV|EXP|STAR)?"
+    r"(MASK|MSK|FLAGS?|QUAL|QUALITY|BADPIX|BPM|ERR|ERRORS?|VAR|VARIANCE|SIGMA|UNC|UNCERT|UNCERTAINTY|RMS|STD|STDDEV"
+    r"|NOISE|WEIGHTS?|WHT|WGT|WMAP|BKG|BKGD|BACK|BACKGROUND|PSF|SEGM|SEG|SEGMENTATION|COVERAGE|COV|CONTEXT|CON|CTX"
+    r"|MODEL|NEXP|SKY|DQ|QF|DEPTH|SNR|SCORR|CHI2?|THUMB|THUMBNAIL|PREVIEW)"
+    r"(MAP|IMG|IMAGE|ARRAY|PLANE|PIX|RMS|ERR|VAR|MODEL)*\d*"
 )
+NO_OTHER_WORD = re.compile(r"\w*SUB\w*|CORR(ECTED)?|REMOVED|REDUCED|CLEANED|NO|WITHOUT|LESS|MATCHED")
 NEXT_IMAGE = b"XTENSION"
 PATTERNS = (
     dict.fromkeys(IMAGE_KEYS, INTEGER)
@@ -66,11 +71,23 @@ def read_plain_image(path):
         return None
     plain, start, projection = _layout_of(content[:end])
     values = _values(content, start) if plain else {}
-    if OTHER_IMAGE.search(values.pop("EXTNAME", "")):
+    if is_other_image(values.pop("EXTNAME", "")):
         return None
     size = [values.pop(key, 0) for key in IMAGE_KEYS]
     image = _image(content, FITS_BLOCK * (end // FITS_BLOCK + 1), *size)
     return None if image is None else (image, values, projection)
+
+
+def is_other_image(name):
+    """Tell by an EXTNAME whether an image is a mask, error map, background or the like, and no cutout.
+
+    An image less its background is no background.
+    """
+    words = re.findall(r"[A-Z0-9]+", name.upper())
+    joined = "".join(words)
+    if any(map(NO_OTHER_WORD.fullmatch, words)):
+        return False
+    return any(map(OTHER_WORD.fullmatch, [*words, joined]))
 
 
 def decompressed(content):
@@ -102,7 +119,7 @@ def _unzipped(content):
     with ZipFile(BytesIO(content)) as archive:
         names = archive.namelist()
         if len(names) != 1:
-            raise ValueError(f"expected a zip archive of one file, got {len(names)}")
+            raise CutoutError(f"is a zip archive of {len(names)} files; unpack it, for a file is one cutout")
         return archive.read(names[0])
 
 
@@ -135,20 +152,34 @@ def sky_positions(projection, offsets):
     has_polynomials = b"PV1_" in projection and b"---TPV'" not in projection
     has_polynomials |= b"-SIP" in projection or b"A_ORDER" in projection
     other_frame = OTHER_FRAME.search(projection) and not ICRS.search(projection)
+    if len(SKY_AXES.findall(projection)) < 2:
+        raise ValueError("its axes are not RA and DEC, or galactic longitude and latitude")
     if b"CTYPE1  = 'RA--" in projection and not (other_frame or has_polynomials):
-        wcs = Wcsprm(header=projection)
+        wcs = Wcsprm(header=projection, relax=True)
         wcs.fix()
+        _check_scales(wcs)
         ra, dec = wcs.p2s(offsets, 1)["world"].T
     else:
         header = fits.Header.fromstring(projection)
         header["CRPIX1"] = header["CRPIX2"] = 0.0
+        equinox = header.get("EQUINOX", header.get("EPOCH", 2000.0))
+        if other_frame and not EQUINOXES[0] < equinox < EQUINOXES[1]:
+            raise ValueError(f"its equinox is {equinox}")
         wcs = WCS(header)
         if not (wcs.naxis == 2 and wcs.has_celestial):
             raise ValueError("it is not of the sky")
+        _check_scales(wcs.wcs)
         wcs_to_celestial_frame(wcs)  # raises a ValueError for a frame that astropy does not know
         sky = wcs.pixel_to_world(*(offsets.T - 1)).icrs
         ra, dec = sky.ra.deg, sky.dec.deg
     return np.stack([ra % 360 % 360, dec], axis=1)  # % 360 of -1e-15 is 360
+
+
+def _check_scales(wcs):
+    """Raise a ValueError if the pixels of a Wcsprm are of no plausible size."""
+    scales = np.linalg.norm(wcs.get_cdelt()[:, None] * wcs.get_pc(), axis=0) * 3600
+    if not (scales > PIXEL_SCALES[0]).all() or not (scales < PIXEL_SCALES[1]).all():
+        raise ValueError(f"its pixels are of {' x '.join(f'{scale:.3g}' for scale in scales)} arcsec")
 
 
 def _layout_of(cards):

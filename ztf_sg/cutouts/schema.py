@@ -69,6 +69,14 @@ def check_labels(labels, name="labels"):
     return labels.astype(np.int8)
 
 
+def without_single_axes(shape):
+    """Return a shape less leading axes of length 1, as of (channel, height, width)."""
+    shape = tuple(shape)
+    while len(shape) > 2 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
 def shape_fault(expected, found):
     """Return what to say of a cutout of another shape than expected [px]."""
     expected, found = (" x ".join(map(str, shape)) for shape in (expected, found))
