@@ -62,7 +62,8 @@ def audit_labels(matched):
     is_star = labels_of_types(standard_columns(matched, ["TYPE"])["TYPE"]) == 0
     moves = significant_motion(matched)
     verdict = np.select([is_star & moves, ~is_star & ~moves], ["confirmed", "unchallenged"], "doubtful")
-    return matched.assign(audit=verdict)
+    earlier = [name for name in matched if str(name).lower() == "audit"]
+    return matched.drop(columns=earlier).assign(audit=verdict)
 
 
 def audit_report(audited):
@@ -89,8 +90,14 @@ def cut_doubtful(audited):
 
 
 def gaia_columns(table, needed=MOTION_COLUMNS):
-    """Return the columns needed of Gaia and of the audit, in lower case as the cross-match has them."""
+    """Return the columns needed of Gaia and of the audit, in lower case as the cross-match has them.
+
+    Where two names differ in case only, the lower-case one counts: the other is of an earlier match.
+    """
     table = data_frame(table)
+    newest = {name for name in needed if name in table}
+    earlier = [name for name in table if name not in newest and str(name).lower() in newest]
+    table = table.drop(columns=earlier)
     found = {str(name).lower() for name in table}
     missing = [name for name in needed if name not in found]
     if missing:

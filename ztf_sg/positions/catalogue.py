@@ -114,7 +114,7 @@ def _frame_of(table):
     for name in narrow.colnames:
         unit = getattr(table[name], "unit", None)
         for pattern, expected in UNITS.items():
-            if unit not in (None, expected) and re.fullmatch(pattern, name.upper()):
+            if unit not in (None, u.dimensionless_unscaled, expected) and re.fullmatch(pattern, name.upper()):
                 frame[name] = _converted(frame[name], unit, expected)
     frame = frame.assign(**{name: list(table[name]) for name in wide})
     return frame[[name for name in table.colnames if name in frame]] if wide else frame
@@ -122,8 +122,8 @@ def _frame_of(table):
 
 def _converted(column, unit, expected):
     """Return a column of a DataFrame, converted from one unit to another."""
-    if isinstance(unit, u.UnrecognizedUnit):  # of a FITS file, whose standard has no maggies
-        unit = u.Unit(re.sub("maggies$", "maggy", str(unit)), parse_strict="silent")
+    if isinstance(unit, u.UnrecognizedUnit):  # of a FITS file, whose standard has no maggy
+        unit = u.Unit(str(unit).replace("maggies", "maggy").replace("degrees", "deg"), parse_strict="silent")
     if isinstance(unit, u.UnrecognizedUnit) and expected != u.deg:
         return column
     values = _numbers(column).to_numpy(float)

@@ -48,8 +48,7 @@ def crossmatch_gaia(positions, radius=1 * u.arcsec, cache=None, retries=None):
     Parameters
     ----------
     positions : pandas.DataFrame, astropy.table.Table or another table of `data_frame`
-        n rows with ``RA`` and ``DEC`` [deg, ICRS], in upper or lower case; other columns are kept, but those
-        of an earlier match.
+        n rows with ``RA`` and ``DEC`` [deg, ICRS], in upper or lower case; other columns are kept.
     radius : astropy.units.Quantity or float
         Largest separation, at most 180 arcsec; a plain number is in arcsec.
     cache : path-like, optional
@@ -94,7 +93,7 @@ def check_match(positions, radius):
     Returns
     -------
     positions : pandas.DataFrame
-        The table as it was given, without the columns of an earlier match.
+        The table as it was given.
     asked : pandas.DataFrame
         RA (0..360) and DEC [deg] of its n rows.
     radius : astropy.units.Quantity
@@ -108,8 +107,7 @@ def check_match(positions, radius):
     radius = angle(radius)
     if radius.value > 180:
         raise ValueError(f"radius={radius}: the service matches within at most 180 arcsec")
-    earlier = [name for name in positions if str(name).lower() in COLUMNS]
-    return positions.drop(columns=earlier), checked_positions(positions), radius
+    return positions, checked_positions(positions), radius
 
 
 def add_matches(positions, matches):
