@@ -1,6 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import Table
 from helpers import make_catalogue, rows
 
 from ztf_sg.positions import (
@@ -54,6 +57,73 @@ class TestMotions:
     def test_table_that_was_not_matched_is_told_so(self):
         with pytest.raises(KeyError, match="lacks parallax, .*match it with Gaia"):
             significant_motion(make_catalogue(2))
+
+
+MATCH_KINDS = {
+    "lower case": lambda table: table.rename(columns=str.lower),
+    "upper case": lambda table: table.rename(columns=str.upper),
+    "astropy": Table.from_pandas,
+    "FITS": lambda table: fits.BinTableHDU(Table.from_pandas(table)),
+    "numbers as text": lambda table: table.assign(pmra=table["pmra"].astype(str), parallax_error="0.1"),
+    "objects": lambda table: table.assign(pmra=table["pmra"].astype(object), pmdec=list(table["pmdec"])),
+    "nullable": lambda table: table.convert_dtypes(),
+    "the same index": lambda table: table.set_index(np.zeros(len(table))),
+}
+
+
+class TestKindsOfMatch:
+    @pytest.fixture
+    def matched(self):
+        motions = ["near", "fast", "unsure", "behind", "unmeasured", None]
+        return make_match(motions, TYPE=["PSF", "REX"] * 3)
+
+    @pytest.mark.parametrize("kind", MATCH_KINDS)
+    def test_audit_does_not_depend_on_the_kind(self, matched, kind):
+        table = MATCH_KINDS[kind](matched)
+        np.testing.assert_allclose(motion_significance(table)[:4], [20, 50, 5 / 1.1, -90])
+        assert significant_motion(table).tolist() == significant_motion(matched).tolist()
+        audited, expected = audit_labels(table), audit_labels(matched)
+        assert isinstance(audited, pd.DataFrame)
+        assert audited["audit"].tolist() == expected["audit"].tolist()
+        pd.testing.assert_frame_equal(audit_report(audited), audit_report(expected))
+
+    @pytest.mark.parametrize("kind", ["lower case", "upper case", "astropy", "FITS", "the same index"])
+    def test_audited_table_may_be_of_any_kind(self, matched, kind, tmp_path):
+        audited = audit_labels(matched)
+        table = MATCH_KINDS[kind](audited)
+        pd.testing.assert_frame_equal(audit_report(table), audit_report(audited))
+        assert rows(cut_doubtful(table)) == rows(cut_doubtful(audited))
+        written = [
+            write_audit(one, one, tmp_path / name).read_bytes()
+            for one, name in ((table, "one"), (audited, "two"))
+        ]
+        assert written[0] == written[1]
+
+    @pytest.mark.parametrize("value", ["fast", [1.0], ""], ids=repr)
+    def test_motions_that_are_no_numbers_are_named(self, matched, value):
+        matched["pmra"] = matched["pmra"].astype(object)
+        matched.at[2, "pmra"] = value
+        for use in (motion_significance, audit_labels):
+            with pytest.raises(ValueError, match="PMRA of row 2, from 0, is .*, expected a number"):
+                use(matched)
+
+    def test_units_of_motions_are_obeyed(self, matched):
+        table = Table.from_pandas(matched)
+        table["pmra_error"] = 1000 * matched["pmra_error"].to_numpy()
+        table["pmra_error"].unit = u.uas / u.yr
+        np.testing.assert_allclose(motion_significance(table), motion_significance(matched))
+
+    def test_second_match_and_audit_count(self, matched):
+        once = cut_types(audit_labels(matched))
+        again = once.assign(**make_match(["fast"] * 6)[list(GAIA_COLUMNS)])
+        assert significant_motion(again).all()
+        audited = audit_labels(again)
+        assert rows(cut_doubtful(audited)) == [0, 2, 4]
+        assert audit_report(audited)["objects"].tolist() == [3, 3]
+
+    def test_types_in_another_notation_are_no_galaxies(self, matched):
+        with pytest.raises(ValueError, match="TYPE: the types found are P, R, expected"):
+            audit_labels(matched.assign(TYPE=["P", "R"] * 3))
 
 
 class TestAudit:
@@ -111,6 +181,25 @@ class TestAudit:
         assert sorted(written["audit"]) == sorted(self.verdicts)
         assert written["gaia_source_id"].dropna().eq(9 * 10**18).all()
         assert not list((tmp_path / "data").glob("*.part"))
+
+    @pytest.mark.parametrize("order", ["sorted", "odd index", "the same index", "filtered"])
+    def test_file_pairs_by_row_whatever_the_index(self, matched, tmp_path, order):
+        ids = 9 * 10**18 + np.arange(8)
+        audited = audit_labels(
+            matched.assign(gaia_source_id=pd.array(ids, "Int64"), RA=6 + np.arange(8) / 10)
+        )
+        table = {
+            "sorted": lambda: audited.sort_values("RA", ascending=False),
+            "odd index": lambda: audited.set_index(np.roll(np.arange(8), 3)),
+            "the same index": lambda: audited.set_index(np.zeros(8)),
+            "filtered": lambda: audited[audited["RA"] > 6.25],
+        }[order]()
+        written = pd.read_csv(write_audit(table[:2], table[2:], tmp_path), dtype={"gaia_source_id": "Int64"})
+        assert len(written) == len(table)
+        rows_of_ids = (written["gaia_source_id"] - 9 * 10**18).to_numpy(int)
+        np.testing.assert_allclose(written["RA"], 6 + rows_of_ids / 10, atol=1e-6)
+        assert written["audit"].tolist() == [self.verdicts[row] for row in rows_of_ids]
+        assert written["type"].tolist() == matched["TYPE"].iloc[rows_of_ids].tolist()
 
     def test_position_files_do_not_depend_on_the_audit(self, matched, tmp_path):
         write_positions(*sample_classes(matched), tmp_path / "one")

@@ -5,7 +5,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from astropy import units as u
+from astropy.io import fits
 from astropy.table import QTable, Table
+from astropy.utils.masked import Masked
 from helpers import make_catalogue, rows
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from ztf_sg.positions import (
     cut_magnitudes,
     cut_neighbours,
     cut_region,
+    cut_report,
     cut_types,
     labels_of_types,
     magnitude,
@@ -39,6 +42,27 @@ class TestMagnitudesAndTypes:
         labels = labels_of_types(["PSF", "REX", "EXP", "DEV", "SER", "DUP", "COMP", ""])
         assert labels.tolist() == [0, 1, 1, 1, 1, -1, 1, -1]
         assert labels.dtype == np.int8
+
+    def test_missing_types_are_empty(self):
+        table = make_catalogue(4, TYPE=["PSF", None, np.nan, pd.NA])
+        assert standard_columns(table)["TYPE"].tolist() == ["PSF", "", "", ""]
+        assert rows(cut_types(table)) == [0]
+
+    @pytest.mark.parametrize("use", [cut_types, sample_classes, position_table, select_positions])
+    @pytest.mark.parametrize("types", [["P", "R", "E", ""], [0, 1, 2, 4], [0.0, 1.0, np.nan, 1.0]], ids=str)
+    def test_types_in_another_notation_are_named(self, use, types):
+        found = "E, P, R" if "P" in types else "0.*, 1"
+        with pytest.raises(
+            ValueError, match=f"TYPE: the types found are {found}.*, expected some of PSF, REX"
+        ):
+            use(make_catalogue(4, TYPE=types))
+
+    @pytest.mark.parametrize("types", [["DUP", ""], ["", ""], ["DUP", "P"]], ids=str)
+    def test_known_types_without_a_star_or_a_galaxy_are_no_fault(self, types):
+        assert cut_types(make_catalogue(2, TYPE=types)).empty
+
+    def test_types_that_are_not_needed_may_be_of_any_notation(self):
+        assert rows(cut_region(make_catalogue(2, TYPE=["P", "R"]))) == [0, 1]
 
 
 def as_table(table):
@@ -144,6 +168,10 @@ ODD_VARIANTS = {
     "several indices": lambda table: table.set_index(["ROW", "TYPE"], drop=False),
     "the same index": lambda table: table.set_index(np.zeros(len(table))),
     "masked": lambda table: Table(as_table(table), masked=True),
+    "record batch": lambda table: pa.RecordBatch.from_pandas(table),
+    "FITS table": lambda table: fits.BinTableHDU(as_table(table)),
+    "rows of a FITS table": lambda table: fits.BinTableHDU(as_table(table)).data,
+    "bytes as text": lambda table: table.assign(TYPE=[str(text.encode()) for text in table["TYPE"]]),
 }
 
 
@@ -214,6 +242,11 @@ class TestOddCatalogues:
         with pytest.raises(ValueError, match="RA in mJy, which is no angle"):
             cut_region(table)
 
+    def test_unit_of_degrees_may_be_spelled_out(self):
+        table = fits.BinTableHDU(as_table(make_catalogue(2)))
+        table.columns["RA"].unit = "degrees"
+        assert rows(cut_region(table)) == [0, 1]
+
     @pytest.mark.parametrize(
         "catalogue", [None, 5, "stars.csv", [1, 2], {"RA": [1.0]}, np.ones((3, 2))], ids=repr
     )
@@ -248,6 +281,54 @@ class TestOddCatalogues:
         assert not kept & {row for row in range(len(ra)) if not inside[row] and not on_edge[row]}
 
 
+def with_flux_unit(unit, nanomaggies_per_unit=1.0):
+    """Return 3 objects of 50, 100 and 0 nanomaggies in g, in another unit."""
+    table = as_table(make_catalogue(3))
+    table["FLUX_G"] = np.array([50, 100, 0]) / nanomaggies_per_unit
+    table["FLUX_G"].unit = u.Unit(unit, parse_strict="silent")
+    return table
+
+
+class TestUnitsOfFluxes:
+    UNITS = {"uJy": 1 / 3.631, "nJy": 1e-3 / 3.631, "Jy": 1e6 / 3.631, "mgy": 1e9}
+    UNITS |= dict.fromkeys(["nmgy", "nanomaggy", "nanomaggies", "counts of mine", ""], 1.0)
+
+    @pytest.mark.parametrize("kind", [Table, QTable])
+    @pytest.mark.parametrize("unit", UNITS)
+    def test_fluxes_become_nanomaggies(self, unit, kind):
+        kept = cut_magnitudes(kind(with_flux_unit(unit, self.UNITS[unit])), {"g": 22})
+        np.testing.assert_allclose(kept["FLUX_G"], [50, 100], rtol=1e-12)
+
+    @pytest.mark.parametrize("unit", UNITS | {"maggies": 1e9})
+    def test_units_of_fits_tables_may_be_those_that_the_standard_lacks(self, unit):
+        table = fits.BinTableHDU(with_flux_unit("", 1e9 if unit == "maggies" else self.UNITS[unit]))
+        table.columns["FLUX_G"].unit = unit
+        np.testing.assert_allclose(cut_fluxes(table)["FLUX_G"], [50, 100], rtol=1e-12)
+
+    @pytest.mark.parametrize("kind", [Table, QTable])
+    @pytest.mark.parametrize("unit", ["adu", "mag", "deg"])
+    def test_units_that_are_no_flux_are_named(self, unit, kind):
+        with pytest.raises(ValueError, match=f"FLUX_G in {unit}, which does not convert to nmgy"):
+            cut_fluxes(kind(with_flux_unit(unit)))
+
+    def test_masked_quantities_are_missing(self):
+        table = QTable(with_flux_unit("uJy", 1 / 3.631))
+        table["FLUX_G"] = Masked(table["FLUX_G"], mask=[True, False, False])
+        assert rows(cut_fluxes(table)) == [1]
+
+    def test_units_of_other_columns_do_not_matter(self):
+        table = with_flux_unit("nmgy")
+        table["RA_IVAR"], table["FLUX_IVAR_G"] = 1.0, 2.0
+        table["RA_IVAR"].unit = u.Unit("1/deg^2")
+        table["FLUX_IVAR_G"].unit = u.Unit("1/nanomaggy^2", parse_strict="silent")
+        assert cut_fluxes(table)["FLUX_IVAR_G"].tolist() == [2, 2]
+
+    def test_shares_in_percent_are_shares(self):
+        table = as_table(make_catalogue(3, FRACFLUX_G=[5.0, 10.0, 11.0]))
+        table["FRACFLUX_G"].unit = "%"
+        assert rows(cut_blends(table)) == [0, 1]
+
+
 class TestRegions:
     @pytest.mark.parametrize(
         "ra, ranges",
@@ -265,16 +346,43 @@ class TestRegions:
         assert ra_ranges(ra) == ranges
 
     @pytest.mark.parametrize(
-        "ra", [(5, 5), (0, 361), (np.nan, 5), (5, np.inf), (360, 0), (-800, -790)], ids=str
+        "ra",
+        [
+            *[(5, 5), (0, 361), (np.nan, 5), (5, np.inf), (360, 0), (-800, -790)],
+            *[("5", "10"), 5, (5,), (5, 7, 10), None, "510", (5, None), (5 * u.s, 10 * u.s), 5 * u.deg],
+        ],
+        ids=str,
     )
     def test_ranges_that_make_no_sense_are_named(self, ra):
         with pytest.raises(ValueError, match="ra=.*expected two different bounds"):
             cut_region(make_catalogue(2), ra=ra)
 
-    @pytest.mark.parametrize("dec", [(0, -5), (-91, 0), (0, 91), (np.nan, 0), (3, 3)], ids=str)
+    @pytest.mark.parametrize(
+        "dec",
+        [
+            *[(0, -5), (-91, 0), (0, 91), (np.nan, 0), (3, 3)],
+            *[("-5", "0"), 5, (-5,), (-5, -2, 0), None, "50", (-5, None), (-5 * u.m, 0 * u.m), 5 * u.deg],
+        ],
+        ids=str,
+    )
     def test_declinations_that_make_no_sense_are_named(self, dec):
         with pytest.raises(ValueError, match="dec=.*the lower, then the upper bound"):
             cut_region(make_catalogue(2), dec=dec)
+
+    @pytest.mark.parametrize(
+        "ra, dec",
+        [
+            ((5.55 * u.deg, 6.15 * u.deg), (-5, 0)),
+            ([5.55, 6.15] * u.deg, [-300, 0] * u.arcmin),
+            ((5.55 / 15 * u.hourangle, 6.15), (-5 * u.deg, 0)),
+            (np.array([5.55, 6.15]), np.array([-5, 0])),
+        ],
+        ids=str,
+    )
+    def test_bounds_may_be_angles(self, ra, dec):
+        kept = cut_region(make_catalogue(3), ra=ra, dec=dec)
+        assert rows(kept) == [0, 1]
+        assert cut_report(kept)["cut"].tolist() == ["RA 5.55..6.15, DEC -5..0 deg"]
 
     @pytest.mark.parametrize("radius", [0, -1, np.nan, "wide", 5 * u.s, [1, 2] * u.arcsec, None], ids=str)
     def test_radii_that_are_no_angle_are_named(self, radius):

@@ -106,6 +106,40 @@ class TestCuts:
         assert not sky.attrs
 
 
+class TestArguments:
+    @pytest.mark.parametrize(
+        "limits",
+        [{}, {"g": None}, {"g": np.nan}, {"g": "20"}, {"g": True}, {"q": 20}, {5: 20}, ("g", 20), None, 20],
+        ids=str,
+    )
+    def test_limits_that_make_no_sense_are_named(self, limits):
+        with pytest.raises(
+            ValueError, match="limits=.*: expected (magnitudes by band|bands among g, r, i, z)"
+        ):
+            cut_magnitudes(make_catalogue(2), limits)
+
+    def test_limits_may_be_of_any_kind_of_number(self):
+        table = make_catalogue(2, FLUX_W1=[100.0, 1.0])
+        assert rows(cut_magnitudes(table, {"G": np.float32(20.5), "w1": 20})) == [0]
+
+    @pytest.mark.parametrize("cut", [cut_fluxes, cut_blends])
+    @pytest.mark.parametrize("bands", ["", "gq", None, 5, [1]], ids=str)
+    def test_unknown_bands_are_named(self, cut, bands):
+        with pytest.raises(ValueError, match="bands=.*: expected bands among g, r, i, z"):
+            cut(make_catalogue(2), bands=bands)
+
+    @pytest.mark.parametrize("share", [np.nan, "0.1", -0.1, None, True], ids=str)
+    def test_shares_that_make_no_sense_are_named(self, share):
+        with pytest.raises(ValueError, match="max_fracflux=.*: expected a share of at least 0"):
+            cut_blends(make_catalogue(2), share)
+
+    @pytest.mark.parametrize("number", [-1, 0, 2.5, "10", True, None, np.nan], ids=str)
+    def test_numbers_of_objects_that_make_no_sense_are_named(self, number):
+        for use in (sample_classes, select_positions):
+            with pytest.raises(ValueError, match="n_per_class=.*: expected a whole number above 0"):
+                use(make_catalogue(2, TYPE=["PSF", "REX"]), number)
+
+
 def separation(ra1, dec1, ra2, dec2):
     """Return great-circle distances [deg] by the haversine formula."""
     ra1, dec1, ra2, dec2 = map(np.radians, (ra1, dec1, ra2, dec2))

@@ -73,6 +73,34 @@ class TestFiles:
         (directory / "stars.csv").write_text(f"{header}\n6,-1,PSF\n{ra},-2,PSF\n")
         assert read_positions(directory)[0]["RA"].tolist() == [6.0, expected]
 
+    @pytest.mark.parametrize(
+        "content",
+        ["RA, DEC, type\n6, -1, PSF\n7, -2, PSF\n", "RA ,DEC , type \n6 , -1 ,PSF \n7,-2,b'PSF'\n"],
+    )
+    def test_blanks_beside_commas_are_read(self, directory, content):
+        (directory / "stars.csv").write_text(content)
+        stars, _ = read_positions(directory)
+        assert stars.to_numpy().tolist() == [[6, -1, "PSF"], [7, -2, "PSF"]]
+
+    @pytest.mark.parametrize(
+        "content, found",
+        [
+            ("RA;DEC;type\n6;-1;PSF\n", "lacks RA, DEC, TYPE; it has RA;DEC;.*begins 'RA;DEC;type'"),
+            ("RA DEC type\n6 -1 PSF\n", "lacks RA, .*begins 'RA DEC type'"),
+            ("# my stars\nRA,DEC,type\n6,-1,PSF\n", "begins '# my stars'"),
+            ("# RA,DEC,type\n6,-1,PSF\n", "lacks RA; .*begins '# RA,DEC,type'"),
+            ("RA,DEC,type\n# bright\n6,-1,PSF\n", "RA of row 0, from 0, is '# bright'"),
+            ("6,-1,PSF\n7,-2,PSF\n", "lacks RA, .*begins '6,-1,PSF'"),
+            ("RA,DEC,type\n6,-1,star\n", "types found are STAR, expected some of PSF"),
+            ("\xff\xfe", "begins"),
+        ],
+    )
+    def test_tables_in_another_format_are_told_what_is_expected(self, directory, content, found):
+        (directory / "stars.csv").write_bytes(content.encode("latin-1"))
+        expected = "expected the columns RA, DEC, type, with commas between them and no comments"
+        with pytest.raises(ValueError, match=rf"stars\.csv: .*{found}.*{expected}, as notebook 1"):
+            read_positions(directory)
+
     def test_empty_file_is_named(self, directory):
         (directory / "stars.csv").write_text("")
         with pytest.raises(ValueError, match=r"stars\.csv"):

@@ -8,7 +8,9 @@ from functools import partial
 import astropy.units as u
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from astroquery.xmatch import XMatchClass
 from werkzeug import Response
@@ -122,8 +124,9 @@ def test_source_without_motion_keeps_its_name(xmatch):
 
 
 def test_missing_position_columns_are_named():
-    with pytest.raises(ValueError, match="lack the columns DEC; found .*'RA'"):
-        crossmatch_gaia(pd.DataFrame({"RA": [1.0]}))
+    for table in (pd.DataFrame({"RA": [1.0]}), Table({"RA": [1.0]})):
+        with pytest.raises(ValueError, match="lack the columns DEC; found .*'RA'"):
+            crossmatch_gaia(table)
 
 
 @pytest.mark.parametrize("radius", [200, 1 * u.deg, 0])
@@ -206,6 +209,47 @@ def test_chunks_cover_all_positions_once(xmatch, monkeypatch, n, chunk_size):
     assert max(map(len, uploads)) <= chunk_size
     assert matched.gaia_source_id.tolist() == (positions(n).RA * 1000).tolist()
     assert list(matched.index) == list(positions(n).index)
+
+
+KINDS = {
+    "lower case": lambda table: table.rename(columns=str.lower),
+    "astropy": Table.from_pandas,
+    "astropy in arcmin": lambda table: Table(
+        {"ra": table["RA"].to_numpy() * 60 * u.arcmin, "dec": table["DEC"].to_numpy() * u.deg}
+    ),
+    "FITS": lambda table: fits.BinTableHDU(Table.from_pandas(table)),
+    "Arrow": lambda table: pa.RecordBatch.from_pandas(table, preserve_index=False),
+    "structured": lambda table: Table.from_pandas(table).as_array(),
+    "text": lambda table: table.assign(RA=table["RA"].astype(str)),
+    "turned": lambda table: table.assign(RA=table["RA"] - 360),
+    "odd index": lambda table: table.set_index(np.zeros(len(table))),
+    "several indices": lambda table: table.set_index(["RA", "DEC"], drop=False),
+    "matched before": lambda table: table.assign(PMRA=99.0, Separation=99.0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_matches_do_not_depend_on_the_kind_of_table_nor_on_the_service(xmatch, mock_sky, kind):
+    plain = mock_sky.catalogue.loc[mock_sky.catalogue["TYPE"] == "PSF", ["RA", "DEC", "TYPE"]][:20]
+    xmatch["answer"] = answer_all
+    for service in (crossmatch_gaia, mock_sky.crossmatch_gaia):
+        expected = service(plain)
+        assert expected["gaia_source_id"].notna().sum() > 5
+        matched = service(KINDS[kind](plain))
+        assert list(matched.columns[-len(COLUMNS) :]) == list(COLUMNS)
+        assert matched["gaia_source_id"].tolist() == expected["gaia_source_id"].tolist()
+        for name in ("pmra", "separation"):
+            np.testing.assert_allclose(matched[name], expected[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_offline_match_returns_what_the_live_match_does(xmatch, mock_sky, kind):
+    table = KINDS[kind](mock_sky.catalogue[["RA", "DEC", "TYPE"]][:20])
+    live, offline = crossmatch_gaia(table), mock_sky.crossmatch_gaia(table)
+    own = [name for name in live if name not in COLUMNS]
+    pd.testing.assert_frame_equal(live[own], offline[own])
+    assert live.dtypes.to_dict() == offline.dtypes.to_dict()
+    assert list(live.columns) == list(offline.columns)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import warnings
 from functools import partial
 from urllib.parse import parse_qs
 
+import astropy.units as u
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,6 +184,12 @@ def test_halves_of_a_strip_hold_what_it_held(west, width, depth):
     assert [parts[0].west, parts[-1].east] == [whole.west, whole.east]
     assert [part.west for part in parts[1:]] == [part.east for part in parts[:-1]]
     assert [part.closed for part in parts] == [False] * (len(parts) - 1) + [True]
+
+
+def test_bounds_may_be_angles():
+    angles, numbers = Cuts([5, 6] * u.deg, [-300, -240] * u.arcmin), Cuts((5, 6), (-5, -4))
+    assert (angles.adql, angles.ra_ranges) == (numbers.adql, numbers.ra_ranges)
+    assert LegacySurvey()._parts(angles) == LegacySurvey()._parts(numbers)
 
 
 def test_strips_are_small():

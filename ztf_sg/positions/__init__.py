@@ -1,6 +1,7 @@
 """Positions and labels of stars and galaxies, selected from a Legacy Survey catalogue by cuts.
 
-A catalogue is a pandas.DataFrame or astropy Table with the columns of a sweep file, in upper or lower case.
+A catalogue is a table of any kind that :func:`data_frame` takes, such as a pandas.DataFrame or an astropy
+Table, with the columns of a sweep file, in upper or lower case.
 A cut returns a DataFrame of the rows that pass, which remembers what each cut left: :func:`cut_report`.
 """
 
@@ -17,6 +18,8 @@ from ztf_sg.positions.catalogue import (
     angle,
     check_dec_range,
     checked_positions,
+    data_frame,
+    degrees,
     in_region,
     labels_of_types,
     magnitude,
@@ -61,6 +64,8 @@ __all__ = [
     "cut_region",
     "cut_report",
     "cut_types",
+    "data_frame",
+    "degrees",
     "in_region",
     "labels_of_types",
     "magnitude",

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ztf_sg.cutouts import CLASS_NAMES
-from ztf_sg.positions.catalogue import labels_of_types, standard_columns
+from ztf_sg.positions.catalogue import data_frame, labels_of_types, standard_columns
 from ztf_sg.positions.cuts import keep
 
 MOTION_THRESHOLD = 5  # times its error: the least motion or parallax that counts
@@ -17,7 +17,7 @@ def motion_significance(matched):
 
     Parameters
     ----------
-    matched : pandas.DataFrame
+    matched : pandas.DataFrame or astropy.table.Table
         n rows with ``parallax``, ``parallax_error`` [mas], ``pmra``, ``pmdec``, ``pmra_error`` and
         ``pmdec_error`` [mas/yr], in lower or upper case.
 
@@ -51,18 +51,25 @@ def audit_labels(matched):
 
     Parameters
     ----------
-    matched : pandas.DataFrame
+    matched : pandas.DataFrame or astropy.table.Table
         n rows with a column TYPE (or type) and those of :func:`motion_significance`.
+
+    Returns
+    -------
+    pandas.DataFrame
     """
+    matched = data_frame(matched)
     is_star = labels_of_types(standard_columns(matched, ["TYPE"])["TYPE"]) == 0
     moves = significant_motion(matched)
     verdict = np.select([is_star & moves, ~is_star & ~moves], ["confirmed", "unchallenged"], "doubtful")
-    return matched.assign(audit=verdict)
+    earlier = [name for name in matched if str(name).lower() == "audit"]
+    return matched.drop(columns=earlier).assign(audit=verdict)
 
 
 def audit_report(audited):
     """Count the objects of :func:`audit_labels`; the columns are class, audit, reason and objects."""
-    table = gaia_columns(audited, ["audit", "gaia_source_id"])
+    audited = data_frame(audited)
+    table = gaia_columns(audited, ["audit", "gaia_source_id", "pmra"])
     is_star = labels_of_types(standard_columns(audited, ["TYPE"])["TYPE"]) == 0
     verdict = table["audit"].to_numpy()
     moves = verdict == np.where(is_star, "confirmed", "doubtful")
@@ -83,10 +90,17 @@ def cut_doubtful(audited):
 
 
 def gaia_columns(table, needed=MOTION_COLUMNS):
-    """Return the columns of Gaia and of the audit, in lower case as the cross-match has them."""
-    names = {*GAIA_COLUMNS, "audit"}
-    table = table.rename(columns=lambda name: str(name).lower() if str(name).lower() in names else name)
-    missing = [name for name in needed if name not in table]
+    """Return the columns needed of Gaia and of the audit, in lower case as the cross-match has them.
+
+    Where two names differ in case only, the lower-case one counts: the other is of an earlier match.
+    """
+    table = data_frame(table)
+    newest = {name for name in needed if name in table}
+    earlier = [name for name in table if name not in newest and str(name).lower() in newest]
+    table = table.drop(columns=earlier)
+    found = {str(name).lower() for name in table}
+    missing = [name for name in needed if name not in found]
     if missing:
         raise KeyError(f"the table lacks {', '.join(missing)}; match it with Gaia, then audit its labels")
-    return table[[name for name in (*GAIA_COLUMNS, "audit") if name in table]]
+    names = [name.upper() for name in needed]
+    return standard_columns(table, names)[names].set_axis(list(needed), axis=1)

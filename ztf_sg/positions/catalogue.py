@@ -1,14 +1,28 @@
 """Tables of objects of any kind, in one form: names of columns, numbers, types, and places on the sky."""
 
+import re
+
 import astropy.units as u
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from astropy.io import fits
 from astropy.table import Table
 
 STAR_TYPES = ("PSF",)
 GALAXY_TYPES = ("REX", "EXP", "DEV", "SER", "SIMP", "COMP")  # the last two before DR9
+TRACTOR_TYPES = (*STAR_TYPES, *GALAXY_TYPES, "DUP")
 TEXT_COLUMNS = {"TYPE", "AUDIT"}
+ID_COLUMNS = {"GAIA_SOURCE_ID"}  # numbers with more digits than a float can hold
+# the units of columns, by a pattern of their upper-case names
+UNITS = {
+    "RA|DEC": u.deg,
+    "FLUX_[A-Z0-9]+": u.nmgy,
+    "FRACFLUX_[A-Z0-9]+": u.dimensionless_unscaled,
+    "PARALLAX(_ERROR)?": u.mas,
+    "PM(RA|DEC)(_ERROR)?": u.mas / u.yr,
+}
+AB_ZERO_POINT = u.zero_point_flux(3631 * u.Jy)  # the flux of 1 maggy
 
 
 def standard_columns(catalogue, needed=()):
@@ -20,8 +34,8 @@ def standard_columns(catalogue, needed=()):
 
     Parameters
     ----------
-    catalogue : pandas.DataFrame, astropy.table.Table, pyarrow.Table or structured numpy.ndarray
-        RA and DEC are in degrees, unless an astropy column has another unit.
+    catalogue : table
+        As of :func:`data_frame`.
     needed : sequence of str
         Upper-case columns that must be there.
 
@@ -32,9 +46,10 @@ def standard_columns(catalogue, needed=()):
     TypeError
         If it is no table.
     ValueError
-        If a column that is wanted is there several times, or holds something else than numbers.
+        If a column that is wanted is there several times, or holds something else than numbers; if TYPE is
+        wanted, and none of its types is one of `TRACTOR_TYPES`; as of :func:`data_frame`.
     """
-    table = _native(_frame_of(catalogue))
+    table = data_frame(catalogue)
     table = table.rename(columns=_upper_case(list(table.columns), {"RA", "DEC", "TYPE", *needed}))
     missing = [name for name in needed if name not in table]
     if missing:
@@ -42,41 +57,82 @@ def standard_columns(catalogue, needed=()):
         similar = [name for name in found if name.upper().startswith(tuple(f"{name}_" for name in missing))]
         hint = f"; rename one of {', '.join(similar)}" if similar else ""
         raise KeyError(f"the catalogue lacks {', '.join(missing)}; it has {', '.join(found)}{hint}")
-    numbers = {"RA", "DEC", *needed}.intersection(table.columns) - TEXT_COLUMNS
-    table = table.assign(**{name: _numbers(table[name]) for name in numbers})
+    wanted = {"RA", "DEC", *needed}.intersection(table.columns)
+    numbers = {name: _numbers(table[name]) for name in wanted - TEXT_COLUMNS - ID_COLUMNS}
+    texts = {name: _text(table[name]) for name in wanted & TEXT_COLUMNS}
+    table = table.assign(**numbers, **texts)
     if "TYPE" in table:
         table = table.assign(TYPE=_type_names(table["TYPE"]))
+    if "TYPE" in needed:
+        _check_types(table["TYPE"])
     return table
 
 
-def _frame_of(catalogue):
-    """Return a table of any kind as a DataFrame, with RA and DEC in degrees."""
+def data_frame(catalogue):
+    """Return a table of any kind as a DataFrame, with the names, the order and the index that it has.
+
+    Parameters
+    ----------
+    catalogue : pandas.DataFrame, astropy.table.Table, pyarrow.Table, FITS table or structured numpy.ndarray
+        Also a pyarrow.RecordBatch. Positions [deg], fluxes [nanomaggies] and motions [mas, mas/yr] that have
+        another unit, as astropy and FITS columns can, are converted; a unit that astropy does not know is
+        taken for the expected one, except that of a position.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Numbers are in the byte order of this machine.
+
+    Raises
+    ------
+    TypeError
+        If it is no table.
+    ValueError
+        If a column has a unit that cannot be converted.
+    """
+    if isinstance(catalogue, fits.FITS_rec):
+        catalogue = fits.BinTableHDU(catalogue)
+    if isinstance(catalogue, fits.BinTableHDU):
+        catalogue = Table.read(catalogue, unit_parse_strict="silent")
     if isinstance(catalogue, np.ndarray) and catalogue.dtype.names:
         catalogue = Table(catalogue)
     if isinstance(catalogue, Table):
-        wide = [name for name in catalogue.colnames if getattr(catalogue[name], "ndim", 1) > 1]
-        table = catalogue[[name for name in catalogue.colnames if name not in wide]]
-        for name in table.colnames:
-            unit = getattr(table[name], "unit", None)
-            if name.upper() in ("RA", "DEC") and unit not in (None, u.deg):
-                table[name] = _in_degrees(table[name], name, unit)
-        frame = table.to_pandas(index=False)
-        frame = frame.assign(**{name: list(catalogue[name]) for name in wide})
-        return frame[[name for name in catalogue.colnames if name in frame]] if wide else frame
-    if isinstance(catalogue, pa.Table):
+        return _frame_of(catalogue)
+    if isinstance(catalogue, (pa.Table, pa.RecordBatch)):
         return catalogue.to_pandas()
     if not isinstance(catalogue, pd.DataFrame):
         kind = type(catalogue).__name__
         raise TypeError(f"catalogue: expected a pandas.DataFrame or an astropy Table, got {kind}")
-    return catalogue
+    return _native(catalogue)
 
 
-def _in_degrees(column, name, unit):
-    values = np.ma.filled(np.ma.asarray(getattr(column, "value", column), float), np.nan)
+def _frame_of(table):
+    """Return an astropy Table as a DataFrame, with numbers in the units of `UNITS`."""
+    wide = [name for name in table.colnames if getattr(table[name], "ndim", 1) > 1]
+    narrow = table[[name for name in table.colnames if name not in wide]]
+    frame = narrow.to_pandas(index=False)
+    for name in narrow.colnames:
+        unit = getattr(table[name], "unit", None)
+        for pattern, expected in UNITS.items():
+            if unit not in (None, u.dimensionless_unscaled, expected) and re.fullmatch(pattern, name.upper()):
+                frame[name] = _converted(frame[name], unit, expected)
+    frame = frame.assign(**{name: list(table[name]) for name in wide})
+    return frame[[name for name in table.colnames if name in frame]] if wide else frame
+
+
+def _converted(column, unit, expected):
+    """Return a column of a DataFrame, converted from one unit to another."""
+    if isinstance(unit, u.UnrecognizedUnit):  # of a FITS file, whose standard has no maggy
+        unit = u.Unit(str(unit).replace("maggies", "maggy").replace("degrees", "deg"), parse_strict="silent")
+    if isinstance(unit, u.UnrecognizedUnit) and expected != u.deg:
+        return column
+    values = _numbers(column).to_numpy(float)
     try:
-        return u.Quantity(values, unit).to_value(u.deg)
-    except u.UnitConversionError as error:
-        raise ValueError(f"the catalogue has {name} in {unit}, which is no angle; give degrees") from error
+        values = unit.to(expected, values, AB_ZERO_POINT)
+    except ValueError as error:
+        wanted = "is no angle; give degrees" if expected == u.deg else f"does not convert to {expected}"
+        raise ValueError(f"the catalogue has {column.name} in {unit}, which {wanted}") from error
+    return pd.Series(values, column.index)
 
 
 def _native(table):
@@ -121,10 +177,36 @@ def _numbers(column):
     return pd.Series(numbers.to_numpy(float, na_value=np.nan), column.index)
 
 
+def _text(values):
+    """Return values as stripped text, empty where they are missing."""
+    values = pd.Series(values, dtype=object)
+    values = values.where(values.notna(), "")
+    text = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values]
+    # bytes that were written as text: b'PSF'
+    stripped = {value: re.sub(r"^b(['\"])(.*)\1$", r"\2", value.strip()).strip() for value in set(text)}
+    return pd.Series([stripped[value] for value in text], values.index, dtype=object)
+
+
 def _type_names(types):
     """Return types as stripped upper-case text."""
-    text = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in types]
-    return pd.Series(text, getattr(types, "index", None), dtype=object).str.strip().str.upper()
+    return _text(types).str.upper()
+
+
+def _check_types(types):
+    """Raise a ValueError if there are types, and none of them is Tractor's."""
+    found = sorted(set(types) - {""})
+    if found and not set(found).intersection(TRACTOR_TYPES):
+        examples = ", ".join(found[:5]) + ", ..." * (len(found) > 5)
+        raise ValueError(f"TYPE: the types found are {examples}, expected some of {', '.join(TRACTOR_TYPES)}")
+
+
+def degrees(bounds):
+    """Return two bounds on the sky as floats [deg]; (NaN, NaN) if they are no two numbers [deg] or angles."""
+    try:
+        first, last = (u.Quantity(bound, u.deg) for bound in bounds if not isinstance(bound, str))
+        return float(first.value), float(last.value)
+    except (TypeError, ValueError):
+        return np.nan, np.nan
 
 
 def ra_ranges(ra):
@@ -132,20 +214,20 @@ def ra_ranges(ra):
 
     Parameters
     ----------
-    ra : tuple of float
+    ra : tuple of float or angles
         First and last right ascension [deg], eastwards: (-5, 5), (355, 5) and (355, 365) are the same range;
         (0, 360) is the whole circle.
 
     Raises
     ------
     ValueError
-        If they are no two different numbers, or more than a circle apart.
+        If they are no two different numbers or angles, or more than a circle apart.
     """
-    west, east = map(float, ra)
+    west, east = degrees(ra)
     width = east - west
     if not -360 < width <= 360 or width == 0 or max(abs(west), abs(east)) > 720:
         raise ValueError(
-            f"ra={tuple(ra)}: expected two different bounds [deg], from west to east, at most 360 apart"
+            f"ra={ra!r}: expected two different bounds [deg], from west to east, at most 360 apart"
         )
     if width == 360:
         return [(0.0, 360.0)]
@@ -154,9 +236,17 @@ def ra_ranges(ra):
 
 
 def check_dec_range(dec):
-    """Raise a ValueError unless a range of declination [deg] is one, the lower bound first."""
-    if not -90 <= dec[0] < dec[1] <= 90:
-        raise ValueError(f"dec={tuple(dec)}: expected the lower, then the upper bound within -90..90 deg")
+    """Return a range of declination [deg or angles] as two floats [deg].
+
+    Raises
+    ------
+    ValueError
+        If they are no two numbers or angles within -90..90 deg, the lower first.
+    """
+    south, north = degrees(dec)
+    if not -90 <= south < north <= 90:
+        raise ValueError(f"dec={dec!r}: expected the lower, then the upper bound within -90..90 deg")
+    return south, north
 
 
 def in_region(table, ra, dec):
@@ -166,16 +256,16 @@ def in_region(table, ra, dec):
     ----------
     table : pandas.DataFrame or structured numpy.ndarray
         n rows with RA and DEC [deg]; those without a position are not in it.
-    ra, dec : tuple of float
+    ra, dec : tuple of float or angles
         As of :func:`ra_ranges`; the lower, then the upper bound [deg].
     """
+    ranges, (south, north) = ra_ranges(ra), check_dec_range(dec)
     values = np.asarray(table["RA"], dtype=float) % 360 % 360  # % 360 of -1e-15 is 360
-    inside = [(values >= west) & (values <= east) for west, east in ra_ranges(ra)]
-    if ra_ranges(ra)[-1][1] == 360:
+    inside = [(values >= west) & (values <= east) for west, east in ranges]
+    if ranges[-1][1] == 360:
         inside.append(values == 0)
-    check_dec_range(dec)
-    north = np.asarray(table["DEC"], dtype=float)
-    return np.any(inside, axis=0) & (north >= dec[0]) & (north <= dec[1])
+    values = np.asarray(table["DEC"], dtype=float)
+    return np.any(inside, axis=0) & (values >= south) & (values <= north)
 
 
 def angle(radius):

@@ -1,5 +1,7 @@
 """Cuts of a catalogue: each returns the rows that pass, and remembers what it left."""
 
+from numbers import Integral, Real
+
 import numpy as np
 import pandas as pd
 from astropy import units as u
@@ -8,6 +10,7 @@ from astropy.coordinates import SkyCoord, search_around_sky
 from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.positions.catalogue import (
     angle,
+    degrees,
     has_position,
     in_region,
     labels_of_types,
@@ -16,6 +19,7 @@ from ztf_sg.positions.catalogue import (
 )
 from ztf_sg.ztf import CUTOUT_SIZE
 
+BANDS = ("g", "r", "i", "z", "w1", "w2", "w3", "w4")  # of the Legacy Surveys
 MAGNITUDE_LIMITS = {"g": 20.5, "r": 20.0, "z": 19.0}
 RA_RANGE, DEC_RANGE = (5.0, 10.0), (-5.0, 0.0)
 ISOLATION_RADIUS = CUTOUT_SIZE * np.sqrt(2) * u.arcsec  # the diagonal of a cutout
@@ -27,9 +31,9 @@ def cut_region(catalogue, ra=RA_RANGE, dec=DEC_RANGE):
     Parameters
     ----------
     catalogue : pandas.DataFrame or astropy.table.Table
-    ra : tuple of float
+    ra : tuple of float or angles
         First and last right ascension [deg], eastwards: (355, 5) and (-5, 5) cross RA 0.
-    dec : tuple of float
+    dec : tuple of float or angles
         Least and greatest declination [deg].
 
     Raises
@@ -38,18 +42,26 @@ def cut_region(catalogue, ra=RA_RANGE, dec=DEC_RANGE):
         If a range makes no sense.
     """
     table = standard_columns(catalogue, ["RA", "DEC"])
-    return keep(table, in_region(table, ra, dec), f"RA {ra[0]:g}..{ra[1]:g}, DEC {dec[0]:g}..{dec[1]:g} deg")
+    inside = in_region(table, ra, dec)
+    (west, east), (south, north) = degrees(ra), degrees(dec)
+    return keep(table, inside, f"RA {west:g}..{east:g}, DEC {south:g}..{north:g} deg")
 
 
 def cut_types(catalogue):
-    """Keep objects with the type of a star or a galaxy; DUP is neither."""
+    """Keep objects with the type of a star or a galaxy; DUP is neither.
+
+    Raises
+    ------
+    ValueError
+        If none of the types is one of Tractor's.
+    """
     table = standard_columns(catalogue, ["TYPE"])
     return keep(table, labels_of_types(table["TYPE"]) >= 0, "type of a star or a galaxy")
 
 
 def cut_fluxes(catalogue, bands="grz"):
     """Keep objects with a positive flux in every band; a flux of 0 or NaN means no measurement."""
-    names = [f"FLUX_{band.upper()}" for band in bands]
+    names = _band_columns("FLUX", bands, "bands")
     table = standard_columns(catalogue, names)
     positive = (table[names] > 0).to_numpy(bool, na_value=False).all(axis=1)
     return keep(table, positive, f"flux > 0 in {', '.join(bands)}")
@@ -63,9 +75,17 @@ def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
     catalogue : pandas.DataFrame or astropy.table.Table
     limits : dict of str to float
         Faintest magnitude [mag, AB] by band. Objects without a positive flux do not pass.
+
+    Raises
+    ------
+    ValueError
+        If there is no limit, one that is no number, or one for an unknown band.
     """
-    table = standard_columns(catalogue, [f"FLUX_{band.upper()}" for band in limits])
-    bright = [magnitude(table[f"FLUX_{band.upper()}"]) < limit for band, limit in limits.items()]
+    if not (isinstance(limits, dict) and all(_is_number(limit) for limit in limits.values())):
+        raise ValueError(f"limits={limits!r}: expected magnitudes by band, such as {MAGNITUDE_LIMITS}")
+    names = _band_columns("FLUX", limits, "limits")
+    table = standard_columns(catalogue, names)
+    bright = [magnitude(table[name]) < limit for name, limit in zip(names, limits.values(), strict=True)]
     text = ", ".join(f"{band} < {limit:g}" for band, limit in limits.items())
     return keep(table, np.all(bright, axis=0), text)
 
@@ -80,8 +100,15 @@ def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
         Largest share, of each band's flux.
     bands : sequence of str
         Such as "grz".
+
+    Raises
+    ------
+    ValueError
+        If the share is no number of at least 0, or a band is unknown.
     """
-    names = [f"FRACFLUX_{band.upper()}" for band in bands]
+    if not (_is_number(max_fracflux) and max_fracflux >= 0):
+        raise ValueError(f"max_fracflux={max_fracflux!r}: expected a share of at least 0, such as 0.1")
+    names = _band_columns("FRACFLUX", bands, "bands")
     table = standard_columns(catalogue, names)
     clean = ((table[names] >= 0) & (table[names] <= max_fracflux)).to_numpy(bool, na_value=False)
     return keep(table, clean.all(axis=1), f"FRACFLUX <= {max_fracflux:g} in {', '.join(bands)}")
@@ -131,7 +158,7 @@ def select_positions(catalogue, n_per_class=10_000, random_state=0):
     KeyError
         If the catalogue lacks a column.
     ValueError
-        If a class has no object left.
+        If a class has no object left, or `n_per_class` is no whole number above 0.
     """
     for cut in (cut_region, cut_types, cut_fluxes, cut_magnitudes, cut_blends, cut_neighbours):
         catalogue = cut(catalogue)
@@ -153,8 +180,10 @@ def sample_classes(catalogue, n_per_class=10_000, random_state=0):
     Raises
     ------
     ValueError
-        If a class has no object left.
+        If a class has no object left, or `n_per_class` is no whole number above 0.
     """
+    if not (isinstance(n_per_class, Integral) and _is_number(n_per_class) and n_per_class > 0):
+        raise ValueError(f"n_per_class={n_per_class!r}: expected a whole number above 0")
     table = standard_columns(catalogue, ["RA", "DEC", "TYPE"])
     labels = labels_of_types(table["TYPE"])
     for label, name in enumerate(CLASS_NAMES):
@@ -175,3 +204,19 @@ def keep(table, mask, cut):
     kept = table[np.asarray(mask)].reset_index(drop=True)
     kept.attrs["cuts"] = [*table.attrs.get("cuts", []), {"cut": cut, "before": len(table), "left": len(kept)}]
     return kept
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and not np.isnan(value)
+
+
+def _band_columns(quantity, bands, argument):
+    """Return the names of the columns of a quantity in some bands, which are an argument of this name."""
+    try:
+        columns = [f"{quantity}_{band.upper()}" for band in bands if band.lower() in BANDS]
+        wrong = not columns or len(columns) < len(bands)
+    except (TypeError, AttributeError):
+        wrong = True
+    if wrong:
+        raise ValueError(f"{argument}={bands!r}: expected bands among {', '.join(BANDS)}")
+    return columns

@@ -6,7 +6,13 @@ import pandas as pd
 from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.files import atomic_write, local_path
 from ztf_sg.positions.audit import GAIA_COLUMNS, gaia_columns
-from ztf_sg.positions.catalogue import has_position, labels_of_types, position_table, standard_columns
+from ztf_sg.positions.catalogue import (
+    data_frame,
+    has_position,
+    labels_of_types,
+    position_table,
+    standard_columns,
+)
 
 POSITION_FILES = ("stars.csv", "gals.csv")
 
@@ -28,11 +34,16 @@ def write_positions(stars, galaxies, directory):
 
 def write_audit(stars, galaxies, directory):
     """Write the rows of :func:`audit_labels` to ``label_audit.csv`` in a directory; return its path."""
-    names = [*GAIA_COLUMNS, "audit"]
-    tables = [position_table(table).join(gaia_columns(table, names)[names]) for table in (stars, galaxies)]
     path = local_path(directory) / "label_audit.csv"
-    _write_csv(pd.concat(tables), path)
+    _write_csv(pd.concat(map(_audit_table, (stars, galaxies))), path)
     return path
+
+
+def _audit_table(table):
+    """Return the positions of a table beside its columns of Gaia and of the audit, row by row."""
+    table = data_frame(table)
+    matches = gaia_columns(table, [*GAIA_COLUMNS, "audit"]).reset_index(drop=True)
+    return pd.concat([position_table(table), matches], axis=1)
 
 
 def read_positions(directory):
@@ -43,8 +54,8 @@ def read_positions(directory):
     FileNotFoundError
         If a file is missing.
     ValueError
-        If a file lacks a column, or holds a position that is not on the sphere, or an object of the other
-        class.
+        If a file is no table with commas, lacks a column, or holds a position that is not on the sphere, or
+        an object of the other class.
     """
     directory = local_path(directory)
     return tuple(_read_class(directory / name, label) for label, name in enumerate(POSITION_FILES))
@@ -54,20 +65,25 @@ def _read_class(path, label):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; run notebook 1 (getting object positions) first")
     try:
-        table = pd.read_csv(path, dtype={"type": str, "TYPE": str})
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: not a table of positions ({reason}); run notebook 1 again") from error
-    try:
-        table = standard_columns(table, ["RA", "DEC", "TYPE"])
+        table = pd.read_csv(path, dtype={"type": str, "TYPE": str}, skipinitialspace=True)
+        table = standard_columns(table.rename(columns=str.strip), ["RA", "DEC", "TYPE"])
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: {error.args[0]}; run notebook 1 again") from error
+        reason = " ".join(str(error.args[0] if isinstance(error, KeyError) else error).split())
+        raise ValueError(
+            f"{path}: {reason}; the file begins {_first_line(path)!r}, expected the columns RA, DEC, type, "
+            "with commas between them and no comments, as notebook 1 writes them"
+        ) from error
     bad = ~has_position(table) | (labels_of_types(table["TYPE"]) != label)
     if bad.any():
         row = int(np.argmax(bad))
         what = f"row {row}, from 0, is no {CLASS_NAMES[label]} with a position"
         raise ValueError(f"{path}: {what}: {table.iloc[row].to_dict()}")
     return position_table(table)
+
+
+def _first_line(path):
+    with path.open("rb") as file:
+        return file.readline(80).decode(errors="replace").strip()
 
 
 def _write_csv(table, path):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from astropy.table import Table
 
-from ztf_sg.positions import angle, checked_positions
+from ztf_sg.positions import angle, checked_positions, data_frame
 
 from .errors import BadAnswer, RefusedRequest
 from .http import REFUSALS, REMEDY, HttpSession, NotAllowed
@@ -47,8 +47,8 @@ def crossmatch_gaia(positions, radius=1 * u.arcsec, cache=None, retries=None):
 
     Parameters
     ----------
-    positions : pandas.DataFrame
-        n rows with ``RA`` and ``DEC`` [deg, ICRS]; other columns are kept.
+    positions : pandas.DataFrame, astropy.table.Table or another table of `data_frame`
+        n rows with ``RA`` and ``DEC`` [deg, ICRS], in upper or lower case; other columns are kept.
     radius : astropy.units.Quantity or float
         Largest separation, at most 180 arcsec; a plain number is in arcsec.
     cache : path-like, optional
@@ -72,10 +72,9 @@ def crossmatch_gaia(positions, radius=1 * u.arcsec, cache=None, retries=None):
     BadAnswer, Unreachable, ServiceDown
         The service answered no match table; could not be reached; was out of order for long.
     """
-    radius = check_match(positions, radius)
+    positions, asked, radius = check_match(positions, radius)
     cache, retries = QueryCache(cache), retries or Retries(tries=TRIES_ONE_BY_ONE)
-    asked = checked_positions(positions)
-    chunks = [asked.iloc[start : start + CHUNK_SIZE] for start in range(0, len(positions), CHUNK_SIZE)]
+    chunks = [asked.iloc[start : start + CHUNK_SIZE] for start in range(0, len(asked), CHUNK_SIZE)]
     questions = [(XMatchClass.URL, _query(chunk, radius)) for chunk in chunks]
     parts, records = [], []
     for chunk, question in zip(cache.progress_bar(chunks, questions, "chunk"), questions, strict=True):
@@ -89,15 +88,26 @@ def crossmatch_gaia(positions, radius=1 * u.arcsec, cache=None, retries=None):
 
 
 def check_match(positions, radius):
-    """Return the radius of a match as a Quantity in arcsec; parameters and errors as of `crossmatch_gaia`."""
-    missing = [name for name in ("RA", "DEC") if name not in positions]
+    """Return what `crossmatch_gaia` is asked, which has the same parameters and errors.
+
+    Returns
+    -------
+    positions : pandas.DataFrame
+        The table as it was given.
+    asked : pandas.DataFrame
+        RA (0..360) and DEC [deg] of its n rows.
+    radius : astropy.units.Quantity
+        In arcsec.
+    """
+    positions = data_frame(positions)
+    names = {str(name).upper() for name in positions}
+    missing = [name for name in ("RA", "DEC") if name not in names]
     if missing:
         raise ValueError(f"positions lack the columns {', '.join(missing)}; found {list(positions.columns)}")
-    checked_positions(positions)
     radius = angle(radius)
     if radius.value > 180:
         raise ValueError(f"radius={radius}: the service matches within at most 180 arcsec")
-    return radius
+    return positions, checked_positions(positions), radius
 
 
 def add_matches(positions, matches):

@@ -26,9 +26,9 @@ class Cuts:
     Parameters
     ----------
     ra : (float, float)
-        Bounds in right ascension [deg], from west to east: (355, 5) and (-5, 5) cross RA 0.
+        Bounds in right ascension [deg or angles], from west to east: (355, 5) and (-5, 5) cross RA 0.
     dec : (float, float)
-        Bounds in declination [deg], the lower first.
+        Bounds in declination [deg or angles], the lower first.
     limits : dict of str to float, optional
         Faint limit [mag, AB] for each band, such as ``{"g": 20.5, "r": 20, "z": 19}``.
     max_fracflux : float, optional
@@ -47,7 +47,7 @@ class Cuts:
 
     def __post_init__(self):
         ra_ranges(self.ra)
-        check_dec_range(self.dec)
+        object.__setattr__(self, "dec", check_dec_range(self.dec))
         unknown = sorted(set(self.limits or {}) - set(FLUXES))
         if unknown:
             raise ValueError(f"limits for unknown bands {', '.join(unknown)}; known: {', '.join(FLUXES)}")
@@ -65,7 +65,7 @@ class Cuts:
     @property
     def adql(self):
         """All cuts except that of right ascension, in ADQL."""
-        south, north = map(float, self.dec)
+        south, north = self.dec
         conditions = [f"dec BETWEEN {south!r} AND {north!r}"]
         conditions += [f"{name.lower()} > {flux:.9g}" for name, flux in self.least_flux.items()]
         conditions += [f"{name.lower()} BETWEEN 0 AND {float(self.max_fracflux)!r}" for name in self.shares]

@@ -13,6 +13,7 @@ from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from ztf_sg.files import atomic_write
+from ztf_sg.positions import checked_positions
 from ztf_sg.services import NothingFound
 from ztf_sg.services.gaia import COLUMNS as GAIA_COLUMNS
 from ztf_sg.services.gaia import add_matches, check_match
@@ -148,21 +149,22 @@ class MockSky:
 
         A cutout of empty sky would be labelled a star or a galaxy.
         """
-        distance = self._objects[1].query(plane_coordinates(positions["RA"], positions["DEC"]))[0] * 3600
+        asked = checked_positions(positions)
+        distance = self._objects[1].query(plane_coordinates(asked["RA"], asked["DEC"]))[0] * 3600
         missing = int(np.sum(distance > MATCH_RADIUS))
         if missing:
             raise ValueError(
-                f"{self} has no object at {missing} of {len(positions)} positions; "
+                f"{self} has no object at {missing} of {len(asked)} positions; "
                 "run notebook 1 with the same service first"
             )
 
     def crossmatch_gaia(self, positions, radius=1 * u.arcsec):
         """Add the nearest simulated Gaia source to each position; as ``gaia.crossmatch_gaia``."""
-        radius = check_match(positions, radius).value
+        positions, asked, radius = check_match(positions, radius)
         sources = self.gaia_sources
         tree = cKDTree(plane_coordinates(sources["RA"], sources["DEC"]) * 3600)
-        points = plane_coordinates(positions["RA"], positions["DEC"]).reshape(-1, 2) * 3600
-        separation, nearest = tree.query(points, distance_upper_bound=radius)
+        points = plane_coordinates(asked["RA"], asked["DEC"]) * 3600
+        separation, nearest = tree.query(points, distance_upper_bound=radius.value)
         rows = np.flatnonzero(np.isfinite(separation))
         matches = sources.iloc[nearest[rows]].assign(separation=separation[rows]).set_index(rows)
         matched = add_matches(positions, matches[list(GAIA_COLUMNS)])
