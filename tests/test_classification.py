@@ -5,6 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import ROOT, modules_after, run_python
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
@@ -20,6 +23,8 @@ from sklearn.model_selection import (
 
 from ztf_sg import CutoutSet, MuyGPSClassifier, StarGalaxyClassifier, load_cutouts, normalize
 from ztf_sg.classification import PixelClassifier, orientations
+from ztf_sg.cutouts.schema import BOUNDS
+from ztf_sg.features import measure_features
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +166,30 @@ def test_odd_cutouts_are_classified_all_the_same(trained, few):
     images[3, 9, 9] = 1e8
     probabilities = trained.predict_proba(CutoutSet(images, few.labels, few.table))
     assert np.isfinite(probabilities).all()
+
+
+@st.composite
+def judged_sets(draw):
+    """Return sets of two cutouts with any pixels and header values that are not refused."""
+    shape = draw(hnp.array_shapes(min_dims=2, max_dims=2, max_side=20))
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    images = draw(hnp.arrays(np.float32, (2, *shape), elements=finite))
+    header = {key.lower(): draw(st.floats(*bounds[:2])) for key, bounds in BOUNDS.items()}
+    return CutoutSet(images, [0, 1], pd.DataFrame(header, index=range(2)))
+
+
+@given(cutouts=judged_sets())
+def test_whatever_is_not_refused_has_finite_features_and_probabilities(cutouts):
+    assert np.isfinite(measure_features(cutouts)).all(axis=None)
+    probabilities = StarGalaxyClassifier.pretrained().predict_proba(cutouts)
+    assert np.isfinite(probabilities).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+def test_filters_are_not_needed(trained, few):
+    unfiltered = CutoutSet(few.images, few.labels, few.table.drop(columns="filter"))
+    np.testing.assert_array_equal(trained.predict_proba(unfiltered), trained.predict_proba(few))
+    assert StarGalaxyClassifier().fit(unfiltered).filters_ == ()
 
 
 def test_unknown_labels_are_named(few):

@@ -74,7 +74,16 @@ def test_kill_leaves_what_was_there_and_the_next_writer_cleans_up(tmp_path):
 
 def test_name_that_is_a_folder_leaves_no_partial_file(tmp_path):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError), atomic_write(tmp_path / "taken") as file:
+    said = pytest.raises(IsADirectoryError, match="taken: is a folder; name a file")
+    with said, atomic_write(tmp_path / "taken") as file:
+        file.write(b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_file_that_is_no_folder_is_named(tmp_path):
+    (tmp_path / "taken").touch()
+    said = pytest.raises(NotADirectoryError, match="taken: is a file; name a folder to write a.txt to")
+    with said, atomic_write(tmp_path / "taken" / "a.txt") as file:
         file.write(b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

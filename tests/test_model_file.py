@@ -129,6 +129,12 @@ def test_an_untrained_model_is_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_is_not_saved_as_a_folder(trained, tmp_path):
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path.name}: is a folder; name a file"):
+        trained.save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_that_cannot_be_written_leaves_the_old_one(trained, saved, monkeypatch):
     before = saved.read_bytes()
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))

@@ -1,4 +1,5 @@
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,17 @@ def by_hand(images, technique):
 def stacks(low=1.5, high=6.5e4, min_side=1):
     """Return a strategy of stacks with the counts of science images."""
     shapes = hnp.array_shapes(min_dims=3, max_dims=3, min_side=min_side, max_side=4)
-    return shapes.flatmap(lambda shape: hnp.arrays(float, shape, elements=st.floats(low, high)))
+    return shapes.flatmap(
+        lambda shape: hnp.arrays(
+            float, shape, elements=st.floats(low, high, allow_nan=False, allow_infinity=False)
+        )
+    )
+
+
+def global_statistics():
+    pairs = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=2, max_size=2)
+    pairs = pairs.filter(lambda pair: abs(pair[1] - pair[0]) < np.inf)
+    return pairs.map(lambda pair: GlobalStatistics(*sorted(pair)))
 
 
 @pytest.fixture
@@ -109,10 +120,9 @@ class TestEveryTechnique:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             result = normalize(np.full((2, 3, 3), 250.0), technique)
-        divides_by_contrast = technique in ("minmax", "root_minmax", "asinh_minmax")
-        assert ["2 of 2 cutouts are constant" in str(word.message) for word in said] == [
-            True
-        ] * divides_by_contrast
+        expected = "2 of 2 cutouts are constant" if technique in UNIT_RANGE else None
+        expected = "of the training set are constant" if technique == "global_minmax" else expected
+        assert [expected in str(word.message) for word in said] == [True] * (technique in UNIT_RANGE)
         np.testing.assert_array_equal(result, 250.0 if technique == "raw" else 0.0)
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -129,6 +139,12 @@ class TestEveryTechnique:
     @given(images=stacks())
     def test_never_nan(self, technique, images):
         assert np.isfinite(normalize(images, technique)).all()
+
+    @given(images=stacks(low=None, high=None), statistics=st.none() | global_statistics())
+    def test_any_numbers_are_normalized_or_refused(self, technique, images, statistics):
+        with suppress(ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            assert np.isfinite(normalize(images, technique, statistics)).all()
 
     @given(images=stacks())
     def test_keeps_the_order_of_the_pixels_of_a_cutout(self, technique, images):
@@ -254,6 +270,11 @@ class TestNormalizer:
         expected = normalize(rows.reshape(4, 2, 3), technique).reshape(4, 6)
         np.testing.assert_allclose(Normalizer(technique).fit_transform(rows), expected, rtol=1e-12)
 
+    def test_a_constant_training_set_is_told(self):
+        normalizer = Normalizer("global_minmax").fit(np.full((3, 4), 250.0))
+        with pytest.warns(UserWarning, match="global_minmax: the cutouts of the training set are constant"):
+            assert (normalizer.transform(np.arange(8.0).reshape(2, 4)) == 0).all()
+
     @pytest.mark.parametrize("technique", GLOBAL)
     def test_keeps_the_statistics_of_the_training_set(self, images, flat, technique):
         normalizer = Normalizer(technique).fit(flat[:3])
@@ -364,6 +385,18 @@ class TestTables:
             with pytest.raises(ValueError, match="was not made from these cutouts; run notebook 3 on them"):
                 read_tables(tmp_path, others)
 
+    def test_an_empty_set_is_named(self, cutouts, tmp_path):
+        with pytest.raises(ValueError, match="no cutouts: the set is empty"):
+            write_tables(tmp_path / "data", cutouts[:0])
+        assert not (tmp_path / "data").exists()
+        with pytest.raises(ValueError, match="no cutouts: the set is empty"):
+            describe_left_out(cutouts[:0].images)
+
+    def test_a_file_is_no_directory(self, cutouts, tmp_path):
+        (tmp_path / "data").touch()
+        with pytest.raises(NotADirectoryError, match="data: is a file; name a folder to write raw_image"):
+            write_tables(tmp_path / "data", cutouts)
+
 
 class TestArguments:
     @pytest.mark.parametrize("technique", ["foo", None, ["minmax"]])
@@ -385,6 +418,43 @@ class TestArguments:
     def test_parameters_that_make_no_sense_are_named(self, technique, parameters, said):
         with pytest.raises(ValueError, match=said):
             normalize(np.ones((1, 2, 2)), technique, **parameters)
+
+    @pytest.mark.parametrize("statistics", [(0, 1), 0, {"minimum": 0}, GlobalStatistics])
+    def test_statistics_of_another_kind_are_named(self, images, statistics):
+        with pytest.raises(TypeError, match="statistics: expected GlobalStatistics"):
+            normalize(images, "global_minmax", statistics)
+
+    @pytest.mark.parametrize("extremes", [(np.nan, 1), (0, np.inf), (2, 1), ("0", 1), (None, 1), (False, 1)])
+    def test_extremes_that_make_no_sense_are_named(self, extremes):
+        with pytest.raises(ValueError, match=f"smallest and largest .* got {extremes[0]!r} and"):
+            GlobalStatistics(*extremes)
+
+    @pytest.mark.parametrize(
+        "images, said",
+        [
+            ([np.ones((20, 20)), np.ones((21, 20))], "images: expected cutouts of one size"),
+            (np.ones((2, 3, 3)) * 1j, "images: expected real numbers, got complex128"),
+            ([[["a"]]], "images: expected real numbers"),
+            ([[[None]]], "images: expected real numbers"),
+        ],
+    )
+    def test_what_is_no_stack_of_numbers_is_named(self, images, said):
+        with pytest.raises(ValueError, match=said):
+            normalize(images, "minmax")
+
+    @pytest.mark.parametrize("parameters", [{"softening": 1e-320}, {"softening": 1e-310}])
+    def test_what_becomes_of_pixels_is_finite(self, images, parameters):
+        with pytest.raises(
+            ValueError, match=r"asinh_minmax: cutout 0 \(and 4 more\) becomes NaN or infinite"
+        ):
+            normalize(images, "asinh_minmax", **parameters)
+
+    def test_extreme_pixels_are_refused_and_their_cutout_named(self, images):
+        images[1, :2, 0] = 1e308, -1e308
+        with pytest.raises(ValueError, match=r"minmax: cutout 1 \(and 0 more\) becomes NaN or infinite"):
+            normalize(images, "minmax", GlobalStatistics(0, 1))
+        with pytest.raises(ValueError, match=r"of finite difference, got -1e\+308 and 1e\+308"):
+            normalize(images, "minmax")
 
     def test_masked_pixels_are_refused(self):
         images = np.ma.masked_less(np.arange(8.0).reshape(2, 2, 2), 2)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 from helpers import ROOT
+from sklearn.exceptions import NotFittedError
 
 import ztf_sg
 from ztf_sg import CutoutSet, StarGalaxyClassifier, classify_partition, classify_survey, survey
@@ -275,9 +276,9 @@ class TestSchedulers:
         classify(source, tmp_path / "shown", progress=True)
         assert "partitions: 100%" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("scheduler", ["nonsense", "localhost:8786"])
+    @pytest.mark.parametrize("scheduler", ["nonsense", "localhost:8786", 4, None])
     def test_unknown_ones_are_refused_at_once(self, source, tmp_path, scheduler):
-        with pytest.raises(ValueError, match=f"'threads', 'processes', .*'tcp://.*, got '{scheduler}'"):
+        with pytest.raises(ValueError, match=f"'threads', 'processes', .*'tcp://.*, got {scheduler!r}"):
             classify(source, tmp_path / "results", scheduler=scheduler)
         assert not (tmp_path / "results").exists()
 
@@ -579,12 +580,33 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         "options",
-        [{"partition": 0}, *({"max_error": share} for share in (1, -0.1, "0.01", np.nan, True))],
+        [
+            *({"partition": number} for number in (0, 2.5, "100", None, True)),
+            *({"max_error": share} for share in (1, -0.1, "0.01", np.nan, True)),
+        ],
         ids=str,
     )
     def test_senseless_settings_write_nothing(self, source, tmp_path, options):
         with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):
             classify(source, tmp_path / "results", **options)
+        assert not (tmp_path / "results").exists()
+
+    @pytest.mark.parametrize("model", ["pretrained.npz", "", Path("pretrained.npz"), StarGalaxyClassifier])
+    def test_what_is_no_model_is_named(self, source, cutouts, tmp_path, model):
+        for classify_it in (
+            lambda: classify(source, tmp_path / "results", model=model),
+            lambda: classify_partition(cutouts.to_table(), model),
+        ):
+            with pytest.raises(TypeError, match=r"expected a trained .*StarGalaxyClassifier\.load\(path\)"):
+                classify_it()
+        assert not (tmp_path / "results").exists()
+
+    def test_an_untrained_model_says_so(self, source, cutouts, tmp_path):
+        said = r"model: this StarGalaxyClassifier is not trained; .* StarGalaxyClassifier\.load\(path\)"
+        with pytest.raises(NotFittedError, match=said):
+            classify(source, tmp_path / "results", model=StarGalaxyClassifier())
+        with pytest.raises(NotFittedError, match=said):
+            classify_partition(cutouts.to_table(), StarGalaxyClassifier())
         assert not (tmp_path / "results").exists()
 
     def test_missing_source_is_named(self, tmp_path):

@@ -357,6 +357,8 @@ def _binary_labels(labels, n):
 
 def _count_filters(cutouts):
     """Return how many cutouts are of each known filter, a dict of str to int."""
+    if "filter" not in cutouts.table:
+        return {}
     counts = cutouts.table["filter"].value_counts()
     return {str(name): int(count) for name, count in counts.items() if str(name) and count}
 

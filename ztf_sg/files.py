@@ -48,10 +48,21 @@ def atomic_write(path, unfinished=None):
     unfinished : path-like, optional
         Name until then, on the same disk, for files that several processes may write at once; by default
         ``.part`` is added to the name.
+
+    Raises
+    ------
+    IsADirectoryError
+        If the path is that of a folder.
+    NotADirectoryError
+        If its folder is a file.
     """
     path = local_path(path)
     partial = Path(unfinished or path.with_name(path.name + ".part"))
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; name a file, such as one in it")
     for folder in (path.parent, partial.parent):
+        if folder.is_file():
+            raise NotADirectoryError(f"{folder}: is a file; name a folder to write {path.name} to")
         folder.mkdir(parents=True, exist_ok=True)
     try:
         with open(partial, "wb") as file:

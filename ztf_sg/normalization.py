@@ -22,14 +22,24 @@ from ztf_sg.parallel import map_chunks
 
 @dataclass(frozen=True)
 class GlobalStatistics:
-    """Smallest and largest pixel of a training set [DN]."""
+    """Smallest and largest pixel of a training set [DN]; a ValueError refuses what are no such numbers."""
 
     minimum: float
     maximum: float
 
+    def __post_init__(self):
+        are_numbers = all(map(_is_number, (self.minimum, self.maximum)))
+        if not (are_numbers and 0 <= float(self.maximum) - float(self.minimum) < np.inf):
+            raise ValueError(
+                "expected the smallest and largest pixel of a training set, of finite difference, got "
+                f"{self.minimum!r} and {self.maximum!r}"
+            )
+
     @classmethod
     def of(cls, images):
-        """Return the statistics of a stack of cutouts."""
+        """Return the statistics of a stack of cutouts; raise a ValueError if it is empty."""
+        if not np.size(images):
+            raise ValueError("no cutouts: the set is empty")
         return cls(float(np.min(images)), float(np.max(images)))
 
 
@@ -50,7 +60,7 @@ def minmax(images, statistics=None):
 
 
 def global_minmax(images, statistics):
-    """Return (x - min_all) / (max_all - min_all), with the extremes of the training set."""
+    """Return (x - min_all) / (max_all - min_all), with those of the training set; 0 if it is constant."""
     return _ratio(images - statistics.minimum, statistics.maximum - statistics.minimum)
 
 
@@ -115,20 +125,28 @@ def normalize(images, technique, statistics=None, **parameters):
 
     Raises
     ------
+    TypeError
+        If statistics is no GlobalStatistics.
     ValueError
-        If the technique or a parameter is unknown, the shape is not that of a stack, a pixel is not finite,
-        or a logarithm of a pixel <= 0 is asked for (the message names the first such cutout).
+        If the technique or a parameter is unknown, images is no stack of numbers, a pixel or what becomes of
+        it is not finite, or a logarithm of a pixel <= 0 is asked for (the message names the first such
+        cutout).
 
     Warns
     -----
     UserWarning
-        If cutouts are constant and their contrast is divided by, which makes them 0.
+        If cutouts, or those of the training set, are constant and their contrast is divided by, which makes
+        them 0.
     """
     _check_technique(technique)
     _check_parameters(technique, parameters)
     if np.ma.isMaskedArray(images) and np.ma.is_masked(images):
         raise ValueError("images: some pixels are masked; leave out these cutouts")
-    images = np.asarray(images)
+    if not isinstance(statistics, GlobalStatistics | None):
+        raise TypeError(
+            f"statistics: expected GlobalStatistics, such as GlobalStatistics.of(images), got {statistics!r}"
+        )
+    images = _array(images)
     if images.dtype != np.float32:
         images = images.astype(float, copy=False)
     if images.ndim != 3 or not images.size:
@@ -141,22 +159,26 @@ def normalize(images, technique, statistics=None, **parameters):
         raise ValueError(
             f"cutout {np.argmax(bad)} (and {bad.sum() - 1} more) has NaN or infinite pixels; leave it out"
         )
-    flat = int(np.sum(np.ptp(images, axis=(1, 2)) == 0)) if "minmax" in technique.split("_")[-1:] else 0
-    if flat and technique != "global_minmax":
-        warnings.warn(
-            f"{technique}: {flat} of {len(images)} cutouts are constant, and become 0", stacklevel=2
-        )
-    statistics = statistics or GlobalStatistics.of(images)
+    statistics = GlobalStatistics.of(images) if statistics is None else statistics
+    if flat := _describe_flat(images, technique, statistics):
+        warnings.warn(f"{technique}: {flat}", stacklevel=2)
     result = np.empty(images.shape)
 
     def fill(rows):
-        result[rows] = NORMALIZATIONS[technique](images[rows].astype(float), statistics, **parameters)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            result[rows] = NORMALIZATIONS[technique](images[rows].astype(float), statistics, **parameters)
 
     try:
         map_chunks(fill, len(images))
     except ValueError:  # counts cutouts within a chunk; this one counts them in the whole set
         NORMALIZATIONS[technique](images.astype(float), statistics, **parameters)
         raise
+    bad = ~np.isfinite(result).all(axis=(1, 2))
+    if bad.any():
+        raise ValueError(
+            f"{technique}: cutout {np.argmax(bad)} (and {bad.sum() - 1} more) becomes NaN or infinite, as "
+            "its pixels, the statistics or a parameter are too extreme; leave it out, or change them"
+        )
     return result
 
 
@@ -178,7 +200,7 @@ def applies(images, technique):
     numpy.ndarray of bool (n,)
     """
     _check_technique(technique)
-    if np.max(images) <= LEAST_MAXIMUM.get(technique, -np.inf):
+    if GlobalStatistics.of(images).maximum <= LEAST_MAXIMUM.get(technique, -np.inf):
         return np.zeros(len(images), dtype=bool)
     if technique in OF_LOGARITHMS:
         return (images > 0).all(axis=(1, 2))
@@ -187,7 +209,7 @@ def applies(images, technique):
 
 def describe_left_out(images):
     """Return in a line per technique to how many cutouts it does not apply, and why; see :func:`applies`."""
-    lines, largest = [], float(np.max(images))
+    lines, largest = [], GlobalStatistics.of(images).maximum
     for name in NORMALIZATIONS:
         count = int(np.sum(~applies(images, name)))
         least = LEAST_MAXIMUM.get(name, -np.inf)
@@ -220,14 +242,22 @@ def write_tables(directory, cutouts):
     pandas.DataFrame
         One row per technique: file, technique, cutouts and left_out, the number to which it does not apply.
         There is no file if it applies to none.
+
+    Raises
+    ------
+    NotADirectoryError
+        If the directory is a file.
+    ValueError
+        If the set is empty.
     """
     normalized, rows = normalize_all(cutouts.images), []
     for number, name in enumerate(NORMALIZATIONS):
         path = local_path(directory) / csv_name(number)
-        path.unlink(missing_ok=True)  # of other cutouts
         if name in normalized:
             stack, mask = normalized[name]
             write_image_csv(path, stack, cutouts.labels[mask])
+        else:
+            path.unlink(missing_ok=True)  # of other cutouts
         count = len(normalized[name][0]) if name in normalized else 0
         rows.append((path.name if count else "", name, count, len(cutouts) - count))
     return pd.DataFrame(rows, columns=["file", "technique", "cutouts", "left_out"])
@@ -302,8 +332,34 @@ def _check_parameters(technique, parameters):
         if name not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise ValueError(f"{technique}: unknown parameter {name!r}; {takes}")
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < np.inf:
+        if not (_is_number(value) and 0 < value < np.inf):
             raise ValueError(f"{technique}: {name}={value!r}, expected a number above 0")
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _array(images):
+    """Return images as an array; raise a ValueError if they are of several sizes, or no real numbers."""
+    try:
+        images = np.asarray(images)
+    except ValueError as error:
+        raise ValueError(
+            f"images: expected cutouts of one size, shape (n, height, width) ({error})"
+        ) from error
+    if images.dtype.kind not in "fiu":
+        raise ValueError(f"images: expected real numbers, got {images.dtype}")
+    return images
+
+
+def _describe_flat(images, technique, statistics):
+    """Return what to say of contrasts that a technique divides by though they are 0; empty if none are."""
+    if technique == "global_minmax":
+        is_flat = statistics.minimum == statistics.maximum
+        return "the cutouts of the training set are constant and the same, so that all become 0" * is_flat
+    flat = (images == images[:, :1, :1]).all(axis=(1, 2)).sum() if technique.endswith("minmax") else 0
+    return f"{flat} of {len(images)} cutouts are constant, and become 0" * bool(flat)
 
 
 def _check_technique(technique):

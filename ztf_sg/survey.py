@@ -11,6 +11,7 @@ from collections import Counter
 from contextlib import nullcontext
 from functools import lru_cache
 from hashlib import sha256
+from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
@@ -20,6 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from joblib import parallel_config
+from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier, feature_matrix
@@ -80,6 +82,8 @@ def classify_partition(table, model=None, max_error=0.01):
     ------
     CutoutError
         If a column is missing or of the wrong type.
+    TypeError, NotFittedError
+        If the model is no StarGalaxyClassifier, or not trained.
 
     Warns
     -----
@@ -97,7 +101,7 @@ def classify_partition(table, model=None, max_error=0.01):
     elif isinstance(table, pa.Table) and LABEL in table.column_names:
         table = table.drop_columns(LABEL)
     cutouts = CutoutSet.from_table(table, on_error="skip")
-    model = model or _load(PRETRAINED, None)
+    model = _trained(model)
     result = _classified(cutouts, model, model.confidence_threshold(max_error), {}).to_pandas()
     model.warn_of_filters(model.other_filters(cutouts))
     if index is not None:
@@ -110,6 +114,17 @@ def classify_partition(table, model=None, max_error=0.01):
             stacklevel=2,
         )
     return result
+
+
+def _trained(model):
+    """Return a model that is trained, the pretrained one for None; raise an error for anything else."""
+    if model is None:
+        return _load(PRETRAINED, None)
+    remedy = "load one with StarGalaxyClassifier.load(path), or give none for the pretrained one"
+    if not isinstance(model, StarGalaxyClassifier):
+        raise TypeError(f"model: expected a trained StarGalaxyClassifier, got {model!r}; {remedy}")
+    check_is_fitted(model, msg=f"model: this %(name)s is not trained; call its fit, {remedy}")
+    return model
 
 
 def _is_invented(table):
@@ -158,6 +173,8 @@ def classify_survey(
     ValueError
         If the destination holds results of another source, model or setting, or an argument is not one of
         those above.
+    TypeError, NotFittedError
+        As of :func:`classify_partition`.
     SurveyError
         If some partitions could not be read or written, which the same call tries again, or another run is at
         work in the destination.
@@ -174,7 +191,7 @@ def classify_survey(
     source, destination, model = (
         Path(os.path.realpath(local_path(source))),  # resolve() raises at links in a circle
         Path(os.path.realpath(local_path(destination))),
-        model or _load(PRETRAINED, None),
+        _trained(model),
     )
     _check_scheduler(scheduler)
     if source == destination:
@@ -237,7 +254,11 @@ def _warn_of_skipped(destination):
 
 
 def _check_scheduler(scheduler):
-    if isinstance(scheduler, str) and scheduler not in SCHEDULERS and "://" not in scheduler:
+    if isinstance(scheduler, str):
+        is_known = scheduler in SCHEDULERS or "://" in scheduler
+    else:  # clients and clusters have this; to import their classes would take long
+        is_known = hasattr(scheduler, "scheduler_info") and not isinstance(scheduler, type)
+    if not is_known:
         raise ValueError(
             f"scheduler: expected {', '.join(map(repr, SCHEDULERS))}, a client, a cluster, or an address "
             f"such as 'tcp://localhost:8786', got {scheduler!r}"
@@ -249,8 +270,8 @@ def _plan(source, partition):
 
     A damaged Parquet file is a partition without row groups.
     """
-    if partition < 1:
-        raise ValueError(f"partition: expected at least 1 cutout, got {partition}")
+    if isinstance(partition, bool) or not isinstance(partition, Integral) or partition < 1:
+        raise ValueError(f"partition: expected a whole number of cutouts, 1 or more, got {partition!r}")
     paths, is_parquet = list_source(source)
     if not is_parquet:
         names, starts = cutout_names(paths, source), range(0, len(paths), partition)

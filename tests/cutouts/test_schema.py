@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztf_sg.cutouts.schema import COLUMNS, CutoutError, check_cutout, check_labels, label_of, natural_key
+from ztf_sg.cutouts.schema import (
+    BOUNDS,
+    COLUMNS,
+    CutoutError,
+    check_cutout,
+    check_labels,
+    label_of,
+    natural_key,
+)
 
 HEADER = {
     "SEEING": 1.7, "MAGZP": 25.6, "FILTER": "ZTF_i", "OBSMJD": 58738.4, "EXPTIME": 30, "GAIN": 6.2,
@@ -48,6 +56,8 @@ def test_columns_are_those_of_the_contract():
 
 def test_a_usable_cutout_passes_with_or_without_aperture_corrections():
     check_cutout("star_1", PIXELS, HEADER)
+    for end in (0, 1):
+        check_cutout("star_1", PIXELS, HEADER | {key: bounds[end] for key, bounds in BOUNDS.items()})
     check_cutout("star_1", PIXELS, HEADER | {"APCOR1": -0.7, "APCOR2": None, "APCOR3": np.nan})
 
 
@@ -64,7 +74,17 @@ def test_numbers_of_any_width_are_numbers(kind):
         (np.where(PIXELS, np.nan, 0), {}, "400 of 400 pixels are NaN or infinite"),
         (PIXELS, {"GAIN": None, "FILTER": None}, "its header lacks FILTER, GAIN"),
         (PIXELS, {"APCOR2": "none"}, "its header has APCOR2 = 'none', expected a number"),
-        (PIXELS, {"SEEING": 0.0}, "its header has SEEING = 0.0, expected more than 0"),
+        (PIXELS, {"SEEING": 0.0}, r"its header has SEEING = 0.0, expected 0.1 to 100 px; fetch it again"),
+        (PIXELS, {"SEEING": 1e-155}, "its header has SEEING = 1e-155, expected 0.1 to 100 px"),
+        (
+            PIXELS,
+            {"GAIN": np.float32(1e30)},
+            "its header has GAIN = 1.*e\\+30, expected 1e-06 to 1e\\+06 e-/DN",
+        ),
+        (PIXELS, {"MAGZP": 1e300}, r"its header has MAGZP = 1e\+300, expected -100 to 100 mag"),
+        (PIXELS, {"APCOR3": -101}, "its header has APCOR3 = -101, expected -100 to 100 mag"),
+        (PIXELS, {"SATURATE": -1.0}, r"its header has SATURATE = -1.0, expected 0 to 1e\+12 DN"),
+        (PIXELS, {"OBSMJD": 1e8}, r"its header has OBSMJD = 1.*, expected 0 to 1e\+07 d"),
         (PIXELS, {"GAIN": np.nan}, "its header has GAIN = nan, expected a finite number"),
         (PIXELS, {"APCOR1": -np.inf}, "its header has APCOR1 = -inf, expected a finite number"),
         (PIXELS, {"MAGZP": np.float32("inf")}, "its header has MAGZP = inf, expected a finite number"),
@@ -73,7 +93,7 @@ def test_numbers_of_any_width_are_numbers(kind):
         (PIXELS, {"SEEING": np.True_}, "its header has SEEING = np.True_, expected a number"),
         (PIXELS, {"SEEING": 1 + 2j}, r"its header has SEEING = \(1\+2j\), expected a number"),
         (PIXELS, {"SEEING": pd.NA}, "its header has SEEING = <NA>, expected a number"),
-        (PIXELS, {"EXPTIME": np.int16(-3)}, "its header has EXPTIME = -3, expected more than 0"),
+        (PIXELS, {"EXPTIME": np.int16(-3)}, "its header has EXPTIME = -3, expected 0.001 to 1e\\+06 s"),
         (PIXELS, {"CRVAL1": "7,0"}, "its header has CRVAL1 = '7,0', expected a number"),
         (PIXELS, {"FILTER": 5.0}, "its header has FILTER = 5.0, expected text"),
         (PIXELS * 1e300, {}, "400 of 400 pixels are NaN or infinite"),
@@ -83,7 +103,7 @@ def test_numbers_of_any_width_are_numbers(kind):
         (
             PIXELS * np.nan,
             {"GAIN": -1, "SEEING": "x"},
-            ".* are NaN or infinite, and .*SEEING = 'x'.*, and .*GAIN = -1, expected more than 0; fetch",
+            ".* are NaN or infinite, and .*SEEING = 'x'.*, and .*GAIN = -1, expected 1e-06 to .*; fetch",
         ),
     ],
 )

@@ -4,6 +4,7 @@ import stat
 import tempfile
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -442,7 +443,9 @@ class TestArguments:
         [
             {"filtercode": "i"}, {"filtercode": "ZTF_i"}, {"filtercode": "zq"}, {"filtercode": None},
             {"max_seeing": np.nan}, {"max_seeing": "2"}, {"max_seeing": -1}, {"max_infobits": 0.5},
-            {"max_infobits": -1}, {"max_infobits": "0"},
+            {"max_infobits": -1}, {"max_infobits": "0"}, {"n_cutouts": -1}, {"n_cutouts": 2.5},
+            {"n_cutouts": "2"}, {"n_cutouts": True}, {"request_cost": "0"}, {"request_cost": None},
+            {"request_cost": np.nan}, {"request_cost": -1}, {"request_cost": True},
         ],
     )  # fmt: skip
     def test_that_make_no_sense_are_named_before_anything_is_asked(self, stars, tmp_path, service, argument):
@@ -450,6 +453,24 @@ class TestArguments:
             ValueError, match=f"{'filter code' if 'filtercode' in argument else next(iter(argument))}"
         ):
             fetch(stars, tmp_path / "new", service, **argument)
+        assert not service.searches and not (tmp_path / "new").exists()
+
+    @pytest.mark.parametrize(
+        "lacking, fault",
+        [
+            (None, "got None, which lacks origin, search_images, get_cutout"),
+            (MockSky, "MockSky'>, a class"),
+            (SimpleNamespace(origin="sky", search_images=print), "which lacks get_cutout"),
+        ],
+    )
+    def test_what_is_no_image_service_is_named(self, stars, tmp_path, lacking, fault):
+        with pytest.raises(TypeError, match=f"service: expected an image service, .*{fault}"):
+            fetch(stars, tmp_path / "new", lacking)
+        assert not (tmp_path / "new").exists()
+
+    def test_no_table_at_all_is_named(self, tmp_path, service):
+        with pytest.raises(ValueError, match="positions: expected a table of stars, .*got an empty list"):
+            fetch([], tmp_path / "new", service)
         assert not service.searches and not (tmp_path / "new").exists()
 
     @pytest.mark.parametrize("ra, dec", [(np.nan, 0.0), (7.0, 91.0), (np.inf, 0.0), (7.0, None)])

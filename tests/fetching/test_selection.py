@@ -50,9 +50,10 @@ def test_all_are_wanted_unless_a_number_is_given():
     assert select(n_cutouts=0).missing() == []
 
 
-def test_negative_number_is_refused():
-    with pytest.raises(ValueError, match="n_cutouts=-1: expected 0 or more"):
-        select(n_cutouts=-1)
+@pytest.mark.parametrize("n_cutouts", [-1, 2.5, "2", True, float("nan")])
+def test_what_is_no_number_of_cutouts_is_refused(n_cutouts):
+    with pytest.raises(ValueError, match=f"n_cutouts={n_cutouts!r}: expected a whole number, 0 or more"):
+        select(n_cutouts=n_cutouts)
 
 
 def test_number_is_that_of_each_class():

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 
 from ztf_sg.cutouts.schema import (
     APERTURE_KEYS,
+    BOUNDS,
     COLUMNS,
     HEADER_KEYS,
     LABELS,
-    POSITIVE_KEYS,
     REMEDY,
     REQUIRED_KEYS,
     TEXT_KEYS,
@@ -25,6 +25,7 @@ from ztf_sg.cutouts.schema import (
     check_cutout,
     check_on_error,
     label_of,
+    plain_float,
     shape_fault,
     without_single_axes,
 )
@@ -365,7 +366,7 @@ def _is_missing(value):
 def _number(value):
     if isinstance(value, bool | np.bool_):
         raise TypeError("a truth value")
-    return np.nan if _is_missing(value) else float(value)
+    return np.nan if _is_missing(value) else plain_float(value)
 
 
 def _text(value, column):
@@ -383,7 +384,9 @@ def faults_by_row(images, metadata, names):
     numbers = metadata[NUMBER_COLUMNS].to_numpy(float)
     suspect = ~np.isfinite(images).all(axis=(1, 2)) | metadata[NEEDED_COLUMNS].isna().any(axis=1).to_numpy()
     suspect |= np.isinf(numbers).any(axis=1) | (np.abs(metadata["dec"]) > 90).to_numpy()
-    suspect |= (metadata[[key.lower() for key in POSITIVE_KEYS]] <= 0).any(axis=1).to_numpy()
+    for key, (least, most, _) in BOUNDS.items():
+        values = metadata[key.lower()].to_numpy(float)
+        suspect |= (values < least) | (values > most)
     faults = {}
     for row in np.flatnonzero(suspect).tolist():
         values = metadata.iloc[row]

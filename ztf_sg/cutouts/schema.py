@@ -1,7 +1,7 @@
 """What cutouts consist of: names, labels, header keywords and columns, with the checks of them."""
 
 import re
-from math import isfinite
+from math import inf, isfinite
 from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
@@ -16,10 +16,19 @@ LABELS = (0, 1, UNKNOWN)
 APERTURE_KEYS = tuple(f"APCOR{number}" for number in range(1, 7))
 HEADER_KEYS = ("SEEING", "MAGZP", "FILTER", "OBSMJD", "EXPTIME", "GAIN", "SATURATE", *APERTURE_KEYS, "ORIGIN")
 TEXT_KEYS = ("FILTER", "ORIGIN")
-POSITIVE_KEYS = ("SEEING", "EXPTIME", "GAIN")
 REQUIRED_KEYS = tuple(key for key in HEADER_KEYS if key not in APERTURE_KEYS)
 REFERENCE_KEYS = ("CRPIX1", "CRPIX2", "CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2")
 NUMBER_KEYS = tuple(key for key in (*HEADER_KEYS, *REFERENCE_KEYS) if key not in TEXT_KEYS)
+# Smallest and largest value that a header may state, and the unit. They are far wider than what any camera
+# needs; with values beyond them features may not be finite.
+BOUNDS = {
+    "SEEING": (0.1, 100.0, "px"),
+    "GAIN": (1e-6, 1e6, "e-/DN"),
+    "EXPTIME": (1e-3, 1e6, "s"),
+    "OBSMJD": (0.0, 1e7, "d"),
+    "SATURATE": (0.0, 1e12, "DN"),
+    **dict.fromkeys(("MAGZP", *APERTURE_KEYS), (-100.0, 100.0, "mag")),
+}
 COLUMNS = ("name", "ra", "dec", *(key.lower() for key in HEADER_KEYS))  # of CutoutSet.table
 SKIPPED_COLUMNS = ("name", "reason")
 
@@ -77,6 +86,13 @@ def without_single_axes(shape):
     return shape
 
 
+def plain_float(value):
+    """Return a value as a float; raise a ValueError for texts that only Python takes for numbers, as 2_5."""
+    if isinstance(value, str | bytes) and ("_" in str(value) or not value.isascii()):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
+
+
 def shape_fault(expected, found):
     """Return what to say of a cutout of another shape than expected [px]."""
     expected, found = (" x ".join(map(str, shape)) for shape in (expected, found))
@@ -99,8 +115,8 @@ def check_cutout(name, data, header):
     data : numpy.ndarray
         Pixels [DN], real numbers that are finite as float32, with two axes.
     header : mapping
-        Values by keyword: FILTER and ORIGIN are text, all others finite numbers; SEEING, EXPTIME and GAIN are
-        above 0. Only APCOR1..6, which may be NaN too, and the WCS are not needed.
+        Values by keyword: FILTER and ORIGIN are text, all others finite numbers within the `BOUNDS`. Only
+        APCOR1..6, which may be NaN too, and the WCS are not needed.
     """
     faults = [*_pixel_faults(np.asarray(data)), *_header_faults(header)]
     if faults:
@@ -132,12 +148,13 @@ def _header_faults(header):
         value = header.get(key)
         if value is None:
             continue
+        least, most, unit = BOUNDS.get(key, (-inf, inf, ""))
         if type(value) is not float and (not isinstance(value, Real) or isinstance(value, bool)):
             yield f"its header has {key} = {value!r}, expected a number"
         elif not (_is_finite(value) or (key in APERTURE_KEYS and value != value)):
             yield f"its header has {key} = {value}, expected a finite number"
-        elif key in POSITIVE_KEYS and not value > 0:
-            yield f"its header has {key} = {value}, expected more than 0"
+        elif float(value) < least or float(value) > most:  # float16 cannot be compared with 1e6
+            yield f"its header has {key} = {value}, expected {least:g} to {most:g} {unit}"
 
 
 def _is_finite(value):

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from ztf_sg.cutouts.schema import LABELS
+from ztf_sg.cutouts.schema import LABELS, plain_float
 from ztf_sg.files import atomic_write, local_path
 
 
@@ -75,6 +75,6 @@ def _numbers(column):
 
 def _number(value):
     try:
-        return float(value)
+        return plain_float(value)
     except (TypeError, ValueError):
         return np.nan

@@ -13,6 +13,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from numbers import Real
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,7 @@ from ztf_sg.ztf import CUTOUT_SIZE, MAX_SEEING, image_name
 
 logger = logging.getLogger(__name__)
 
+NEEDED_OF_SERVICES = ("origin", "search_images", "get_cutout")
 IMAGE_FOLDER = ".images"  # of whole images, within the folder of cutouts, until their cutouts are made
 ENDING_THE_RUN = (ServiceDown, Stopped, WrongPassword)
 
@@ -101,6 +103,8 @@ def fetch_cutouts(
     ManifestError
         The folder holds cutouts of another origin, filter, limit of seeing or quality, or list of positions,
         or files that its manifest does not list; or another run is at work there.
+    TypeError
+        The positions are no tables, or the service is no image service.
     ValueError
         A table is not all stars or all galaxies, has a row without a position, or does not go with a mock
         sky; or an argument makes no sense.
@@ -114,8 +118,13 @@ def fetch_cutouts(
     if isinstance(directory, pd.DataFrame):
         raise TypeError("give both tables as a list: fetch_cutouts([stars, galaxies], folder, service)")
     directory = local_path(directory)
+    _check_service(service)
+    if isinstance(request_cost, bool) or not isinstance(request_cost, Real) or not request_cost >= 0:
+        raise ValueError(f"request_cost={request_cost!r}: expected a number of bytes, 0 or more")
     chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
     tables = positions if isinstance(positions, list | tuple) else [positions]
+    if not tables:
+        raise ValueError("positions: expected a table of stars, one of galaxies, or both, got an empty list")
     tables = [position_table(table) for table in tables]
     selection = Selection(positions_by_class(tables), n_cutouts)
     settings = {"origin": service.origin, "filter": filtercode}
@@ -323,6 +332,16 @@ class _Fetcher:
         others = {kind: self.counts[kind] for kind in (SKIPPED, FAILED)}
         self.bar.set_postfix(others | {"faults": self.retries.faults.total()}, refresh=False)
         self.bar.update(self.counts[SAVED] - self.bar.n)
+
+
+def _check_service(service):
+    """Raise a TypeError unless something has what image services need."""
+    lacking = [name for name in NEEDED_OF_SERVICES if not hasattr(service, name)]
+    if lacking or isinstance(service, type):
+        fault = f"which lacks {', '.join(lacking)}" if lacking else "a class"
+        raise TypeError(
+            f"service: expected an image service, such as Irsa() or MockSky(), got {service!r}, {fault}"
+        )
 
 
 def _check_unlisted_files(manifest, selection, origin):
