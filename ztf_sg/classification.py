@@ -12,6 +12,7 @@ from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ztf_sg.checks import is_number
 from ztf_sg.features import measure_features
 from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
 from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier, check_unmasked
@@ -147,7 +148,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             wrong answers, and keep more objects undecided than need be.
         """
         check_is_fitted(self)
-        if not (_is_number(max_error) and 0 <= max_error < 1):
+        if not (is_number(max_error) and 0 <= max_error < 1):
             raise ValueError(f"max_error: expected a number of at least 0 and below 1, got {max_error!r}")
         if self._judged is None:
             self._judged = judge(self.pipeline_[-1])
@@ -364,12 +365,8 @@ def _count_filters(cutouts):
 
 
 def _check_fraction(galaxy_fraction):
-    if galaxy_fraction is not None and not (_is_number(galaxy_fraction) and 0 < galaxy_fraction < 1):
+    if galaxy_fraction is not None and not (is_number(galaxy_fraction) and 0 < galaxy_fraction < 1):
         raise ValueError(f"galaxy_fraction: expected a number between 0 and 1, got {galaxy_fraction!r}")
-
-
-def _is_number(value):
-    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 class PixelClassifier(ClassifierMixin, BaseEstimator):

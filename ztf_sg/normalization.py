@@ -7,7 +7,6 @@ set; :class:`Normalizer` learns them on a training set and keeps them.
 import warnings
 from dataclasses import dataclass
 from inspect import signature
-from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from astropy.visualization import AsinhStretch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ztf_sg.checks import image_stack, is_number
 from ztf_sg.cutouts import csv_name, read_image_csv, write_image_csv
 from ztf_sg.files import local_path
 from ztf_sg.parallel import map_chunks
@@ -28,7 +28,7 @@ class GlobalStatistics:
     maximum: float
 
     def __post_init__(self):
-        are_numbers = all(map(_is_number, (self.minimum, self.maximum)))
+        are_numbers = all(map(is_number, (self.minimum, self.maximum)))
         if not (are_numbers and 0 <= float(self.maximum) - float(self.minimum) < np.inf):
             raise ValueError(
                 "expected the smallest and largest pixel of a training set, of finite difference, got "
@@ -146,7 +146,7 @@ def normalize(images, technique, statistics=None, **parameters):
         raise TypeError(
             f"statistics: expected GlobalStatistics, such as GlobalStatistics.of(images), got {statistics!r}"
         )
-    images = _array(images)
+    images = image_stack(images)
     if images.dtype != np.float32:
         images = images.astype(float, copy=False)
     if images.ndim != 3 or not images.size:
@@ -332,25 +332,8 @@ def _check_parameters(technique, parameters):
         if name not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise ValueError(f"{technique}: unknown parameter {name!r}; {takes}")
-        if not (_is_number(value) and 0 < value < np.inf):
+        if not (is_number(value) and 0 < value < np.inf):
             raise ValueError(f"{technique}: {name}={value!r}, expected a number above 0")
-
-
-def _is_number(value):
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _array(images):
-    """Return images as an array; raise a ValueError if they are of several sizes, or no real numbers."""
-    try:
-        images = np.asarray(images)
-    except ValueError as error:
-        raise ValueError(
-            f"images: expected cutouts of one size, shape (n, height, width) ({error})"
-        ) from error
-    if images.dtype.kind not in "fiu":
-        raise ValueError(f"images: expected real numbers, got {images.dtype}")
-    return images
 
 
 def _describe_flat(images, technique, statistics):

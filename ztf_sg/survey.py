@@ -11,7 +11,6 @@ from collections import Counter
 from contextlib import nullcontext
 from functools import lru_cache
 from hashlib import sha256
-from numbers import Integral
 from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
@@ -24,6 +23,7 @@ from joblib import parallel_config
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
+from ztf_sg.checks import is_whole_number
 from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier, feature_matrix
 from ztf_sg.cutouts import (
     IMAGE,
@@ -270,7 +270,7 @@ def _plan(source, partition):
 
     A damaged Parquet file is a partition without row groups.
     """
-    if isinstance(partition, bool) or not isinstance(partition, Integral) or partition < 1:
+    if not (is_whole_number(partition) and partition >= 1):
         raise ValueError(f"partition: expected a whole number of cutouts, 1 or more, got {partition!r}")
     paths, is_parquet = list_source(source)
     if not is_parquet:

@@ -4,11 +4,11 @@ Camera: Dekany et al. 2020, PASP 132, 038001; image products: Masci et al. 2019,
 https://irsa.ipac.caltech.edu/docs/program_interface/ztf_metadata.html.
 """
 
-from numbers import Integral, Real
-
 import numpy as np
 import pandas as pd
 from astropy.wcs import WCS
+
+from ztf_sg.checks import is_number, is_whole_number
 
 FILTERCODES = ("zg", "zr", "zi")
 QUADRANT = (3072, 3080)  # width and height of a science image, one readout quadrant of a CCD [px]
@@ -39,9 +39,9 @@ def check_filtercode(filtercode):
 
 def check_limits(max_seeing, max_infobits):
     """Raise a ValueError unless limits are a number above 0 [arcsec] and a whole number from 0 on."""
-    if isinstance(max_seeing, bool) or not isinstance(max_seeing, Real) or not max_seeing > 0:
+    if not (is_number(max_seeing) and max_seeing > 0):
         raise ValueError(f"max_seeing={max_seeing!r}: expected a number above 0 [arcsec]")
-    if isinstance(max_infobits, bool) or not isinstance(max_infobits, Integral) or max_infobits < 0:
+    if not (is_whole_number(max_infobits) and max_infobits >= 0):
         raise ValueError(f"max_infobits={max_infobits!r}: expected a whole number, 0 or more")
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ztf_sg.checks import filled
 from ztf_sg.cutouts.schema import (
     APERTURE_KEYS,
     BOUNDS,
@@ -237,13 +238,6 @@ def _pixels_of_row(row):
             return filled(pixels).astype(np.float32).reshape(without_single_axes(pixels.shape))
     except (ValueError, TypeError):
         return NO_PIXELS
-
-
-def filled(pixels):
-    """Return an array of numbers with NaN where it is masked."""
-    if not np.ma.is_masked(pixels):
-        return np.asarray(pixels)
-    return pixels.astype(float).filled(np.nan)
 
 
 def _common_shape(pixels, source):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ztf_sg.checks import image_stack
 from ztf_sg.cutouts.arrow import ROW_GROUP, read_parquet, read_row_groups, to_table, write_parquet
 from ztf_sg.cutouts.columns import (
     OPTIONAL_COLUMNS,
@@ -14,7 +15,6 @@ from ztf_sg.cutouts.columns import (
     check_columns,
     complete_metadata,
     faults_by_row,
-    filled,
     names_of,
     parts_of_table,
 )
@@ -70,7 +70,9 @@ class CutoutSet:
     def __post_init__(self):
         if not isinstance(self.table, pd.DataFrame):
             raise TypeError(f"table: expected a pandas.DataFrame, got {type(self.table).__name__}")
-        images, labels = _as_images(self.images), check_labels(self.labels)
+        with np.errstate(over="ignore"):
+            images = image_stack(self.images).astype(np.float32, copy=False)
+        labels = check_labels(self.labels)
         if images.ndim != 3:
             raise ValueError(f"images: expected shape (n, height, width), got {images.shape}")
         if labels.ndim != 1:
@@ -161,20 +163,6 @@ class CutoutSet:
     def read_parquet(cls, path, row_groups=None, on_error="raise"):
         """Return the CutoutSet of Parquet files; arguments and errors as of :func:`iter_row_groups`."""
         return cls._of_judged(*read_parquet(path, row_groups, on_error))
-
-
-def _as_images(images):
-    """Return images as float32; raise a ValueError if they are of several sizes, or no numbers."""
-    try:
-        images = filled(images if np.ma.isMaskedArray(images) else np.asarray(images))
-    except ValueError as error:
-        raise ValueError(
-            f"images: expected cutouts of one size, shape (n, height, width) ({error})"
-        ) from error
-    if images.dtype.kind not in "fiu":
-        raise ValueError(f"images: expected numbers, got {images.dtype}")
-    with np.errstate(over="ignore"):
-        return images.astype(np.float32, copy=False)
 
 
 def _judged(images, table):

@@ -13,12 +13,12 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from numbers import Real
 from pathlib import Path
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from ztf_sg.checks import is_number
 from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.fetching.choose import REQUEST_COST, ImageChooser, costs_less_whole
 from ztf_sg.fetching.cut import check_answer, check_image, is_cutout, is_whole_image, open_image, read_answer
@@ -119,7 +119,7 @@ def fetch_cutouts(
         raise TypeError("give both tables as a list: fetch_cutouts([stars, galaxies], folder, service)")
     directory = local_path(directory)
     _check_service(service)
-    if isinstance(request_cost, bool) or not isinstance(request_cost, Real) or not request_cost >= 0:
+    if not (is_number(request_cost) and request_cost >= 0):
         raise ValueError(f"request_cost={request_cost!r}: expected a number of bytes, 0 or more")
     chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
     tables = positions if isinstance(positions, list | tuple) else [positions]

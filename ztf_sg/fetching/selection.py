@@ -1,10 +1,10 @@
 """Which cutouts a run of `fetch_cutouts` wants, and which of them are saved, skipped, failed or missing."""
 
 from collections import Counter
-from numbers import Integral
 
 import numpy as np
 
+from ztf_sg.checks import is_whole_number
 from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.fetching.manifest import FAILED, SAVED, SKIPPED
 from ztf_sg.positions import labels_of_types
@@ -18,7 +18,7 @@ class Selection:
     """
 
     def __init__(self, classes, n_cutouts=None):
-        if n_cutouts is not None and not _is_count(n_cutouts):
+        if n_cutouts is not None and not (is_whole_number(n_cutouts) and n_cutouts >= 0):
             raise ValueError(f"n_cutouts={n_cutouts!r}: expected a whole number, 0 or more, or None for all")
         self.targets = {name: position for targets in classes.values() for name, position in targets.items()}
         most = np.inf if n_cutouts is None else n_cutouts
@@ -57,10 +57,6 @@ class Selection:
         """Say in a line how far the run has come."""
         counts = [f"{self.counts()[kind]} {kind}" for kind in (SAVED, SKIPPED, FAILED)]
         return ", ".join([*counts, f"{len(self.missing())} to go"])
-
-
-def _is_count(value):
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 0
 
 
 def positions_by_class(tables):

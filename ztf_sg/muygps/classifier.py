@@ -12,6 +12,7 @@ from sklearn.utils import check_consistent_length, check_random_state, column_or
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ztf_sg.checks import is_whole_number
 from ztf_sg.muygps import compiled
 from ztf_sg.muygps.neighbours import neighbour_index
 from ztf_sg.parallel import one_blas_thread, slices, threaded
@@ -226,9 +227,9 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     def _check_parameters(self):
         for name in ("nn_count", "batch_count"):
             value = getattr(self, name)
-            if not (_is_integer(value) and value >= 1):
+            if not (is_whole_number(value) and value >= 1):
                 raise ValueError(f"{name}: expected an integer >= 1, got {value!r}")
-        if self.n_jobs is not None and not (_is_integer(self.n_jobs) and self.n_jobs):
+        if self.n_jobs is not None and not (is_whole_number(self.n_jobs) and self.n_jobs):
             raise ValueError(f"n_jobs: expected an integer other than 0, or None, got {self.n_jobs!r}")
         if not (isinstance(self.smoothness, Real) and self.smoothness in compiled.FORMULA):
             known = ", ".join(map(str, compiled.FORMULA))
@@ -302,10 +303,6 @@ def check_unmasked(**arrays):
         if np.ma.is_masked(array):
             n_masked = np.ma.count_masked(array)
             raise ValueError(f"{name}: {n_masked} values are masked; leave out the rows that hold them")
-
-
-def _is_integer(value):
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _fit_probit(mean, variance, targets):

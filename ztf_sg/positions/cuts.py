@@ -1,12 +1,11 @@
 """Cuts of a catalogue: each returns the rows that pass, and remembers what it left."""
 
-from numbers import Integral, Real
-
 import numpy as np
 import pandas as pd
 from astropy import units as u
 from astropy.coordinates import SkyCoord, search_around_sky
 
+from ztf_sg.checks import is_number, is_whole_number
 from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.positions.catalogue import (
     angle,
@@ -81,7 +80,7 @@ def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
     ValueError
         If there is no limit, one that is no number, or one for an unknown band.
     """
-    if not (isinstance(limits, dict) and all(_is_number(limit) for limit in limits.values())):
+    if not (isinstance(limits, dict) and all(is_number(limit) for limit in limits.values())):
         raise ValueError(f"limits={limits!r}: expected magnitudes by band, such as {MAGNITUDE_LIMITS}")
     names = _band_columns("FLUX", limits, "limits")
     table = standard_columns(catalogue, names)
@@ -106,7 +105,7 @@ def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
     ValueError
         If the share is no number of at least 0, or a band is unknown.
     """
-    if not (_is_number(max_fracflux) and max_fracflux >= 0):
+    if not (is_number(max_fracflux) and max_fracflux >= 0):
         raise ValueError(f"max_fracflux={max_fracflux!r}: expected a share of at least 0, such as 0.1")
     names = _band_columns("FRACFLUX", bands, "bands")
     table = standard_columns(catalogue, names)
@@ -182,7 +181,7 @@ def sample_classes(catalogue, n_per_class=10_000, random_state=0):
     ValueError
         If a class has no object left, or `n_per_class` is no whole number above 0.
     """
-    if not (isinstance(n_per_class, Integral) and _is_number(n_per_class) and n_per_class > 0):
+    if not (is_whole_number(n_per_class) and n_per_class > 0):
         raise ValueError(f"n_per_class={n_per_class!r}: expected a whole number above 0")
     table = standard_columns(catalogue, ["RA", "DEC", "TYPE"])
     labels = labels_of_types(table["TYPE"])
@@ -204,10 +203,6 @@ def keep(table, mask, cut):
     kept = table[np.asarray(mask)].reset_index(drop=True)
     kept.attrs["cuts"] = [*table.attrs.get("cuts", []), {"cut": cut, "before": len(table), "left": len(kept)}]
     return kept
-
-
-def _is_number(value):
-    return isinstance(value, Real) and not isinstance(value, bool) and not np.isnan(value)
 
 
 def _band_columns(quantity, bands, argument):
