@@ -80,10 +80,11 @@ def test_name_that_is_a_folder_leaves_no_partial_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_file_that_is_no_folder_is_named(tmp_path):
+@pytest.mark.parametrize("name", ["a.txt", "b/a.txt"])
+def test_file_that_is_no_folder_is_named(tmp_path, name):
     (tmp_path / "taken").touch()
     said = pytest.raises(NotADirectoryError, match="taken: is a file; name a folder to write a.txt to")
-    with said, atomic_write(tmp_path / "taken" / "a.txt") as file:
+    with said, atomic_write(tmp_path / "taken" / name) as file:
         file.write(b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

@@ -54,15 +54,15 @@ def atomic_write(path, unfinished=None):
     IsADirectoryError
         If the path is that of a folder.
     NotADirectoryError
-        If its folder is a file.
+        If its folder, or one above it, is a file.
     """
     path = local_path(path)
     partial = Path(unfinished or path.with_name(path.name + ".part"))
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; name a file, such as one in it")
     for folder in (path.parent, partial.parent):
-        if folder.is_file():
-            raise NotADirectoryError(f"{folder}: is a file; name a folder to write {path.name} to")
+        if in_the_way := [parent for parent in (folder, *folder.parents) if parent.is_file()]:
+            raise NotADirectoryError(f"{in_the_way[0]}: is a file; name a folder to write {path.name} to")
         folder.mkdir(parents=True, exist_ok=True)
     try:
         with open(partial, "wb") as file:
