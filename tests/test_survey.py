@@ -19,9 +19,10 @@ from helpers import ROOT
 from sklearn.exceptions import NotFittedError
 
 import ztf_sg
-from ztf_sg import CutoutSet, StarGalaxyClassifier, classify_partition, classify_survey, survey
+from ztf_sg import CutoutSet, StarGalaxyClassifier, classify_partition, classify_survey
 from ztf_sg.cutouts import CutoutError, list_cutouts, load_files
 from ztf_sg.survey import RESULT, SurveyError, read_skipped
+from ztf_sg.survey import partition as tasks
 
 BUNDLED = ROOT / "cutouts_test"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(ztf_sg.__file__).parents[1])}
@@ -175,11 +176,9 @@ class TestResults:
         pd.testing.assert_frame_equal(results(small), expected, rtol=1e-9, check_dtype=False)
 
     def test_large_row_groups_are_streamed(self, cutouts, tmp_path, monkeypatch, expected):
-        held, classified = [], survey._classified
-        monkeypatch.setattr(survey, "BATCH", 16)
-        monkeypatch.setattr(
-            survey, "_classified", lambda *args: held.append(len(args[0])) or classified(*args)
-        )
+        held, classified = [], tasks.classified
+        monkeypatch.setattr(tasks, "BATCH", 16)
+        monkeypatch.setattr(tasks, "classified", lambda *args: held.append(len(args[0])) or classified(*args))
         write(cutouts, tmp_path / "a.parquet", 60)
         parts = classify(tmp_path / "a.parquet", tmp_path / "results")
         assert parts["objects"].tolist() == [60]
@@ -301,7 +300,7 @@ class TestSchedulers:
 
 def die_once(marker):
     """Have the first process that is about to classify with this marker killed."""
-    classified = survey._classified
+    classified = tasks.classified
 
     def die_or_classify(*args):
         try:
@@ -310,7 +309,7 @@ def die_once(marker):
             return classified(*args)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    survey._classified = die_or_classify
+    tasks.classified = die_or_classify
 
 
 # Runs until a function is called for the nth time.
@@ -379,7 +378,9 @@ class TestResuming:
         killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
         killed_run(flawed, killed, "os", "replace", 2)  # between model and settings
         assert not contents(killed)
-        killed_run(flawed, killed, "ztf_sg.survey", "_classified", 2)  # the second partition is begun
+        killed_run(
+            flawed, killed, "ztf_sg.survey.partition", "classified", 2
+        )  # the second partition is begun
         before = times(killed)
         assert len(before) == 1
         assert len(list((killed / "_survey" / "unfinished").iterdir())) == 1
@@ -507,13 +508,16 @@ class TestChangedSources:
         shutil.copytree(source, folder)
         table = pq.read_table(folder / "survey_10.parquet")
         pq.write_table(table.drop_columns(["gain"]), folder / "survey_10.parquet")
-        with pytest.raises(SurveyError, match="gain"):
+        with pytest.warns(
+            UserWarning, match="1 records could not be used.*survey_10.*lacks the columns gain"
+        ):
             classify(folder, tmp_path / "results")
+        assert read_skipped(tmp_path / "results")["name"].tolist() == ["survey_10.parquet"]
         before = times(tmp_path / "results")
         pq.write_table(table, folder / "survey_10.parquet", compression="none")
         classify(folder, tmp_path / "results")
-        assert before
-        assert before.items() <= times(tmp_path / "results").items()
+        assert len(before) == 3
+        assert len(before.items() & times(tmp_path / "results").items()) == 2
 
     def test_parts_of_files_that_are_gone_go_too(self, source, tmp_path):
         folder = tmp_path / "survey"
@@ -621,6 +625,30 @@ class TestRefusals:
         cutouts.to_table().drop(["gain"]).to_pandas().to_parquet(tmp_path / "a.parquet")
         with pytest.raises(SurveyError, match=r"a\.parquet: lacks the columns gain"):
             classify(tmp_path, tmp_path / "results")
+
+    def test_damaged_files_of_one_name_are_told_apart(self, cutouts, tmp_path):
+        source = tmp_path / "source"
+        for number in range(4):
+            (source / f"x={number}").mkdir(parents=True)
+            cutouts.to_parquet(source / f"x={number}" / "part.parquet")
+        for number in (1, 3):
+            (source / f"x={number}" / "part.parquet").write_bytes(b"PAR1 damaged")
+        with pytest.warns(UserWarning, match="2 records could not be used"):
+            classify(source, tmp_path / "results")
+        names = ["x=1/part.parquet", "x=3/part.parquet"]
+        assert read_skipped(tmp_path / "results")["name"].tolist() == names
+        assert CutoutSet.read_parquet(source, on_error="skip").skipped["name"].tolist() == names
+
+    def test_damaged_settings_are_named(self, source, tmp_path):
+        classify(source, tmp_path / "results")
+        (tmp_path / "results" / "_survey" / "settings.json").write_text("[]")
+        with pytest.raises(ValueError, match="settings.json: damaged, as it holds no settings"):
+            classify(source, tmp_path / "results")
+
+    def test_a_file_in_place_of_the_results_is_named(self, source, tmp_path):
+        (tmp_path / "results").write_text("mine")
+        with pytest.raises(SurveyError, match="results.* cannot be made or locked .*; name a folder"):
+            classify(source, tmp_path / "results")
 
 
 class TestOtherFilters:
@@ -802,7 +830,7 @@ class TestFolders:
         assert read_skipped(destination)["name"].tolist() == ["night10/star_2.fits"]
 
     def test_names_of_files_that_share_one_differ_across_partitions_and_batches(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(survey, "BATCH", 1)
+        monkeypatch.setattr(tasks, "BATCH", 1)
         self.put(tmp_path / "source", "star_0.fits", "star_1.fits")
         shutil.copy(BUNDLED / "star_2.fits", tmp_path / "source" / "star_0.FIT")
         for partition in (1, 3):

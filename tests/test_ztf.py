@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ztf_sg import ztf
 from ztf_sg.fetching import read_manifest
-from ztf_sg.ztf import CUTOUT_SHAPE, FIRST_PIXEL, first_pixel, image_name, image_wcs
+from ztf_sg.ztf import CUTOUT_SHAPE, FIRST_PIXEL, first_pixel, image_name, image_wcs, one_turn
 
 
 @pytest.fixture
@@ -79,3 +79,24 @@ def test_sizes_of_files_are_whole_blocks_that_hold_the_pixels():
     assert 4 * width * height <= ztf.IMAGE_BYTES - ztf.HEADER_BYTES
     assert 4 * np.prod(CUTOUT_SHAPE) <= ztf.CUTOUT_BYTES - ztf.HEADER_BYTES
     assert (round(ztf.CUTOUT_SIZE / ztf.PIXEL_SCALE),) * 2 == CUTOUT_SHAPE
+
+
+@pytest.mark.parametrize(
+    "ra, expected",
+    [
+        (0.0, 0.0),
+        (359.9, 359.9),
+        (360.0, 0.0),
+        (-1.0, 359.0),
+        (725.0, 5.0),
+        (-1e-15, 0.0),
+        (0.1 + 0.2, 0.1 + 0.2),
+    ],
+)
+def test_right_ascensions_are_of_one_turn(ra, expected):
+    assert one_turn(ra) == expected
+    assert one_turn([ra, np.nan])[0] == expected
+
+
+def test_what_is_no_right_ascension_stays():
+    np.testing.assert_array_equal(one_turn([np.nan, np.inf, -np.inf]), [np.nan, np.inf, -np.inf])

@@ -96,7 +96,7 @@ def fate(record, demand, cutouts, file=""):
 
 
 def read_both_ways(read, demands, says):
-    """Yield faults of reading with on_error="raise" beside "skip"; the set of the latter comes last.
+    """Yield faults of reading with on_error="raise" beside "skip"; the set read with "skip" comes last.
 
     `says` are the names of which the error must have one.
     """
@@ -288,6 +288,8 @@ def run_case(group, kind, seed):
 def fuzz(cases, seed=0, only=None):
     """Return counts of the outcomes by kind, and print the details of the first faults."""
     kinds = [(group, kind) for group, (_, kinds) in CASES.items() for kind in kinds if only in (None, kind)]
+    if not kinds:
+        raise SystemExit(f"no kind of damage is called {only!r}")
     counts, shown = defaultdict(Counter), 0
     for case in range(cases):
         group, kind = kinds[case % len(kinds)]

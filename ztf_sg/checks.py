@@ -15,6 +15,14 @@ def is_whole_number(value):
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def check_unmasked(**arrays):
+    """Raise a ValueError if an array holds masked values, which numpy would take for valid ones."""
+    for name, array in arrays.items():
+        if np.ma.is_masked(array):
+            n_masked = np.ma.count_masked(array)
+            raise ValueError(f"{name}: {n_masked} values are masked; leave out the rows that hold them")
+
+
 def image_stack(images):
     """Return a stack of images as an array of real numbers, NaN where it is masked.
 

@@ -12,10 +12,10 @@ from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ztf_sg.checks import is_number
+from ztf_sg.checks import check_unmasked, is_number
 from ztf_sg.features import measure_features
 from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
-from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier, check_unmasked
+from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 from ztf_sg.muygps.confidence import confidence, doubts, judge, least_confidence
 
 CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")

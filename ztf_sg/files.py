@@ -94,7 +94,9 @@ def lock_folder(folder, error):
     except Timeout:
         raise error(f"{folder}: another run is at work there; stop it, or wait for its end") from None
     except OSError as fault:
-        remedy = "have the owner of its file .lock allow it, or name another folder"
+        remedy = "name a folder"
+        if isinstance(fault, PermissionError):
+            remedy = "have the owner of its file .lock allow it, or name another folder"
         raise error(f"{folder}: cannot be made or locked ({fault}); {remedy}") from fault
     try:
         yield

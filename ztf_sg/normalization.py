@@ -14,7 +14,7 @@ from astropy.visualization import AsinhStretch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ztf_sg.checks import image_stack, is_number
+from ztf_sg.checks import check_unmasked, image_stack, is_number
 from ztf_sg.cutouts import csv_name, read_image_csv, write_image_csv
 from ztf_sg.files import local_path
 from ztf_sg.parallel import map_chunks
@@ -310,6 +310,7 @@ class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def fit(self, X, y=None):
         """Learn the extremes of flattened cutouts X [DN], shape (n, height * width); y is ignored."""
         _check_technique(self.technique)
+        check_unmasked(X=X)
         X = validate_data(self, X, dtype=float)
         self.statistics_ = GlobalStatistics.of(X)
         return self
@@ -317,6 +318,7 @@ class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def transform(self, X):
         """Return normalized flattened cutouts, float64, of the shape of X."""
         check_is_fitted(self)
+        check_unmasked(X=X)
         X = validate_data(self, X, dtype=float, reset=False)
         return normalize(X[:, None, :], self.technique, self.statistics_).reshape(X.shape)
 

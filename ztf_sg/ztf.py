@@ -31,6 +31,13 @@ NAME_COLUMNS = ("filefracday", "field", "ccdid", "qid", "filtercode", "imgtypeco
 WCS_COLUMNS = ("crpix1", "crpix2", "crval1", "crval2", "cd11", "cd12", "cd21", "cd22")
 
 
+def one_turn(ra):
+    """Return right ascensions from 0 on and below 360 [deg]; others than finite ones stay as they are."""
+    ra = np.asarray(ra, dtype=float)
+    beyond = np.isfinite(ra) & ~((ra >= 0) & (ra < 360))
+    return np.where(beyond, np.where(beyond, ra, 0.0) % 360 % 360, ra)  # % 360 of -1e-15 is 360
+
+
 def check_filtercode(filtercode):
     """Raise a ValueError unless a filter code is one of `FILTERCODES`."""
     if filtercode not in FILTERCODES:
@@ -39,7 +46,7 @@ def check_filtercode(filtercode):
 
 def check_limits(max_seeing, max_infobits):
     """Raise a ValueError unless limits are a number above 0 [arcsec] and a whole number from 0 on."""
-    if not (is_number(max_seeing) and max_seeing > 0):
+    if not (is_number(max_seeing) and 0 < max_seeing < np.inf):
         raise ValueError(f"max_seeing={max_seeing!r}: expected a number above 0 [arcsec]")
     if not (is_whole_number(max_infobits) and max_infobits >= 0):
         raise ValueError(f"max_infobits={max_infobits!r}: expected a whole number, 0 or more")

@@ -221,7 +221,9 @@ class TestMadeByHand:
         images = cutouts.images.astype(float)
         images[3, 2, 1] = value
         name = cutouts.table["name"].iloc[3]
-        with pytest.raises(CutoutError, match=f"1 of 24 cutouts cannot be used; the first: {name}: 1 of 400"):
+        with pytest.raises(
+            CutoutError, match=f"1 of 24 cutouts cannot be used, .*; the first: {name}: 1 of 400"
+        ):
             CutoutSet(images, cutouts.labels, cutouts.table)
 
     @pytest.mark.parametrize(

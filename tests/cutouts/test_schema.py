@@ -74,7 +74,7 @@ def test_numbers_of_any_width_are_numbers(kind):
         (np.where(PIXELS, np.nan, 0), {}, "400 of 400 pixels are NaN or infinite"),
         (PIXELS, {"GAIN": None, "FILTER": None}, "its header lacks FILTER, GAIN"),
         (PIXELS, {"APCOR2": "none"}, "its header has APCOR2 = 'none', expected a number"),
-        (PIXELS, {"SEEING": 0.0}, r"its header has SEEING = 0.0, expected 0.1 to 100 px; fetch it again"),
+        (PIXELS, {"SEEING": 0.0}, r"its header has SEEING = 0.0, expected 0.1 to 100 px$"),
         (PIXELS, {"SEEING": 1e-155}, "its header has SEEING = 1e-155, expected 0.1 to 100 px"),
         (
             PIXELS,
@@ -103,7 +103,7 @@ def test_numbers_of_any_width_are_numbers(kind):
         (
             PIXELS * np.nan,
             {"GAIN": -1, "SEEING": "x"},
-            ".* are NaN or infinite, and .*SEEING = 'x'.*, and .*GAIN = -1, expected 1e-06 to .*; fetch",
+            ".* are NaN or infinite, and .*SEEING = 'x'.*, and .*GAIN = -1, expected 1e-06 to",
         ),
     ],
 )

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ztf_sg.cutouts.columns import IMAGE, LABEL, TEXT_COLUMNS, parts_of_table, shape_of_table
-from ztf_sg.cutouts.listing import hive_columns, list_files
+from ztf_sg.cutouts.listing import hive_columns, list_files, relative_name
 from ztf_sg.cutouts.schema import COLUMNS, SKIPPED_COLUMNS, CutoutError, CutoutParts, check_on_error
-from ztf_sg.files import atomic_write
+from ztf_sg.files import atomic_write, local_path
 from ztf_sg.ztf import CUTOUT_SHAPE
 
 ROW_GROUP = 4096  # rows that are written, and read, at a time: 6.5 MB of pixels at 20 x 20 px
@@ -70,6 +70,7 @@ def read_row_groups(path, row_groups, rows, on_error, labels=True):
         raise ValueError(f"rows: expected at least 1, got {rows}")
     check_on_error(on_error)
     paths = list_files(path)
+    names = {file: file.name if len(paths) == 1 else relative_name(file, local_path(path)) for file in paths}
     found, damaged = _find_row_groups(paths, on_error)
     columns = dict(zip(paths, hive_columns(paths), strict=True))
     wanted = range(len(found)) if row_groups is None else list(row_groups)
@@ -77,10 +78,10 @@ def read_row_groups(path, row_groups, rows, on_error, labels=True):
         if not 0 <= number < len(found):
             raise IndexError(f"{path}: row group {number} asked for, there are {len(found)}, from 0")
     if damaged:
-        yield _nothing_but(damaged)
+        yield _nothing_but({names[file_path]: fault for file_path, fault in damaged.items()})
     shape = _shape_of_most(found) if len(paths) > 1 else None
     for file_path, groups in groupby([found[number] for number in wanted], key=itemgetter(0)):
-        for batch, numbers, faults in _batches(file_path, list(groups), rows, on_error):
+        for batch, numbers, faults in _batches(file_path, names[file_path], list(groups), rows, on_error):
             if faults:
                 yield _nothing_but(faults)
                 continue
@@ -90,7 +91,7 @@ def read_row_groups(path, row_groups, rows, on_error, labels=True):
             except CutoutError as error:  # of a column
                 if on_error == "raise" or len(paths) == 1:
                     raise
-                yield _nothing_but({file_path.name: str(error)})
+                yield _nothing_but({names[file_path]: str(error)})
                 break
             shape = parts.images.shape[1:] if len(parts.images) else shape
             yield parts
@@ -108,7 +109,7 @@ def _shape_of_most(found):
     return max(votes, key=votes.get, default=None)
 
 
-def _batches(path, groups, rows, on_error):
+def _batches(path, name, groups, rows, on_error):
     """Yield tables of some row groups of a file, with the numbers of their rows, and names of damaged groups.
 
     Only if a group is damaged are they read one by one.
@@ -141,8 +142,8 @@ def _batches(path, groups, rows, on_error):
                     raise _damaged(path, f"row group {group} does not hold the {size} rows that it states")
                 table = pa.Table.from_batches(batches).slice(start)
             except CutoutError as error:
-                name = f"{path.name}, row group {group}"
-                yield None, None, {name: f"{size - start} rows are lost: {error}"}
+                fault = f"{size - start} rows are lost: {error}"
+                yield None, None, {f"{name}, row group {group}": fault}
             else:
                 for part in range(0, len(table), rows):
                     numbers = list(row_range[start + part : start + part + rows])
@@ -193,7 +194,7 @@ def _damaged(path, reason):
 
 
 def _find_row_groups(paths, on_error="raise"):
-    """Return file, number and range of row numbers of each row group, and faults of damaged files by name."""
+    """Return file, number and range of row numbers of each row group, and faults of damaged files by path."""
     found, damaged = [], {}
     for file_path in paths:
         try:
@@ -202,7 +203,7 @@ def _find_row_groups(paths, on_error="raise"):
         except CutoutError as error:
             if on_error == "raise":
                 raise
-            damaged[file_path.name] = str(error)
+            damaged[file_path] = str(error)
             continue
         ends = accumulate(sizes)
         found += [(file_path, number, range(end - sizes[number], end)) for number, end in enumerate(ends)]

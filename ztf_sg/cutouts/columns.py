@@ -17,7 +17,6 @@ from ztf_sg.cutouts.schema import (
     COLUMNS,
     HEADER_KEYS,
     LABELS,
-    REMEDY,
     REQUIRED_KEYS,
     TEXT_KEYS,
     UNKNOWN,
@@ -30,7 +29,7 @@ from ztf_sg.cutouts.schema import (
     shape_fault,
     without_single_axes,
 )
-from ztf_sg.ztf import CUTOUT_SHAPE
+from ztf_sg.ztf import CUTOUT_SHAPE, one_turn
 
 LABEL, IMAGE = "label", "image"
 TEXT_COLUMNS = ("name", *(key.lower() for key in TEXT_KEYS))
@@ -56,14 +55,14 @@ def parts_of_table(table, source, on_error, shape=None, row_numbers=None, with_l
     row_numbers = list(row_numbers or range(len(frame)))
     names = names_of(metadata, row_numbers)
     images = _stack(pixels, shape, faults)
-    faults = {row: f"{names[row]}: {fault}; {REMEDY}" for row, fault in faults.items()}
+    faults = {row: f"{names[row]}: {fault}" for row, fault in faults.items()}
     faults = faults_by_row(images, metadata, names) | faults
     rows = sorted(faults)
     if faults and on_error == "raise":
         numbers = ", ".join(str(row_numbers[row]) for row in rows[:10]) + ", ..." * (len(rows) > 10)
         raise CutoutError(
             f"{source}: {len(rows)} of {len(images)} rows cannot be used, counted from 0: {numbers}; "
-            f"the first: {faults[rows[0]]}"
+            f"the first: {faults[rows[0]]}; mend or drop them, or pass on_error='skip'"
         )
     skipped = pd.DataFrame(
         {"name": [names[row] for row in rows], "reason": [faults[row] for row in rows]}, dtype=object
@@ -210,12 +209,12 @@ def _check_pixel_type(lists, source):
     raise CutoutError(f"{source}: column image: expected lists of pixels, got {kind}; {remedy}")
 
 
-def _is_number(kind):
+def _is_number_type(kind):
     return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
 
 
 def _check_number_type(kind, source):
-    if not (_is_number(kind) or pa.types.is_null(kind)):
+    if not (_is_number_type(kind) or pa.types.is_null(kind)):
         raise CutoutError(
             f"{source}: column image: expected lists of numbers, got lists of {kind}; give pixels [DN]"
         )
@@ -280,9 +279,7 @@ def complete_metadata(frame, source):
         elif name in TEXT_COLUMNS or frame[name].dtype != np.float64:
             columns[name] = _converted(frame[name], name in TEXT_COLUMNS, source, faults)
     table = pd.DataFrame(columns, index=frame.index)
-    outside = ~table["ra"].between(0, 360, inclusive="left") & np.isfinite(table["ra"])
-    if outside.any():
-        table.loc[outside, "ra"] = table.loc[outside, "ra"] % 360 % 360  # % 360 of -1e-15 is 360
+    table["ra"] = one_turn(table["ra"])
     return table, faults
 
 
@@ -313,7 +310,12 @@ def _converted(column, to_text, source, faults):
         array = pa.array(column, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):  # values of several types
         array = None
-    if array is not None and not _is_object(column) and not _may_hold(array.type, to_text, column.name):
+    if (
+        array is not None
+        and len(array)
+        and not _is_object(column)
+        and not _may_hold(array.type, to_text, column.name)
+    ):
         raise CutoutError(f"{source}: column {column.name}: expected {expected} a row, got {array.type}")
     if array is not None and not (_is_object(column) and column.map(pd.api.types.is_bool).any()):
         with np.errstate(all="ignore"):
@@ -346,11 +348,11 @@ def _may_hold(kind, to_text, name):
     if _is_text(kind) or pa.types.is_null(kind):
         return True
     if not to_text:
-        return _is_number(kind)
+        return _is_number_type(kind)
     is_bytes = (
         pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
     )
-    return is_bytes or (name == "name" and _is_number(kind))
+    return is_bytes or (name == "name" and _is_number_type(kind))
 
 
 def _is_missing(value):
@@ -388,7 +390,7 @@ def faults_by_row(images, metadata, names):
         try:
             if np.isinf(values["ra"]) or np.abs(values["dec"]) > 90:
                 position = f"ra {values['ra']}, dec {values['dec']}"
-                raise CutoutError(f"{names[row]}: {position} is no position on the sky [deg]; {REMEDY}")
+                raise CutoutError(f"{names[row]}: {position} is no position on the sky [deg]")
             check_cutout(names[row], images[row], {"ORIGIN": "", **header})
         except CutoutError as error:
             faults[row] = str(error)

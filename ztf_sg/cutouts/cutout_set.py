@@ -22,7 +22,6 @@ from ztf_sg.cutouts.folder import read_files
 from ztf_sg.cutouts.listing import cutout_names, list_cutouts
 from ztf_sg.cutouts.schema import (
     COLUMNS,
-    REMEDY,
     SKIPPED_COLUMNS,
     UNKNOWN,
     CutoutError,
@@ -172,14 +171,17 @@ def _judged(images, table):
     """
     check_columns(list(table.columns), (), "table")
     lacking = {name: "" if name in TEXT_COLUMNS else 1.0 for name in COLUMNS if name not in table}
+    lacking |= {"name": None} if "name" in lacking else {}
     lacking = {name: value for name, value in lacking.items() if name not in OPTIONAL_COLUMNS}
     completed, faults = complete_metadata(table.assign(**lacking), "table")
     names = names_of(completed)
-    faults = {row: f"{names[row]}: {fault}; {REMEDY}" for row, fault in faults.items()}
+    faults = {row: f"{names[row]}: {fault}" for row, fault in faults.items()}
     faults = faults_by_row(images, completed, names) | faults
     if faults:
         first = faults[min(faults)]
-        raise CutoutError(f"{len(faults)} of {len(images)} cutouts cannot be used; the first: {first}")
+        raise CutoutError(
+            f"{len(faults)} of {len(images)} cutouts cannot be used, leave them out; the first: {first}"
+        )
     return completed.drop(columns=list(lacking))
 
 

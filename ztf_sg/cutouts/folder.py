@@ -29,7 +29,6 @@ from ztf_sg.cutouts.schema import (
     HEADER_KEYS,
     NUMBER_KEYS,
     REFERENCE_KEYS,
-    REMEDY,
     SKIPPED_COLUMNS,
     TEXT_KEYS,
     CutoutError,
@@ -50,6 +49,8 @@ SCIENCE_IMAGE = re.compile(r"SCI|^IMAGE|^IMG", re.IGNORECASE)
 # EXTNAMEs of images that may be the cutout if there is no likelier one in the file
 COMPANION_IMAGE = re.compile(r"REF|TEMPL|DIFF|RESID|^EXP|^SUB$", re.IGNORECASE)
 MASK_VALUES = 16  # that a mask may have; a cutout has more
+
+REMEDY = "fetch it again, remove it, or load with on_error='skip'"
 
 _silence = threading.RLock()
 
@@ -77,14 +78,14 @@ def read_files(paths, on_error, names=None):
                 files.append(_checked(path, name, file, plain))
             except CutoutError as error:
                 if on_error == "raise":
-                    raise
+                    raise CutoutError(f"{error}; {REMEDY}") from error
                 skipped.append((file, printable(str(error))))
     shape = mode(file.image.shape for file in files) if files else CUTOUT_SHAPE
     for file in files:
         if file.image.shape != shape:
-            skipped.append((file.file, f"{file.file}: {shape_fault(shape, file.image.shape)}; {REMEDY}"))
+            skipped.append((file.file, f"{file.file}: {shape_fault(shape, file.image.shape)}"))
     if skipped and on_error == "raise":
-        raise CutoutError(skipped[0][1])
+        raise CutoutError(f"{skipped[0][1]}; {REMEDY}")
     files = [file for file in files if file.image.shape == shape]
     return CutoutParts(
         np.array([file.image for file in files], dtype=np.float32).reshape(-1, *shape),
@@ -123,15 +124,15 @@ def _read(path):
     try:
         content = path.read() if hasattr(path, "read") else path.read_bytes()
     except OSError as error:
-        raise CutoutError(f"{name}: cannot be read ({error.strerror}); {REMEDY}") from error
+        raise CutoutError(f"{name}: cannot be read ({error.strerror})") from error
     try:
         with quiet_astropy():
             data, header = _read_science(decompressed(content))
             values, projection = header_values(header), projection_cards(header)
     except CutoutError as error:
-        raise CutoutError(f"{name}: {error}; {REMEDY}") from error
+        raise CutoutError(f"{name}: {error}") from error
     except Exception as error:  # damaged files raise errors of many kinds
-        raise CutoutError(f"{name}: {_what_is_wrong(content, error)}; {REMEDY}") from error
+        raise CutoutError(f"{name}: {_what_is_wrong(content, error)}") from error
     check_cutout(name, data, values)
     return data.astype(np.float32), header, values, projection
 

@@ -18,7 +18,7 @@ from astropy.wcs import WCS, Wcsprm
 from astropy.wcs.utils import wcs_to_celestial_frame
 
 from ztf_sg.cutouts.schema import NUMBER_KEYS, TEXT_KEYS, CutoutError
-from ztf_sg.ztf import FITS_BLOCK
+from ztf_sg.ztf import FITS_BLOCK, one_turn
 
 CARD = 80  # [bytes]
 END_CARD = b"END".ljust(CARD)
@@ -172,7 +172,7 @@ def sky_positions(projection, offsets):
         wcs_to_celestial_frame(wcs)  # raises a ValueError for a frame that astropy does not know
         sky = wcs.pixel_to_world(*(offsets.T - 1)).icrs
         ra, dec = sky.ra.deg, sky.dec.deg
-    return np.stack([ra % 360 % 360, dec], axis=1)  # % 360 of -1e-15 is 360
+    return np.stack([one_turn(ra), dec], axis=1)
 
 
 def _check_scales(wcs):

@@ -32,8 +32,6 @@ BOUNDS = {
 COLUMNS = ("name", "ra", "dec", *(key.lower() for key in HEADER_KEYS))  # of CutoutSet.table
 SKIPPED_COLUMNS = ("name", "reason")
 
-REMEDY = "fetch it again, remove it, or load with on_error='skip'"
-
 
 class CutoutError(ValueError):
     """A cutout that cannot be used; the message names the file or row, the fault and the remedy."""
@@ -120,7 +118,7 @@ def check_cutout(name, data, header):
     """
     faults = [*_pixel_faults(np.asarray(data)), *_header_faults(header)]
     if faults:
-        raise CutoutError(f"{name}: {', and '.join(faults)}; {REMEDY}")
+        raise CutoutError(f"{name}: {', and '.join(faults)}")
 
 
 def _pixel_faults(data):

@@ -1,5 +1,5 @@
 """MuyGPs: a Gaussian process conditioned on nearest neighbours, as a scikit-learn classifier."""
 
-from ztf_sg.muygps.classifier import STATE_SHAPES, MuyGPSClassifier, check_unmasked
+from ztf_sg.muygps.classifier import STATE_SHAPES, MuyGPSClassifier
 
-__all__ = ["MuyGPSClassifier", "STATE_SHAPES", "check_unmasked"]
+__all__ = ["MuyGPSClassifier", "STATE_SHAPES"]

@@ -12,7 +12,7 @@ from sklearn.utils import check_consistent_length, check_random_state, column_or
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ztf_sg.checks import is_whole_number
+from ztf_sg.checks import check_unmasked, is_whole_number
 from ztf_sg.muygps import compiled
 from ztf_sg.muygps.neighbours import neighbour_index
 from ztf_sg.parallel import one_blas_thread, slices, threaded
@@ -295,14 +295,6 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         if not np.isfinite(mean).all():
             raise np.linalg.LinAlgError("the noise is too small for neighbours so close to each other")
         return mean, self.scale_ * variance
-
-
-def check_unmasked(**arrays):
-    """Raise a ValueError if an array holds masked values, which numpy would take for valid ones."""
-    for name, array in arrays.items():
-        if np.ma.is_masked(array):
-            n_masked = np.ma.count_masked(array)
-            raise ValueError(f"{name}: {n_masked} values are masked; leave out the rows that hold them")
 
 
 def _fit_probit(mean, variance, targets):

@@ -9,6 +9,8 @@ import pyarrow as pa
 from astropy.io import fits
 from astropy.table import Table
 
+from ztf_sg.ztf import one_turn
+
 STAR_TYPES = ("PSF",)
 GALAXY_TYPES = ("REX", "EXP", "DEV", "SER", "SIMP", "COMP")  # the last two before DR9
 TRACTOR_TYPES = (*STAR_TYPES, *GALAXY_TYPES, "DUP")
@@ -260,7 +262,7 @@ def in_region(table, ra, dec):
         As of :func:`ra_ranges`; the lower, then the upper bound [deg].
     """
     ranges, (south, north) = ra_ranges(ra), check_dec_range(dec)
-    values = np.asarray(table["RA"], dtype=float) % 360 % 360  # % 360 of -1e-15 is 360
+    values = one_turn(table["RA"])
     inside = [(values >= west) & (values <= east) for west, east in ranges]
     if ranges[-1][1] == 360:
         inside.append(values == 0)
@@ -309,7 +311,7 @@ def checked_positions(catalogue):
             f"RA {row['RA']}, DEC {row['DEC']} [deg]; mend or leave them out"
         )
     ra, dec = table[["RA", "DEC"]].to_numpy(float).T
-    return pd.DataFrame({"RA": np.where((ra >= 0) & (ra < 360), ra, ra % 360 % 360), "DEC": dec})
+    return pd.DataFrame({"RA": one_turn(ra), "DEC": dec})
 
 
 def position_table(catalogue):

@@ -73,11 +73,17 @@ def _read_class(path, label):
             f"{path}: {reason}; the file begins {_first_line(path)!r}, expected the columns RA, DEC, type, "
             "with commas between them and no comments, as notebook 1 writes them"
         ) from error
-    bad = ~has_position(table) | (labels_of_types(table["TYPE"]) != label)
-    if bad.any():
-        row = int(np.argmax(bad))
-        what = f"row {row}, from 0, is no {CLASS_NAMES[label]} with a position"
-        raise ValueError(f"{path}: {what}: {table.iloc[row].to_dict()}")
+    faults = {
+        "has no position on the sky": ~has_position(table),
+        f"is no {CLASS_NAMES[label]}": labels_of_types(table["TYPE"]) != label,
+    }
+    for fault, bad in faults.items():
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(
+                f"{path}: row {row}, from 0, {fault}: {table.iloc[row].to_dict()}; mend or remove it, or run "
+                "notebook 1 again"
+            )
     return position_table(table)
 
 

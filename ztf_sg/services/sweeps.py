@@ -43,7 +43,7 @@ class LegacySurveySweeps(TractorCatalogue):
 
     def __init__(self, files, cache=None, retries=None):
         super().__init__(cache, retries)
-        self.files = [str(file) for file in files]
+        self.files = [str(file) if "://" in str(file) else str(local_path(file)) for file in files]
 
     def __repr__(self):
         return f"<{type(self).__name__}: {len(self.files)} files>"

@@ -9,47 +9,37 @@ import shutil
 import warnings
 from collections import Counter
 from contextlib import nullcontext
-from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
-from time import perf_counter
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from joblib import parallel_config
 from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
-from ztf_sg.checks import is_whole_number
-from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier, feature_matrix
-from ztf_sg.cutouts import (
-    IMAGE,
-    LABEL,
-    UNKNOWN,
-    CutoutError,
-    CutoutSet,
-    cutout_names,
-    iter_row_groups,
-    list_source,
-    load_files,
-    row_group_sizes,
-)
+from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier
+from ztf_sg.cutouts import IMAGE, LABEL, UNKNOWN, CutoutSet
 from ztf_sg.cutouts.listing import RESULTS as NOTES
-from ztf_sg.cutouts.listing import SETTINGS, file_of, relative_name
+from ztf_sg.cutouts.listing import SETTINGS
+from ztf_sg.cutouts.schema import SKIPPED_COLUMNS
 from ztf_sg.files import atomic_write, local_path, lock_folder
+from ztf_sg.survey.partition import (
+    FILTERS,
+    MODEL,
+    READ,
+    SKIPPED,
+    STAGES,
+    UNFINISHED,
+    classified,
+    fingerprint,
+    load_model,
+    note_of,
+    plan_partitions,
+    work,
+)
 
 PARTITION = 16384  # least number of cutouts in a partition
-BATCH = 4096  # cutouts that each task holds in memory at a time
-MODEL, SKIPPED, READ, FILTERS, UNFINISHED = "model.npz", "skipped", "read", "filters", "unfinished"
-RESULT = pa.schema(
-    {"name": pa.string()}
-    | dict.fromkeys(("ra", "dec", "p_galaxy", "posterior_variance"), pa.float64())
-    | {"class": pa.int8(), "ambiguous": pa.bool_()}
-)
-STAGES = ("reading", "features", "classifying", "writing")
 ROW = "row within the partition"
 SCHEDULERS = ("threads", "processes", "synchronous")
 
@@ -98,11 +88,11 @@ def classify_partition(table, model=None, max_error=0.01):
     index = table.index if isinstance(table, pd.DataFrame) else None
     if index is not None:
         table = table.assign(**{LABEL: UNKNOWN, ROW: np.arange(len(table))})
-    elif isinstance(table, pa.Table) and LABEL in table.column_names:
-        table = table.drop_columns(LABEL)
+    elif isinstance(table, pa.Table | pa.RecordBatch) and LABEL in table.schema.names:
+        table = table.drop_columns([LABEL])
     cutouts = CutoutSet.from_table(table, on_error="skip")
     model = _trained(model)
-    result = _classified(cutouts, model, model.confidence_threshold(max_error), {}).to_pandas()
+    result = classified(cutouts, model, model.confidence_threshold(max_error), {}).to_pandas()
     model.warn_of_filters(model.other_filters(cutouts))
     if index is not None:
         result.index = index[cutouts.table[ROW].to_numpy()]
@@ -119,7 +109,7 @@ def classify_partition(table, model=None, max_error=0.01):
 def _trained(model):
     """Return a model that is trained, the pretrained one for None; raise an error for anything else."""
     if model is None:
-        return _load(PRETRAINED, None)
+        return load_model(PRETRAINED, None)
     remedy = "load one with StarGalaxyClassifier.load(path), or give none for the pretrained one"
     if not isinstance(model, StarGalaxyClassifier):
         raise TypeError(f"model: expected a trained StarGalaxyClassifier, got {model!r}; {remedy}")
@@ -197,7 +187,7 @@ def classify_survey(
     if source == destination:
         raise ValueError(f"{source}: is the source; name another folder for the results")
     threshold = model.confidence_threshold(max_error)  # raises before anything is written
-    plan = enumerate(_plan(source, partition))
+    plan = enumerate(plan_partitions(source, partition))
     parts = {destination / f"part-{number:05d}.parquet": part for number, part in plan}
     settings = {"source": str(source), "partition": int(partition), "max_error": float(max_error)}
     with lock_folder(destination / NOTES, SurveyError):
@@ -215,7 +205,14 @@ def classify_survey(
             f"{failed[0]['file']}: {failed[0]['error']}; the others are written: mend that, and run it again"
         )
     rows = [done.get(path.name) or _known(path) for path in parts]
-    _warn_of_skipped(destination)
+    skipped = read_skipped(destination)
+    files = {name for _, names, groups in parts.values() if groups is not None for name in names}
+    if files and files == set(skipped["name"]):
+        raise SurveyError(
+            f"{source}: none of its files can be used; mend them, and run it again; the first: "
+            f"{skipped['reason'].iloc[0]}"
+        )
+    _warn_of_skipped(destination, skipped)
     notes = (destination / NOTES / FILTERS).glob("*.json")
     others = sum((Counter(json.loads(path.read_text())) for path in notes), Counter())
     model.warn_of_filters(others, f"{destination}: ")
@@ -240,11 +237,10 @@ def read_skipped(destination):
         raise FileNotFoundError(f"{destination}: holds no results of classify_survey; name their folder")
     paths = sorted((destination / NOTES / SKIPPED).glob("*.csv"))
     tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths]
-    return pd.concat([pd.DataFrame(columns=["name", "reason"]), *tables], ignore_index=True)
+    return pd.concat([pd.DataFrame(columns=SKIPPED_COLUMNS), *tables], ignore_index=True)
 
 
-def _warn_of_skipped(destination):
-    skipped = read_skipped(destination)
+def _warn_of_skipped(destination, skipped):
     if len(skipped):
         warnings.warn(
             f"{destination}: {len(skipped)} records could not be used, and are listed by "
@@ -265,51 +261,14 @@ def _check_scheduler(scheduler):
         )
 
 
-def _plan(source, partition):
-    """Return the partitions: paths and names of FITS cutouts, or of one Parquet file with its row groups.
-
-    A damaged Parquet file is a partition without row groups.
-    """
-    if not (is_whole_number(partition) and partition >= 1):
-        raise ValueError(f"partition: expected a whole number of cutouts, 1 or more, got {partition!r}")
-    paths, is_parquet = list_source(source)
-    if not is_parquet:
-        names, starts = cutout_names(paths, source), range(0, len(paths), partition)
-        return [(paths[n : n + partition], names[n : n + partition], None) for n in starts]
-    parts = []
-    for path in paths:
-        names = [path.name if path == source else relative_name(path, source)]
-        groups, held = [], 0
-        try:
-            sizes = row_group_sizes(path)
-        except CutoutError:
-            parts.append(([path], names, []))
-            continue
-        for number, size in enumerate(sizes):
-            groups, held = [*groups, number], held + size
-            if held >= partition:
-                parts.append(([path], names, groups))
-                groups, held = [], 0
-        if groups:
-            parts.append(([path], names, groups))
-    return parts
-
-
-def _fingerprint(paths, names, groups):
-    """Return a text that changes when the name, size or time of a partition's files change."""
-    files = [(path, file_of(path, name)) for path, name in zip(paths, names, strict=True) if path.exists()]
-    stats = [(file, path.stat().st_size, path.stat().st_mtime_ns) for path, file in files]
-    return sha256(json.dumps([stats, groups]).encode()).hexdigest()
-
-
 def _remove_outdated(destination, parts):
     """Remove the results of partitions whose files have changed or disappeared since they were read."""
     for path in destination.glob("part-*.parquet"):
-        read = _note(path, READ, "txt")
-        if path in parts and read.exists() and read.read_text() == _fingerprint(*parts[path]):
+        read = note_of(path, READ, "txt")
+        if path in parts and read.exists() and read.read_text() == fingerprint(*parts[path]):
             continue
         path.unlink()
-        for note in (_note(path, SKIPPED, "csv"), _note(path, FILTERS, "json")):
+        for note in (note_of(path, SKIPPED, "csv"), note_of(path, FILTERS, "json")):
             note.unlink(missing_ok=True)
 
 
@@ -327,6 +286,8 @@ def _prepare(destination, model, settings):
         before = json.loads(kept.read_text())
     except ValueError as error:
         raise ValueError(f"{kept}: damaged ({error}); remove {destination} and classify anew") from error
+    if not isinstance(before, dict):
+        raise ValueError(f"{kept}: damaged, as it holds no settings; remove {destination} and classify anew")
     changed = [name for name in settings if before.get(name) != settings[name]]
     if not model.is_saved_in(notes / MODEL):
         changed.append("model")
@@ -338,7 +299,7 @@ def _prepare(destination, model, settings):
 
 
 def _run(tasks, scheduler, progress):
-    """Return what `_work` returns for each task, in any order."""
+    """Return what `work` returns for each task, in any order."""
     if not tasks:
         return []
     is_local = isinstance(scheduler, str) and scheduler in SCHEDULERS
@@ -352,10 +313,10 @@ def _run(tasks, scheduler, progress):
         raise ImportError(f"surveys need Dask: pip install 'ztf_sg[survey]' ({error})") from error
     if is_local:
         with TqdmCallback(desc="partitions", tqdm_class=tqdm) if progress else nullcontext():
-            return dask.compute([dask.delayed(_work)(*task) for task in tasks], scheduler=scheduler)[0]
+            return dask.compute([dask.delayed(work)(*task) for task in tasks], scheduler=scheduler)[0]
     is_client = isinstance(scheduler, distributed.Client)
     with nullcontext(scheduler) if is_client else distributed.Client(scheduler) as client:
-        futures = client.map(_work, *zip(*tasks, strict=True), pure=False, retries=2)
+        futures = client.map(work, *zip(*tasks, strict=True), pure=False, retries=2)
         names = {future.key: task[0].name for future, task in zip(futures, tasks, strict=True)}
         finished = distributed.as_completed(futures, with_results=True, raise_errors=False)
         bar = tqdm(finished, total=len(futures), desc="partitions", disable=not progress)
@@ -365,87 +326,8 @@ def _run(tasks, scheduler, progress):
         ]
 
 
-def _work(path, paths, names, groups, threshold, alone):
-    """Classify one partition and write it to a path; return its row of the table, or its error.
-
-    A task that is not alone uses one thread: the tasks share the processors.
-    """
-    notes = path.parent / NOTES
-    seconds = dict.fromkeys(STAGES, 0.0)
-    skipped, objects, others = [pd.DataFrame(columns=["name", "reason"])], 0, Counter()
-    unfinished = notes / UNFINISHED / f"{path.name}.{uuid4().hex}"
-    try:
-        with (
-            nullcontext() if alone else parallel_config("sequential"),
-            atomic_write(path, unfinished) as file,
-            pq.ParquetWriter(file, RESULT, compression="zstd") as writer,
-        ):
-            model = _load(notes / MODEL, (notes / MODEL).stat().st_mtime_ns)
-            fingerprint = _fingerprint(paths, names, groups)
-            started = perf_counter()
-            for cutouts in _cutouts(paths, names, groups):
-                seconds["reading"] += perf_counter() - started
-                result = _classified(cutouts, model, threshold, seconds)
-                started = perf_counter()
-                writer.write_table(result)
-                skipped.append(cutouts.skipped)
-                others.update(model.other_filters(cutouts))
-                objects += len(result)
-                seconds["writing"] += perf_counter() - started
-                started = perf_counter()
-            listed = pd.concat(skipped)
-            _write_note(_note(path, SKIPPED, "csv"), listed.to_csv(index=False) if len(listed) else "")
-            _write_note(_note(path, FILTERS, "json"), json.dumps(others) if others else "")
-            _write_note(_note(path, READ, "txt"), fingerprint)
-    except Exception as error:  # one partition must not stop the others
-        kind = "" if isinstance(error, CutoutError | OSError) else f"{type(error).__name__}: "
-        return {"file": path.name, "error": f"{kind}{error}"}
-    return {"file": path.name, "objects": objects, "skipped": sum(map(len, skipped)), **seconds}
-
-
-def _cutouts(paths, names, groups):
-    """Return an iterator over the cutouts of a partition, a few at a time."""
-    if groups is not None:
-        return iter_row_groups(paths[0], groups, rows=BATCH, on_error="skip", labels=False)
-    batches = (slice(n, n + BATCH) for n in range(0, len(paths), BATCH))
-    return (load_files(paths[rows], "skip", names[rows]) for rows in batches)
-
-
-def _classified(cutouts, model, threshold, seconds):
-    """Return the classes of cutouts as an Arrow table, and add the time to `seconds`."""
-    started = perf_counter()
-    columns = {name: cutouts.table[name] for name in ("name", "ra", "dec")}
-    if len(cutouts):
-        features = feature_matrix(cutouts)
-        measured = perf_counter()
-        columns |= model.classify_features(features, threshold)
-        seconds["features"] = seconds.get("features", 0.0) + measured - started
-        seconds["classifying"] = seconds.get("classifying", 0.0) + perf_counter() - measured
-    else:
-        columns |= {name: [] for name in RESULT.names[3:]}
-    return pa.table([pa.array(columns[name], RESULT.field(name).type) for name in RESULT.names], RESULT)
-
-
-def _write_note(path, text):
-    """Write a note on a partition, or remove it if the text is empty."""
-    path.unlink(missing_ok=True)  # of an earlier run, before the source was mended
-    if text:
-        with atomic_write(path, path.parents[1] / UNFINISHED / f"{path.name}.{uuid4().hex}") as file:
-            file.write(text.encode())
-
-
 def _known(path):
     """Return the row of the table for a partition that an earlier run wrote."""
-    listed = _note(path, SKIPPED, "csv")
+    listed = note_of(path, SKIPPED, "csv")
     skipped = len(pd.read_csv(listed)) if listed.exists() else 0
     return {"file": path.name, "objects": pq.read_metadata(path).num_rows, "skipped": skipped}
-
-
-def _note(path, kind, suffix):
-    return path.parent / NOTES / kind / f"{path.stem}.{suffix}"
-
-
-@lru_cache(maxsize=4)
-def _load(path, changed):
-    """Return the model of a file, read again if it has changed since."""
-    return StarGalaxyClassifier.load(path)
