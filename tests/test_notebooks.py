@@ -32,7 +32,8 @@ class TestRealCutouts:
             shutil.copy(path, every_third)
         for number in (3, 4):
             notebook = run_notebook(number, tmp_path, DATA_DIR=tmp_path / "data", CUTOUT_DIR=every_third)
-            assert not stderr_of(notebook)
+            warnings = re.findall(r"\w+Warning: .*", "\n".join(stderr_of(notebook)))
+            assert not [text for text in warnings if "max_error=" not in text]
 
 
 @pytest.fixture(scope="class")
@@ -111,6 +112,10 @@ def texts_of(notebook):
     return "\n".join(texts)
 
 
+# Sections of notebook 4 but for those that take long and see the same data.
+WITHOUT_COMPARISONS = ("4.1", "4.2", "4.3", "4.4", "4.5", "4.6", "4.7", "4.11")
+
+
 @pytest.fixture
 def run_both(run_notebook, tmp_path):
     """Return a function that runs notebooks 3 and 4 on ``tmp_path/cutouts``.
@@ -144,7 +149,7 @@ class TestOddFolders:
         pixels, header = read_cutout(path)
         pixels[0, 0] = 0
         fits.writeto(path, pixels, header, overwrite=True)
-        texts = run_both(allowed="max_error=")
+        texts = run_both(WITHOUT_COMPARISONS, allowed="max_error=")
         for text in texts:
             assert "60 cutouts of 20 x 20 px: 30 stars, 30 galaxies, 0 unknown\n1 night;" in text
             assert text.count("log_minus_min leaves out 1 of 60 cutouts: their logarithm is undefined") == 1
@@ -155,7 +160,7 @@ class TestOddFolders:
 
     def test_difference_images_of_63_px(self, run_both, tmp_path):
         write_bundled(tmp_path / "cutouts", 20, 20, without_sky)
-        texts = run_both(allowed="max_error=")
+        texts = run_both(WITHOUT_COMPARISONS, allowed="max_error=")
         for text in texts:
             assert "40 cutouts of 63 x 63 px: 20 stars, 20 galaxies" in text
             assert "log_min_over_global_max leaves out 40 of 40 cutouts" in text

@@ -647,7 +647,7 @@ class TestRefusals:
 
     def test_a_file_in_place_of_the_results_is_named(self, source, tmp_path):
         (tmp_path / "results").write_text("mine")
-        with pytest.raises(SurveyError, match="results.* cannot be made or locked .*; name a folder"):
+        with pytest.raises(SurveyError, match="results.* cannot be made or locked .*; name another folder"):
             classify(source, tmp_path / "results")
 
 

@@ -94,7 +94,7 @@ def lock_folder(folder, error):
     except Timeout:
         raise error(f"{folder}: another run is at work there; stop it, or wait for its end") from None
     except OSError as fault:
-        remedy = "name a folder"
+        remedy = "name another folder"
         if isinstance(fault, PermissionError):
             remedy = "have the owner of its file .lock allow it, or name another folder"
         raise error(f"{folder}: cannot be made or locked ({fault}); {remedy}") from fault
