@@ -27,12 +27,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Mark tests that need an archive of whole images as slow, and begin with the notebooks, the longest."""
+    """Mark tests that need an archive of whole images as slow; begin with notebooks, then with slow tests.
+
+    So no process has much left to do when the others are done.
+    """
     for item in items:
         if "_archive" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.get_closest_marker("notebooks") is None)
+        items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("notebooks", "slow")])
 
 
 @pytest.fixture(scope="session")
