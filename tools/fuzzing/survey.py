@@ -20,6 +20,7 @@ from .table_kinds import row_of
 
 BAD = 100  # one cutout in so many is bad
 PARQUET_FILE = 5000  # cutouts
+SCHEDULERS = ("threads", "LocalCluster")
 
 
 def fuzz_survey(count, seed=0):
@@ -34,7 +35,7 @@ def fuzz_survey(count, seed=0):
             source = Path(folder) / form
             source.mkdir()
             origin, bad = write(source, count, np.random.default_rng(seed), cutouts)
-            for scheduler in ("threads", "LocalCluster"):
+            for scheduler in SCHEDULERS:
                 results = Path(folder) / f"{form} {scheduler}"
                 faults += classify(source, results, scheduler, origin, bad, expected)
     print(f"faults {faults}")
