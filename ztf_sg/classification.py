@@ -18,7 +18,7 @@ from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
 from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 from ztf_sg.muygps.confidence import confidence, doubts, judge, least_confidence
 
-CLASSIFIER_FEATURES = ("magnitude", "log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")
+CLASSIFIER_FEATURES = ("log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")
 PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
 BATCH_COUNT = 250  # cutouts that train the hyperparameters
 MODEL_SHAPES = {"scaler_center": ("features",), "scaler_scale": ("features",), **STATE_SHAPES}
@@ -185,7 +185,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         return self.classify_features(self.features(cutouts), threshold)["ambiguous"]
 
     def classify_features(self, features, threshold):
-        """Return all predictions for cutouts whose :meth:`features`, shape (n, 5), are known.
+        """Return all predictions for cutouts whose :meth:`features`, shape (n, 4), are known.
 
         Parameters
         ----------
@@ -211,7 +211,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         }
 
     def features(self, cutouts):
-        """Return the :func:`feature_matrix` of cutouts, shape (n, 5); warn of those of other filters."""
+        """Return the :func:`feature_matrix` of cutouts, shape (n, 4); warn of those of other filters."""
         features = feature_matrix(cutouts)
         self.warn_of_filters(self.other_filters(cutouts))
         return features
@@ -331,7 +331,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
 
 def feature_matrix(cutouts):
-    """Return the `CLASSIFIER_FEATURES` of cutouts, shape (n, 5)."""
+    """Return the `CLASSIFIER_FEATURES` of cutouts, shape (n, 4)."""
     return measure_features(cutouts, CLASSIFIER_FEATURES).to_numpy()
 
 

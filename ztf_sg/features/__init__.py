@@ -1,15 +1,6 @@
-"""Cutouts -> a few photometric features that mean the same on every night."""
+"""Cutouts -> a few photometric features that mean the same in every image."""
 
-from ztf_sg.features.measure import FEATURES, measure_features
+from ztf_sg.features.measure import FEATURES, FLAGS, measure_features
 from ztf_sg.features.photometry import aperture_fluxes, background, centroids
-from ztf_sg.features.psf import APCOR_SLOPE, MEAN_APCOR
 
-__all__ = [
-    "APCOR_SLOPE",
-    "FEATURES",
-    "MEAN_APCOR",
-    "aperture_fluxes",
-    "background",
-    "centroids",
-    "measure_features",
-]
+__all__ = ["FEATURES", "FLAGS", "aperture_fluxes", "background", "centroids", "measure_features"]

@@ -4,47 +4,53 @@ import numpy as np
 import pandas as pd
 
 from ztf_sg.cutouts import CutoutSet
-from ztf_sg.features.photometry import (
-    CONCENTRATIONS,
-    aperture_photometry,
-    background,
-    centroids,
-    without_neighbours,
-)
-from ztf_sg.features.shapes import SPREAD_WIDTHS, moments, spread_model
+from ztf_sg.features import compiled
+from ztf_sg.features.photometry import APERTURES
+from ztf_sg.features.psf import curve_of_growth, image_psf, moffat_radius
 from ztf_sg.parallel import map_chunks
 from ztf_sg.ztf import READ_NOISE
 
+SPREAD_WIDTHS = (1.3, 2.0, 3.5)  # of the broader profiles that objects are compared with [PSF widths]
 SPREAD_MODELS = tuple(f"spread_model_{width}" for width in SPREAD_WIDTHS)
-MOMENTS = ("size", "ellipticity")
+CONCENTRATIONS = tuple(f"conc_{diameter}" for diameter in APERTURES[:3])
 NEEDED_COLUMNS = ("gain", "magzp", "seeing")
-FEATURES = ("magnitude", "log_snr", *SPREAD_MODELS, *CONCENTRATIONS, *MOMENTS)
+FEATURES = ("magnitude", "log_snr", *SPREAD_MODELS, *CONCENTRATIONS, "size", "ellipticity")
 """Names of the features: see :func:`measure_features`."""
+FLAGS = ("saturated", "truncated", "blended", "psf_from_seeing")
+"""Names of the flags: see :func:`measure_features`."""
 
 
 def measure_features(cutouts, features=FEATURES):
-    """Return photometric features of cutouts.
+    """Return photometric features of cutouts, and flags.
 
     Parameters
     ----------
     cutouts : CutoutSet
         n cutouts.
     features : sequence of str
-        Which of :data:`FEATURES` are wanted; others that take time are not measured.
+        Which of :data:`FEATURES` and :data:`FLAGS` are wanted.
 
     Returns
     -------
     pandas.DataFrame
-        n rows, finite, with the wanted ones of the following columns:
+        n rows with the wanted ones of the following columns. The features are finite:
 
         - magnitude: 6 px aperture magnitude, corrected with APCOR4 [mag];
-        - log_snr: log10 of the signal-to-noise ratio in the 4 px aperture;
+        - log_snr: log10 of the signal-to-noise ratio of the flux that fits the point-spread function (PSF);
         - spread_model_1.3, spread_model_2.0, spread_model_3.5: how much better a profile that is so many
-          times broader matches the object than the point-spread function of its image does; 0 for a star;
+          times broader matches the object than the PSF of its image does (Desai et al. 2012, ApJ 757, 83);
+          0 for a star;
         - conc_2, conc_3, conc_4: log10 of the flux inside 2, 3 and 4 px relative to that inside 6 px, over
           the same ratio of the image's point sources [dex]; 0 for a star;
-        - size: weighted radius of the light over the header's seeing;
+        - size: weighted radius of the light over the FWHM of the PSF;
         - ellipticity: that of the weighted second moments, 0 (round) to 1.
+
+        The flags are bool:
+
+        - saturated: a pixel of the object's core reaches the level SATURATE;
+        - truncated: the edge of the cutout is nearer to the object than the light that is compared;
+        - blended: neighbours within 7 px have at least a tenth of the object's light;
+        - psf_from_seeing: the PSF is a guess from SEEING, as fewer than three of APCOR1..6 are known.
 
     Raises
     ------
@@ -63,26 +69,41 @@ def measure_features(cutouts, features=FEATURES):
     missing = [name for name in NEEDED_COLUMNS if name not in cutouts.table]
     if missing:
         raise ValueError(f"the table of the cutouts lacks the columns {', '.join(missing)}; add them")
-    unknown = [name for name in features if name not in FEATURES]
+    known = FEATURES + FLAGS
+    unknown = [name for name in features if name not in known]
     if unknown:
-        raise ValueError(f"features: no {', '.join(map(repr, unknown))}; there are {', '.join(FEATURES)}")
-    parts = map_chunks(lambda rows: _measure(cutouts[rows], set(features)), len(cutouts))
-    return pd.concat(parts, ignore_index=True)[list(features)]
+        raise ValueError(f"features: no {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
+    fwhm, beta, from_apcor = image_psf(cutouts.table)
+    growth = curve_of_growth(cutouts.table, fwhm, beta)
+    gain, saturate, magzp = (_column(cutouts.table, name) for name in ("gain", "saturate", "magzp"))
+    images, alpha = np.ascontiguousarray(cutouts.images), moffat_radius(fwhm, beta)
+    profiles, radii, widths = compiled.tabulated_profiles(), np.array(APERTURES) / 2, np.array(SPREAD_WIDTHS)
+
+    def measure(rows):
+        columns = (column[rows] for column in (images, gain, saturate))
+        psf = (column[rows] for column in (fwhm, alpha, beta))
+        return compiled.measure(*columns, READ_NOISE, *psf, profiles, radii, widths)
+
+    parts = zip(*map_chunks(measure, len(cutouts)), strict=True)
+    fluxes, noise, (radius, ellipticity), comparison, flags = (
+        np.concatenate(part).T if part[0].ndim > 1 else np.concatenate(part) for part in parts
+    )
+    magnitude, concentrations = _aperture_photometry(fluxes.T, noise, gain, magzp, growth)
+    columns = [magnitude, *comparison, *concentrations.T, radius / fwhm, ellipticity, *flags, ~from_apcor]
+    return pd.DataFrame(dict(zip(known, columns, strict=True)))[list(features)]
 
 
-def _measure(cutouts, wanted):
-    """Return the wanted features of a chunk of cutouts, and those that cost nothing."""
-    gain, seeing = (cutouts.table[name].to_numpy(dtype=float) for name in ("gain", "seeing"))
-    images = cutouts.images.astype(float)
-    sky, noise = background(images)
-    signal = images - sky[:, None, None]
-    noise = np.maximum(noise, np.sqrt(np.maximum(sky, 0) / gain + (READ_NOISE / gain) ** 2))
-    x, y = centroids(signal)
-    signal = without_neighbours(signal, x, y, noise, gain)
-    columns = aperture_photometry(signal, x, y, noise, cutouts.table)
-    if wanted.intersection(SPREAD_MODELS):
-        columns |= zip(SPREAD_MODELS, spread_model(signal, x, y, seeing, noise, gain).T, strict=True)
-    if wanted.intersection(MOMENTS):
-        radius, ellipticity = moments(signal, x, y)
-        columns |= {"size": radius / seeing, "ellipticity": ellipticity}
-    return pd.DataFrame(columns)
+def _column(table, name):
+    """Return a column of numbers; NaN where the table has none."""
+    return table[name].to_numpy(dtype=float) if name in table else np.full(len(table), np.nan)
+
+
+def _aperture_photometry(fluxes, noise, gain, magzp, growth):
+    """Return magnitude [mag], (n,), and concentrations [dex], (n, 3), of fluxes [DN], shape (n, 4).
+
+    Fluxes are at least their own noise, so that logarithms are finite.
+    """
+    areas = np.pi * (np.array(APERTURES) / 2) ** 2
+    errors = np.sqrt(np.maximum(fluxes, 0) / gain[:, None] + areas * noise[:, None] ** 2)
+    magnitudes = magzp[:, None] - 2.5 * np.log10(np.maximum(fluxes, errors)) + growth[:, :4]
+    return magnitudes[:, 3], -0.4 * (magnitudes[:, :3] - magnitudes[:, 3:])

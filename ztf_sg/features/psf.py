@@ -1,41 +1,162 @@
-"""The point-spread function (PSF) of an image: its curve of growth, and a profile of the same width.
+"""The point-spread function (PSF) of an image: the Moffat profile whose curve of growth its header has.
 
-A point source obeys m_ap(d) = m_psf - APCOR(d) for the apertures of its image, an extended one does not.
+A point source obeys m_ap(d) = m_psf - APCOR(d) for the apertures of its image, an extended one does not. The
+share of a Moffat profile's light inside of those apertures is tabulated, and the table is searched for the
+width and the index whose shares agree best with APCOR1..6.
 """
 
+from functools import cache
+
 import numpy as np
+import pandas as pd
 
-APCOR_COLUMNS = [f"apcor{number}" for number in range(1, 5)]
-# Mean relation of real APCOR1..4 with SEEING, [mag] at 1.6 px and [mag / px]: for images without APCOR.
-# tools/calibrate_mock_sky.py prints it for any folder of cutouts.
-MEAN_APCOR = np.array([-0.833, -0.385, -0.201, -0.074])
-APCOR_SLOPE = np.array([-0.531, -0.303, -0.170, -0.073])
-PSF_BETA, PSF_FWHM_OVER_SEEING = 2.38, 0.878  # Moffat profile that reproduces APCOR at the header's SEEING
+from ztf_sg.parallel import slices
+from ztf_sg.ztf import APERTURES
+
+APCOR_COLUMNS = [f"apcor{number}" for number in range(1, 7)]
+APCOR_ERRORS = np.array([0.010, 0.007, 0.005, 0.005, 0.015, 0.030])  # of a round profile [mag]
+WIDTHS = np.geomspace(0.5, 12, 120)  # FWHM of the tabulated profiles [px]
+INDICES = 1 / np.linspace(1 / 1.35, 1 / 12, 50)  # and their Moffat indices
+RADII = np.linspace(0, 9, 451)  # of the rings that the light is summed in [px]
+IMAGES_AT_ONCE = 250  # whose distances from all tabulated profiles are in memory
+SEEING_EXCESS, TYPICAL_INDEX = 0.9, 2.8  # SEEING**2 less FWHM**2 [px2], and index, of images without APCOR
 
 
-def curve_of_growth(table):
-    """Return the aperture corrections APCOR1..4 of each cutout's image [mag], shape (n, 4).
+def image_psf(table):
+    """Return FWHM [px] and Moffat index of each cutout's image, and whether APCOR tells them, (n,) each.
 
-    The table is that of a CutoutSet; missing corrections follow from the mean relation with SEEING.
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        That of a CutoutSet. Where fewer than three of APCOR1..6 are finite, width and index are those that
+        images of this SEEING typically have.
+
+    Returns
+    -------
+    fwhm, beta : numpy.ndarray
+        Of the profile before the pixels average it.
+    from_apcor : numpy.ndarray
     """
-    given = table[APCOR_COLUMNS].to_numpy(dtype=float)
-    mean = MEAN_APCOR + APCOR_SLOPE * (table["seeing"].to_numpy(dtype=float)[:, None] - 1.6)
-    return np.where(np.isfinite(given), given, mean)
+    corrections = _given_corrections(table)
+    seeing = table["seeing"].to_numpy(dtype=float)
+    fwhm = np.sqrt(np.maximum(seeing**2 - SEEING_EXCESS, (0.5 * seeing) ** 2))
+    beta = np.full(len(table), TYPICAL_INDEX)
+    from_apcor = np.isfinite(corrections).sum(axis=1) >= 3
+    if from_apcor.any():
+        rows = pd.DataFrame(corrections[from_apcor])
+        image = rows.groupby(list(rows), sort=False, dropna=False).ngroup()
+        images = rows[~image.duplicated()].to_numpy()
+        fitted = [_fit(images[some]) for some in slices(len(images), IMAGES_AT_ONCE)]
+        fwhm[from_apcor], beta[from_apcor] = np.concatenate(fitted, axis=1)[:, image]
+    return fwhm, beta, from_apcor
 
 
-def moffat(shape, x, y, fwhm, oversampling=3):
-    """Return pixel-averaged Moffat profiles of unit sum, of a shape (n, height, width).
+def curve_of_growth(table, fwhm, beta):
+    """Return the aperture corrections APCOR1..6 of each cutout's image [mag], shape (n, 6).
 
-    Centres x, y and widths fwhm [px] have shape (n,); pixels are averaged over oversampling**2 points.
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        That of a CutoutSet.
+    fwhm, beta : numpy.ndarray
+        What `image_psf` returns; missing corrections follow from that profile.
     """
-    alpha = fwhm / 2 / np.sqrt(2 ** (1 / PSF_BETA) - 1)
-    steps = (np.arange(oversampling) + 0.5) / oversampling - 0.5
-    squared_y = ((np.arange(shape[1]) + steps[:, None] - y[:, None, None]) / alpha[:, None, None]) ** 2
-    squared_x = ((np.arange(shape[2]) + steps[:, None] - x[:, None, None]) / alpha[:, None, None]) ** 2
-    profile = np.zeros(shape)
-    for i in range(oversampling):
-        for j in range(oversampling):
-            power = np.log(1 + squared_y[:, i, :, None] + squared_x[:, j, None, :])
-            power *= -PSF_BETA
-            profile += np.exp(power, out=power)
-    return profile / profile.sum(axis=(1, 2), keepdims=True)
+    given = _given_corrections(table)
+    missing = ~np.isfinite(given)
+    if missing.any():
+        rows = missing.any(axis=1)
+        model = 2.5 * np.log10(aperture_shares(fwhm[rows], beta[rows]))
+        weights = np.where(missing[rows], 0, APCOR_ERRORS**-2)
+        differences = np.where(missing[rows], 0, given[rows] - model)
+        offset = (weights * differences).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9)
+        given[rows] = np.where(missing[rows], model + offset[:, None], given[rows])
+    return given
+
+
+def aperture_shares(fwhm, beta):
+    """Return the shares of a star's light inside of the apertures `APERTURES`, shape (n, 6).
+
+    They are averages over the positions of a star on the pixels. Pixels that the edge of an aperture divides
+    count by the share inside, so that the profile is averaged over a pixel twice.
+
+    Parameters
+    ----------
+    fwhm, beta : array-like
+        Widths [px] and indices of n Moffat profiles.
+    """
+    fwhm, beta = np.asarray(fwhm, dtype=float)[:, None], np.asarray(beta, dtype=float)[:, None]
+    squared = (RADII / moffat_radius(fwhm, beta)) ** 2
+    inside = 1 - np.exp((1 - beta) * np.log1p(squared))
+    return np.diff(inside, axis=1) @ _windows()
+
+
+def moffat_radius(fwhm, beta):
+    """Return the radius alpha of Moffat profiles (1 + (r / alpha)**2)**-beta [px]."""
+    return fwhm / 2 / np.sqrt(2 ** (1 / beta) - 1)
+
+
+def _given_corrections(table):
+    return np.stack([table[name].to_numpy(dtype=float) for name in APCOR_COLUMNS], axis=1)
+
+
+@cache
+def _windows():
+    """Return which part of the light of a ring counts in each aperture, shape (rings, 6).
+
+    A ring of radius r, moved by s, is inside of a circle of radius R over an angle of
+    2 arccos((r**2 + s**2 - R**2) / (2 r s)). The moves are those within two pixels.
+    """
+    steps = (np.arange(16) + 0.5) / 16
+    move = np.hypot(*np.meshgrid(steps, steps)).ravel()
+    weight = np.outer(1 - steps, 1 - steps).ravel()
+    ring = ((RADII[1:] + RADII[:-1]) / 2)[:, None]
+    columns = []
+    for diameter in APERTURES:
+        cosine = (ring**2 + move**2 - (diameter / 2) ** 2) / (2 * ring * move)
+        columns.append(np.arccos(np.clip(cosine, -1, 1)) / np.pi @ weight / weight.sum())
+    return np.stack(columns, axis=1)
+
+
+@cache
+def _tabulated_corrections():
+    """Return 2.5 log10 of the shares [mag] of all tabulated profiles, shape (widths, indices, 6)."""
+    shares = [aperture_shares(np.full(len(INDICES), width), INDICES) for width in WIDTHS]
+    return 2.5 * np.log10(np.stack(shares))
+
+
+def _fit(corrections):
+    """Return FWHM [px] and index, shape (2, n), whose shares agree best with n rows of corrections.
+
+    The magnitude of all the light is free, as a PSF magnitude need not be that of all the light.
+    """
+    found = np.empty((2, len(corrections)))
+    known = np.isfinite(corrections)
+    for pattern in np.unique(known, axis=0):
+        rows = np.flatnonzero((known == pattern).all(axis=1))
+        errors = APCOR_ERRORS[pattern]
+        weights = errors**-2 / np.sum(errors**-2)
+        model, data = _tabulated_corrections()[:, :, pattern].reshape(-1, len(errors)), corrections[rows]
+        data = data[:, pattern]
+        model, data = ((values - (values @ weights)[:, None]) / errors for values in (model, data))
+        distance = (model**2).sum(axis=1) - 2 * data @ model.T
+        found[:, rows] = _refined(distance.reshape(-1, len(WIDTHS), len(INDICES)))
+    return found
+
+
+def _refined(distance):
+    """Return FWHM [px] and index, shape (2, n), at the least distance on each of n grids (widths, indices)."""
+    n, *shape = distance.shape
+    i, j = np.unravel_index(distance.reshape(n, -1).argmin(axis=1), shape)
+    i, j = np.clip(i, 1, shape[0] - 2), np.clip(j, 1, shape[1] - 2)
+    rows = np.arange(n)
+    centre = distance[rows, i, j]
+    step_i = _vertex(distance[rows, i - 1, j], centre, distance[rows, i + 1, j])
+    step_j = _vertex(distance[rows, i, j - 1], centre, distance[rows, i, j + 1])
+    width = np.exp(np.log(WIDTHS[i]) + step_i * np.log(WIDTHS[1] / WIDTHS[0]))
+    return width, 1 / (1 / INDICES[j] + step_j * (1 / INDICES[1] - 1 / INDICES[0]))
+
+
+def _vertex(before, centre, after):
+    """Return where parabolas through three values at -1, 0 and 1 are least, from -1 to 1."""
+    curvature = before - 2 * centre + after
+    return np.clip((before - after) / 2 / np.where(curvature > 0, curvature, np.inf), -1, 1)

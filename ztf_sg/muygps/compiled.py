@@ -8,8 +8,10 @@ import operator
 
 import numpy as np
 from llvmlite import ir
-from numba import float32, njit, types
+from numba import float32, types
 from numba.extending import intrinsic, models, overload, register_model
+
+from ztf_sg.compilation import compiled, inlined
 
 LANES = 8  # queries whose posterior is computed together, each as if alone
 FORMULA = {0.5: 0, 1.5: 1, 2.5: 2, np.inf: 3}  # by smoothness
@@ -17,18 +19,6 @@ WIDTH = 32  # points of a block, and blocks of a group
 ROOM = 8 * WIDTH  # candidates beyond the wanted ones that are collected before the nearest are chosen
 ROUNDING, UNDERFLOW = 2.0**-23, 1e-35  # of single precision, relative and of squares, with a margin
 LOWEST_BIT = np.uint64(1)
-OPTIONS = {"nogil": True, "fastmath": {"contract", "reassoc"}, "error_model": "numpy"}
-
-
-def compiled(function):
-    """Compile a function, and keep its machine code until this file changes, if a folder can be written."""
-    try:
-        return njit(function, **OPTIONS, cache=True)
-    except RuntimeError:  # numba found no such folder
-        return njit(function, **OPTIONS)
-
-
-inlined = njit(**OPTIONS, forceinline=True)
 
 
 class Vector(types.Type):
