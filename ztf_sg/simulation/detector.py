@@ -23,18 +23,18 @@ def slope_factor(exposure, name, x, y):
     )
 
 
-def expose(light, sky, exposure, rng):
+def expose(light, sky, exposure, rng, gain=p.GAIN):
     """Return the counts [DN] that the detector records, float32 (height, width).
 
     `light` of the objects [DN] has that shape; `sky` [DN] may be one number; `exposure` is a row of
-    `simulate_exposures`.
+    `simulate_exposures`; the gain is in e-/DN.
     """
     full_well = exposure["full_well"]
     light = np.maximum(light, 0) + satellite_trail(light.shape, rng)
     flat = rng.normal(1, p.FLAT_ERROR, light.shape)
     expected = bleed((light + sky) * flat, full_well)
-    variance = expected / p.GAIN + (READ_NOISE / p.GAIN) ** 2
-    counts = rng.poisson(expected * p.GAIN) / p.GAIN + rng.normal(0, READ_NOISE / p.GAIN, light.shape)
+    variance = expected / gain + (READ_NOISE / gain) ** 2
+    counts = rng.poisson(expected * gain) / gain + rng.normal(0, READ_NOISE / gain, light.shape)
     counts += rng.normal(0, np.sqrt((exposure["noise_excess"] ** 2 - 1) * variance))
     counts += hot_pixels(light.shape, rng) + cosmic_rays(light.shape, rng)
     return np.minimum(counts, full_well).astype(np.float32)

@@ -15,15 +15,21 @@ SMALLEST_RADIUS = 0.05  # of a galaxy profile [px]: GalSim cannot draw galaxies 
 def add_light(stamp, row, exposure, x, y):
     """Add the light [DN] of an object, a row of `MockSky.objects`, to a stamp, at x, y [px] of its image.
 
-    The pixels of the stamp have unit scale, and its bounds are in pixels of the image. A star is drawn in
-    real space, which is fast; a galaxy has to be convolved, so Fourier transforms draw it.
+    The pixels of the stamp have unit scale, and its bounds are in pixels of the image.
     """
-    counts = _counts(row, exposure)
     psf = psf_of(exposure).dilate(slope_factor(exposure, "psf", x, y))
+    add_object(stamp, row, psf, _counts(row, exposure), x, y)
+
+
+def add_object(stamp, row, psf, counts, x, y):
+    """Add an object of so many counts [DN] to a stamp, blurred by a PSF; else as :func:`add_light`.
+
+    A star is drawn in real space, which is fast; a galaxy has to be convolved, so Fourier transforms draw it.
+    """
     if row.CLASS == "star":
         add_star(stamp, _with_companion(psf, row) * counts, x, y)
     else:
-        galaxy = galsim.Convolve(galaxy_profile(row), psf) * counts
+        galaxy = galsim.Convolve(galaxy_profile(row), psf, gsparams=psf.gsparams) * counts
         galaxy.drawImage(stamp, center=(x, y), add_to_image=True)
 
 

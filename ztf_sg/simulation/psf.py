@@ -36,8 +36,8 @@ def make_psf(fwhm, steep, e1=0.0, e2=0.0, coma_x=0.0, coma_y=0.0):
 
 
 @lru_cache(maxsize=2048)
-def aperture_shares(psf):
-    """Return the shares of a star's light inside circular apertures of the diameters `APERTURES`.
+def aperture_shares(psf, diameters=APERTURES):
+    """Return the shares of a star's light inside circular apertures of some diameters [px].
 
     An aperture is centred on the centroid under a Gaussian window, and a pixel at its edge counts by the
     share of it that is inside. Averaged over the positions of a star on the pixel grid, this sums the PSF
@@ -47,7 +47,7 @@ def aperture_shares(psf):
     image = counted.drawImage(nx=SIDE, ny=SIDE, scale=SCALE, method="no_pixel").array
     y, x = (np.indices(image.shape) - SIDE // 2) * SCALE
     radius = np.hypot(*_from_centroid(image, x, y))
-    inside = [np.clip((diameter / 2 - radius) / SCALE + 0.5, 0, 1) for diameter in APERTURES]
+    inside = [np.clip((diameter / 2 - radius) / SCALE + 0.5, 0, 1) for diameter in diameters]
     return tuple(float((image * weight).sum()) for weight in inside)
 
 
