@@ -31,16 +31,10 @@ from ztf_sg.ztf import PIXEL_SCALE
 SIDE, STAMP, FINE = 20, 30, 5  # sides of cutouts, and of stars to inject [px]; parts of a pixel per side
 MAGNITUDES = (16.5, 19.5)  # of injected objects
 STAR_Z, BRIGHT_SNR, FEWEST = 3, 100, 4  # what is taken for a star, for a bright one, and how many are needed
-EMPTY_SIGMA, PATCHES = (
-    5,
-    60,
-)  # above the median that no pixel of empty sky is; patches of it that are looked for
-RADIUS, RADIUS_SLOPE, RADIUS_SCATTER = (
-    1.24,
-    -0.12,
-    0.2,
-)  # half-light radius at 18.5 mag [arcsec, dex/mag, dex]
+EMPTY_SIGMA, PATCHES = 5, 60  # empty sky has no pixel so far above its median; patches of it per image
+RADIUS, RADIUS_SLOPE, RADIUS_SCATTER = 1.24, -0.12, 0.2  # half-light radius at 18.5 mag [arcsec, dex]
 DISC_SHARE, ELLIPTICITY, LARGEST_ELLIPTICITY = 0.6, 0.3, 0.6
+FAST = galsim.GSParams(folding_threshold=0.02, maxk_threshold=0.01)  # right to 1 % of the brightest part
 MAX_ERROR = 0.01  # of the objects that are decided
 
 
@@ -124,11 +118,12 @@ def convolved(star, magnitude, rng):
     """Return the pixels of a star convolved with a galaxy of a magnitude."""
     fine = zoom(star, FINE, order=3, grid_mode=True, mode="nearest")
     radius = RADIUS * 10 ** (RADIUS_SLOPE * (magnitude - 18.5) + rng.normal(0, RADIUS_SCATTER)) / PIXEL_SCALE
-    galaxy = galsim.Sersic(n=1 if rng.random() < DISC_SHARE else 4, half_light_radius=radius)
+    galaxy = galsim.Sersic(1 if rng.random() < DISC_SHARE else 4, half_light_radius=radius, gsparams=FAST)
     ellipticity = min(abs(rng.normal(0, ELLIPTICITY)), LARGEST_ELLIPTICITY)
     galaxy = galaxy.shear(e=ellipticity, beta=rng.uniform(0, np.pi) * galsim.radians)
     side = SIDE * FINE + 1
-    kernel = galaxy.drawImage(nx=side, ny=side, scale=1 / FINE, method="no_pixel").array
+    # averaged over each part of a pixel, as the cusp of a de Vaucouleurs profile has no end
+    kernel = galaxy.drawImage(nx=side, ny=side, scale=1 / FINE, method="auto").array
     # a pixel of the star holds the light of its area already, so that points do, and no sums
     return fftconvolve(fine, kernel, mode="same")[FINE // 2 :: FINE, FINE // 2 :: FINE]
 
