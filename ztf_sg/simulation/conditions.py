@@ -58,7 +58,7 @@ def simulate_cutouts(n_images, per_image, seed, filters=FILTERS, psf=None, n_job
     ----------
     n_images, per_image : int
         Each image has conditions of its own; they follow from its number and the seed alone.
-    seed : int
+    seed : int or sequence of int
     filters : sequence of str
         FILTER of the images, one of which each image draws.
     psf : callable, optional
@@ -113,7 +113,7 @@ def scaled_psf(shape, fwhm):
 
 def _simulate_image(number, per_image, seed, filters, draw_shape):
     """Return the cutouts of an image, a list of pixels and rows of the table."""
-    rng = np.random.default_rng([seed, 4, number])
+    rng = np.random.default_rng([*np.atleast_1d(seed), 4, number])
     image, psf = _draw_image(rng, number, filters, draw_shape)
     return [_simulate_cutout(rng, image, psf, order) for order in range(per_image)]
 

@@ -31,7 +31,7 @@ def simulate_exposures(seed=0, filtercode="zi"):
     rng = np.random.default_rng([seed, 2] if band is None else [seed, 2, band["fid"]])
     first_number = 1000 * p.NIGHTS * band["fid"] if band else 0
     rows = []
-    for night in range(p.NIGHTS):
+    for night in range(p.WIDE_NIGHTS if band else p.NIGHTS):
         for number, (field, centre) in enumerate(p.FIELDS.items()):
             mjd = 58380.0 + 27 * night + rng.uniform(0.15, 0.45) + 0.002 * number
             pointing = np.array(centre) + rng.normal(0, 0.004, 2)

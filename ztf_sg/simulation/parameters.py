@@ -101,7 +101,7 @@ WIDE_BANDS = {
 WIDE_SEEING_SCATTER, WIDE_SEEING_RANGE = 0.35, (1.1, 5.6)
 WIDE_SKY_RANGE, WIDE_MAGZP_RANGE = (80.0, 1200.0), (25.2, 26.5)
 CLOUDY_FRACTION, CLOUD_EXTINCTION = 0.15, 0.4  # share of the exposures; mean, exponential [mag]
-WIDE_SATURATE = 59500.0
+WIDE_SATURATE, WIDE_NIGHTS = 59500.0, 6
 # SEEING minus the FWHM of the PSF without the pixel [px], mean and scatter; the APCOR of real images, g to i
 # and 1.4 to 4.7 px, give this if a mixture of Moffat profiles explains them.
 SEEING_EXCESS, SEEING_EXCESS_SCATTER = 0.30, 0.07
