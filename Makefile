@@ -1,8 +1,8 @@
 # make notebooks   set up .venv and run the four notebooks in order, offline, in place
 # make check       set up .venv, lint and run the fast tests: a minute and a half
 # make test        set up .venv, lint and run all tests, with doctests, notebooks and the Python of the README
-# make bundle      remake the simulated catalogue, the bundled cutouts with their truth, and the model
-# make model       train the classifier that comes with the package on the bundled cutouts
+# make bundle      remake the simulated catalogue, and the bundled cutouts with their truth
+# make model       simulate cutouts of images in all conditions, and train the ready classifier on them: two minutes
 # make bench       run all benchmarks, and write docs/benchmarks.md; an hour or two
 
 PYTHON ?= python3
@@ -39,11 +39,10 @@ bundle: .venv/notebooks.done
 	$(EXECUTE) notebooks/1_*.ipynb
 	$(EXECUTE) notebooks/2_*.ipynb
 	$(BIN)/python tools/truth.py cutouts_test
-	$(MAKE) model
 	$(MAKE) notebooks
 
 model: .venv/notebooks.done
-	$(BIN)/python tools/train_model.py cutouts_test
+	$(BIN)/python tools/train_model.py
 
 bench: .venv/test.done
 	$(BIN)/python benchmarks/report.py

@@ -35,6 +35,7 @@ SECTIONS = {
     "Fetching cutouts: faults": "fetch_faults --cutouts 2000",
     "Accuracy on the bundled cutouts": "accuracy",
     "Ablation on the bundled cutouts": "ablation",
+    "Kinds of PSFs that the training set has not": "unseen_psfs",
     "Reading real cutouts, and the job of notebook 3": f"reading_speed {REAL}",
     "Realism of the bundled cutouts": f"realism --repeats 3 cutouts_test {REAL}",
     "Accuracy on real cutouts": f"accuracy {REAL}",

@@ -64,7 +64,7 @@ class Sky:
         self.seed = seed
         self.catalogue = mock.catalogue
         self._folder = tempfile.TemporaryDirectory(prefix="archives_")
-        exposures = mock.exposures
+        exposures = mock.exposures[mock.exposures["filtercode"] == "zi"]
         middle = np.hypot(
             *(exposures[key] - np.mean(limits) for key, limits in (("ra", RA_RANGE), ("dec", DEC_RANGE)))
         )

@@ -5,9 +5,15 @@ from astropy.time import Time
 
 from ztf_sg.simulation.exposures import METADATA_COLUMNS
 from ztf_sg.simulation.parameters import DEC_RANGE, FIELDS, NIGHTS, RA_RANGE
-from ztf_sg.simulation.psf import PSF_COLUMNS
+from ztf_sg.simulation.psf import PSF_COLUMNS, aperture_corrections
 from ztf_sg.ztf import PIXEL_SCALE, QUADRANT, image_wcs
 
+# SEEING and APCOR1..4 of real images in r, r and g.
+REAL_APCOR = {
+    1.491: (-0.778, -0.349, -0.181, -0.059),
+    2.530: (-1.377, -0.751, -0.421, -0.149),
+    3.776: (-2.084, -1.338, -0.886, -0.409),
+}
 PHYSICS = (
     "mjd background sky_slope_x sky_slope_y noise_excess magzp saturate full_well seeing_px psf_slope_x "
     "psf_slope_y psf_mag_offset shift_x shift_y"
@@ -16,7 +22,14 @@ PHYSICS = (
 
 @pytest.fixture(scope="module")
 def exposures(mock_sky):
-    return mock_sky.exposures
+    """Return the images in i."""
+    return mock_sky.exposures[mock_sky.exposures["filtercode"] == "zi"]
+
+
+@pytest.fixture(scope="module")
+def wide(mock_sky):
+    """Return the images in g and r."""
+    return mock_sky.exposures[mock_sky.exposures["filtercode"] != "zi"]
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +43,15 @@ class TestTable:
         assert set(exposures.columns) == {*METADATA_COLUMNS, *PHYSICS, *PSF_COLUMNS}
         assert not exposures.isna().any(axis=None)
 
-    def test_images_have_keys_of_their_own(self, exposures):
+    def test_images_have_keys_of_their_own(self, mock_sky):
+        exposures = mock_sky.exposures
         assert not exposures.duplicated(["filefracday", "rcid"]).any()
         assert exposures["meta_id"].is_unique
         assert exposures["pid"].is_unique
+
+    def test_bands_have_their_numbers(self, mock_sky):
+        bands = mock_sky.exposures[["filtercode", "fid"]].drop_duplicates()
+        assert dict(bands.to_numpy()) == {"zg": 1, "zr": 2, "zi": 3}
 
     def test_every_field_is_exposed_every_night(self, exposures):
         assert set(exposures["field"]) == set(FIELDS)
@@ -124,3 +142,31 @@ class TestConditions:
         overall = exposures[["background", "magzp", "seeing_px"]].std()
         assert within["background"] < 0.3 * overall["background"]
         assert within["magzp"] < overall["magzp"]
+
+
+class TestWideBands:
+    """Ranges of real images in g and r."""
+
+    @pytest.mark.parametrize(
+        ("column", "limits", "sharp", "wide_"),
+        [
+            ("seeing_px", (1.1, 5.6), 2.0, 2.5),
+            ("background", (60, 1500), 220, 400),
+            ("magzp", (25, 26.8), 26.1, 26.2),
+        ],
+    )
+    def test_conditions_are_wide(self, wide, column, limits, sharp, wide_):
+        for _, images in wide.groupby("filtercode"):
+            assert images[column].between(*limits).all()
+            assert images[column].quantile(0.1) < sharp
+            assert images[column].quantile(0.9) > wide_
+
+    def test_some_are_sharp_enough_for_the_search(self, wide):
+        assert (wide[wide["seeing"] < 1.85].groupby("filtercode").size() > 15).all()
+
+    def test_curve_of_growth_is_that_of_real_images(self, wide):
+        sample = wide.sample(60, random_state=0)
+        corrections = np.array([aperture_corrections(row) for _, row in sample.iterrows()])
+        for seeing, expected in REAL_APCOR.items():
+            near = np.argsort(np.abs(sample["seeing_px"].to_numpy() - seeing))[:5]
+            np.testing.assert_allclose(corrections[near].mean(axis=0)[:4], expected, atol=0.2)

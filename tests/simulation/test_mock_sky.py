@@ -232,7 +232,7 @@ class TestSearch:
         [
             {"ra": 100.0, "dec": -0.9, "size": 1},
             {"ra": 5.8, "dec": -30.0, "size": 1},
-            {"ra": 5.8, "dec": -0.9, "size": 1, "filtercode": "zg"},
+            {"ra": 5.8, "dec": -0.9, "size": 1, "filtercode": "zg", "max_seeing": 0.5},
             {"ra": 5.8, "dec": -0.9, "size": 1, "max_seeing": 0.5},
         ],
         ids=["other_ra", "other_dec", "other_filter", "too_sharp"],
@@ -240,6 +240,15 @@ class TestSearch:
     def test_nothing_found_is_an_error(self, mock_sky, request_):
         with pytest.raises(NothingFound, match="no z[gi] image with seeing < "):
             mock_sky.search_images(**request_)
+
+    @pytest.mark.parametrize("filtercode", ["zg", "zr"])
+    def test_images_of_another_filter(self, mock_sky, filtercode):
+        images = mock_sky.search_images(5.8, -0.9, 0.3, filtercode=filtercode)
+        assert set(images["filtercode"]) == {filtercode}
+        image = images.iloc[0]
+        _, header = get_stamp(mock_sky, image["ra"], image["dec"], image=image)
+        assert header["FILTER"] == f"ZTF_{filtercode[1]}"
+        assert f"_{filtercode}_" in header["FILENAME"]
 
     def test_position_off_the_image_is_not_found(self, mock_sky):
         image = mock_sky.exposures.iloc[0]

@@ -29,10 +29,6 @@ MAGZP_RANGE = (25.2, 26.5)  # [mag]
 NEIGHBOURS_RANGE = (0.1, 1.0)  # mean per cutout, from the Galactic pole to the plane
 GAIN_RANGE, SATURATE_RANGE = (5.8, 6.5), (46000.0, 61000.0)  # [e-/DN], [DN]; as in real headers
 
-# SEEING minus the FWHM of the PSF without the pixel [px], mean and scatter; the APCOR of real images, g to i
-# and 1.4 to 4.7 px, give this if a mixture of Moffat profiles explains them.
-SEEING_EXCESS, SEEING_EXCESS_SCATTER = 0.30, 0.07
-SMALLEST_FWHM = 0.7  # [px]
 PSF_MAG_APERTURE = 20  # diameter [px] of the aperture that holds the light of PSF magnitudes, by real APCOR6
 APCOR_ERRORS = (0.003, 0.0012, 0.001, 0.0012, 0.002, 0.0028)  # APCORUN of real headers, medians [mag]
 
@@ -62,7 +58,7 @@ def simulate_cutouts(n_images, per_image, seed, filters=FILTERS, psf=None, n_job
     ----------
     n_images, per_image : int
         Each image has conditions of its own; they follow from its number and the seed alone.
-    seed : int
+    seed : int or sequence of int
     filters : sequence of str
         FILTER of the images, one of which each image draws.
     psf : callable, optional
@@ -117,7 +113,7 @@ def scaled_psf(shape, fwhm):
 
 def _simulate_image(number, per_image, seed, filters, draw_shape):
     """Return the cutouts of an image, a list of pixels and rows of the table."""
-    rng = np.random.default_rng([seed, 4, number])
+    rng = np.random.default_rng([*np.atleast_1d(seed), 4, number])
     image, psf = _draw_image(rng, number, filters, draw_shape)
     return [_simulate_cutout(rng, image, psf, order) for order in range(per_image)]
 
@@ -127,7 +123,7 @@ def _draw_image(rng, number, filters, draw_shape):
     latitude = rng.uniform(-90, 90)
     place = SkyCoord(rng.uniform(0, 360), latitude, unit="deg", frame="galactic").icrs
     seeing = _log_uniform(rng, SEEING_RANGE)
-    fwhm = max(seeing - rng.normal(SEEING_EXCESS, SEEING_EXCESS_SCATTER), SMALLEST_FWHM)
+    fwhm = max(seeing - rng.normal(p.SEEING_EXCESS, p.SEEING_EXCESS_SCATTER), p.SMALLEST_FWHM)
     psf = scaled_psf(draw_shape(rng, fwhm), fwhm)
     saturate = rng.uniform(*SATURATE_RANGE)
     image = {

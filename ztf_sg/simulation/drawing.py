@@ -71,9 +71,16 @@ def light_radius(row, exposure):
     return 2 * _counts(row, exposure) ** (1 / (2 * PSF_BETAS[0])) + 4 * row.RADIUS / PIXEL_SCALE
 
 
+def band_flux(exposure):
+    """Return the name of the column of fluxes in the band of an exposure, such as FLUX_I."""
+    return f"FLUX_{exposure['filtercode'][1].upper()}"
+
+
 def _counts(row, exposure):
     """Return all the light of an object [DN]."""
-    return 10 ** (0.4 * (exposure["magzp"] - exposure["psf_mag_offset"] - 22.5)) * row.FLUX_I
+    return 10 ** (0.4 * (exposure["magzp"] - exposure["psf_mag_offset"] - 22.5)) * getattr(
+        row, band_flux(exposure)
+    )
 
 
 def _with_companion(psf, row):

@@ -29,6 +29,7 @@ from ztf_sg.simulation.psf import aperture_corrections
 from ztf_sg.ztf import (
     APERTURES,
     CUTOUT_SIZE,
+    FILTERCODES,
     FITS_BLOCK,
     MAX_SEEING,
     PIXEL_SCALE,
@@ -53,7 +54,7 @@ class MockSky:
 
     It takes the place of :class:`ztf_sg.services.legacy_survey.LegacySurvey`,
     :class:`ztf_sg.services.irsa.Irsa` and :func:`ztf_sg.services.gaia.crossmatch_gaia`, with the same
-    parameters, results and errors. There is one filter, "zi", and no image has a quality flag.
+    parameters, results and errors. Its images are in g, r and i, and none has a quality flag.
 
     Parameters
     ----------
@@ -178,8 +179,9 @@ class MockSky:
 
     @cached_property
     def exposures(self):
-        """All images: IRSA's metadata columns, and what the pixels are drawn from."""
-        return simulate_exposures(self.seed)
+        """All images, those in i first: IRSA's metadata columns, and what the pixels are drawn from."""
+        bands = (simulate_exposures(self.seed, filtercode) for filtercode in reversed(FILTERCODES))
+        return pd.concat(bands, ignore_index=True)
 
     @cached_property
     def objects(self):
@@ -257,7 +259,7 @@ def _image_header(exposure):
     header = fits.Header()
     header["ORIGIN"] = (ORIGIN, "not an observation")
     header["FILENAME"] = (image_name(exposure), "source image")
-    header["FILTER"] = ("ZTF_i", "filter")
+    header["FILTER"] = (f"ZTF_{exposure['filtercode'][1]}", "filter")
     header["OBSMJD"] = (round(exposure["mjd"], 7), "start of exposure [d]")
     header["EXPTIME"] = (EXPTIME, "exposure time [s]")
     header["AIRMASS"] = (exposure["airmass"], "airmass")

@@ -91,3 +91,19 @@ KNOTS, KNOT_COUNT = 0.20, 6  # star-forming regions of blue discs: largest share
 # Label errors like those of Tractor. Assumed: about 0.5 % of a selected sample are wrong.
 STAR_AS_GALAXY = 0.004  # share of the stars
 GALAXY_AS_STAR, COMPACT_RADIUS = 0.12, 0.45  # share of the galaxies below this radius [arcsec]
+
+# Bands g and r, whose images are of any seeing and sky. By the headers and the sky of 19 real images.
+# Median and scatter of SEEING [px, log-normal]; dark sky and moonlight [DN]; zero point at airmass 1 [mag].
+WIDE_BANDS = {
+    "zg": {"fid": 1, "seeing": 2.3, "dark_sky": 130.0, "moonlight": 450.0, "magzp": 26.25},
+    "zr": {"fid": 2, "seeing": 2.0, "dark_sky": 190.0, "moonlight": 450.0, "magzp": 26.27},
+}
+WIDE_SEEING_SCATTER, WIDE_SEEING_RANGE = 0.35, (1.1, 5.6)
+WIDE_SKY_RANGE, WIDE_MAGZP_RANGE = (80.0, 1200.0), (25.2, 26.5)
+CLOUDY_FRACTION, CLOUD_EXTINCTION = 0.15, 0.4  # share of the exposures; mean, exponential [mag]
+WIDE_SATURATE, WIDE_NIGHTS = 59500.0, 6
+# SEEING minus the FWHM of the PSF without the pixel [px], mean and scatter; the APCOR of real images, g to i
+# and 1.4 to 4.7 px, give this if a mixture of Moffat profiles explains them.
+SEEING_EXCESS, SEEING_EXCESS_SCATTER = 0.30, 0.07
+SMALLEST_FWHM = 0.7  # [px]
+PSF_MAG_LOSS = 0.0028  # light beyond the aperture of PSF magnitudes grows by this with FWHM^2 [mag / px^2]
