@@ -21,7 +21,7 @@ LEVELS = (
     ("services",),
     ("simulation",),
     ("fetching",),
-    ("classification",),
+    ("classification", "pixels"),
     ("survey",),
     ("evaluation", "plotting"),
 )
