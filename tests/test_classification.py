@@ -184,12 +184,6 @@ def test_whatever_is_not_refused_has_finite_features_and_probabilities(cutouts):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
-def test_filters_are_not_needed(trained, few):
-    unfiltered = CutoutSet(few.images, few.labels, few.table.drop(columns="filter"))
-    np.testing.assert_array_equal(trained.predict_proba(unfiltered), trained.predict_proba(few))
-    assert StarGalaxyClassifier().fit(unfiltered).filters_ == ()
-
-
 def test_unknown_labels_are_named(few):
     labels = few.labels.copy()
     labels[5] = -1
@@ -243,9 +237,9 @@ def test_few_cutouts_train_with_a_warning(few, n):
     some = few[60 - n // 2 : 60 - n // 2 + n]
     with pytest.warns(UserWarning, match=f"nn_count=50 needs more than {n} training points; using {n - 1}"):
         model = StarGalaxyClassifier().fit(some)
-    assert np.isfinite(model.predict_proba(few)).all()
+    assert np.isfinite(model.predict_proba(some)).all()
     with pytest.warns(UserWarning, match="all objects are ambiguous"):
-        assert model.ambiguous(few).all()
+        assert model.ambiguous(some).all()
 
 
 @pytest.mark.parametrize("nn_count", [True, "30", 2.0, 0])
@@ -323,12 +317,13 @@ class TestSharesThatTheTrainingSetCannotShow:
                 assert np.isfinite(model.confidence_threshold(least))
 
     def test_few_training_objects_show_no_small_one(self, few):
-        model = StarGalaxyClassifier(nn_count=10).fit(few[::2])
+        some = few[::2]
+        model = StarGalaxyClassifier(nn_count=10).fit(some)
         with pytest.warns(UserWarning, match="the 60 training objects can show no .* below 0.01"):
-            assert model.ambiguous(few).all()
+            assert model.ambiguous(some).all()
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert not model.ambiguous(few, 0.1).all()
+            assert not model.ambiguous(some, 0.1).all()
 
     @pytest.mark.parametrize("max_error", [0.004, 0.005, 0.006])
     def test_one_below_the_share_of_wrong_labels_is_doubted(self, trained, halves, max_error):
@@ -373,63 +368,99 @@ def test_impossible_shares_of_false_decisions_are_named(trained, few, share):
             method()
 
 
-def in_filters(cutouts, **rows):
-    """Return cutouts of which the first ones, so many of each, are of other filters."""
-    table = cutouts.table.copy()
-    table["filter"] = [*np.repeat(list(rows), list(rows.values())), *table["filter"][sum(rows.values()) :]]
-    return CutoutSet(cutouts.images, cutouts.labels, table)
+METHODS = ("predict", "predict_proba", "posterior", "ambiguous")
 
 
-class TestFilters:
-    METHODS = ("predict", "predict_proba", "posterior", "features", "ambiguous")
+def with_columns(cutouts, **columns):
+    return CutoutSet(cutouts.images, cutouts.labels, cutouts.table.assign(**columns))
 
-    def test_those_of_the_training_set_are_kept(self, trained, few):
-        assert trained.filters_ == StarGalaxyClassifier.pretrained().filters_ == ("ZTF_i",)
-        mixed = in_filters(few, ZTF_r=40, ZTF_g=40)
-        assert StarGalaxyClassifier(nn_count=15).fit(mixed).filters_ == ("ZTF_g", "ZTF_i", "ZTF_r")
 
-    @pytest.mark.parametrize("method", METHODS)
-    def test_cutouts_in_others_are_warned_of_once_a_call(self, trained, few, method):
-        mixed = in_filters(few, ZTF_r=7, ZTF_g=3, i=1)
-        for _ in range(2):
-            with pytest.warns(UserWarning) as seen:
-                found = getattr(trained, method)(mixed)
-            (warning,) = seen
-            assert "11 cutouts are of other filters (3 in ZTF_g, 7 in ZTF_r, 1 in i)" in str(warning.message)
-            assert "trained on (ZTF_i): its answers for them may be wrong" in str(warning.message)
-            np.testing.assert_array_equal(found, getattr(trained, method)(few))
+class TestTrainingRange:
+    """The bundled cutouts have a seeing of 1.4 to 1.8 px."""
 
-    @pytest.mark.parametrize("method", METHODS)
-    def test_cutouts_in_those_of_training_are_not(self, trained, few, method):
-        mixed = in_filters(few, ZTF_r=60)
-        both = StarGalaxyClassifier(nn_count=15).fit(mixed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            getattr(trained, method)(few)
-            getattr(both, method)(mixed)
-            getattr(both, method)(few)
-
-    @pytest.mark.parametrize("unknown", [("", 60), ("", 120)])
-    def test_unknown_ones_are_not_compared(self, trained, few, unknown):
-        some = in_filters(few, **dict([unknown]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            trained.predict(some)
-            StarGalaxyClassifier(nn_count=15).fit(some).predict(few)
-
-    def test_training_anew_on_others_forgets_the_old_ones(self, few):
+    def test_it_is_that_of_the_training_set(self, few):
         model = StarGalaxyClassifier(nn_count=15).fit(few)
-        red = in_filters(few, ZTF_r=120)
+        snr = 10 ** measure_features(few, ["log_snr"])["log_snr"]
+        assert model.ranges_["S/N"] == pytest.approx((snr.min(), snr.max()))
+        assert model.ranges_["seeing"] == (few.table["seeing"].min(), few.table["seeing"].max())
+        model.fit(with_columns(few, seeing=3.0))
+        assert model.ranges_["seeing"] == (3, 3)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_cutouts_outside_are_warned_of_once_a_call(self, trained, few, method):
+        mixed = with_columns(few[:30], seeing=[6.1, 7.0, *few.table["seeing"][2:30]])
+        text = r"^2 of 30 cutouts are outside of .*: seeing 6.1 to 7.0 px \(trained on 1.4 to 1.8 px\); their"
+        for _ in range(2):
+            with pytest.warns(UserWarning, match=text) as seen:
+                getattr(trained, method)(mixed)
+            assert len(seen) == 1
+            assert seen[0].filename == __file__
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_those_within_it_or_next_to_it_are_not_warned_of(self, trained, few, method):
+        low, high = trained.ranges_["seeing"]
+        seeing = [low, high, 0.91 * low, 1.09 * high]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            model.fit(red).predict(red)
-        with pytest.warns(UserWarning, match=r"120 in ZTF_i.*trained on \(ZTF_r\)"):
+            getattr(trained, method)(with_columns(few[:4], seeing=seeing, filter="ZTF_g"))
+
+    def test_they_are_ambiguous_however_sure_the_classifier_is(self, trained, few):
+        seeing = np.where(np.arange(120) % 2, 9.0, few.table["seeing"])
+        features = trained.features(with_columns(few, seeing=seeing))
+        found = trained.classify_features(features, threshold=0.0)
+        assert found["outside"].tolist() == [False, True] * 60
+        assert found["ambiguous"].tolist() == [False, True] * 60
+
+    @pytest.mark.parametrize("factor", [1e-3, 1e3])
+    def test_fainter_and_brighter_ones_are_outside(self, trained, few, factor):
+        features = trained.features(few)
+        features["log_snr"] += np.log10(factor)
+        assert trained.classify_features(features, 0.0)["outside"].all()
+        assert trained.summarize_outside(features)["outside"] == 120
+
+    def test_real_cutouts_of_the_band_are_within_it(self, real_cutouts):
+        cutouts = load_cutouts(real_cutouts)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            StarGalaxyClassifier.pretrained().predict(cutouts)
+
+
+class TestShareOfEachObject:
+    @pytest.fixture
+    def model(self, few):
+        return StarGalaxyClassifier(nn_count=15, galaxy_fraction="fraction").fit(few)
+
+    def test_column_gives_what_numbers_give(self, model, few):
+        shares = np.tile([0.1, 0.5, 0.9], 40)
+        cutouts = with_columns(few, fraction=shares)
+        expected = np.empty((120, 2))
+        unsure = np.empty(120, dtype=bool)
+        for share in (0.1, 0.5, 0.9):
+            alone = clone(model).set_params(galaxy_fraction=share).fit(few)
+            expected[shares == share] = alone.predict_proba(few)[shares == share]
+            unsure[shares == share] = alone.ambiguous(few, 0.1)[shares == share]
+        np.testing.assert_allclose(model.predict_proba(cutouts), expected, rtol=1e-12)
+        np.testing.assert_array_equal(model.predict(cutouts), expected[:, 1] > 0.5)
+        np.testing.assert_array_equal(model.ambiguous(cutouts, 0.1), unsure)
+
+    def test_column_is_not_needed_to_train(self, model, few):
+        assert model.training_fraction_ == 0.5
+        with pytest.raises(ValueError, match="lacks the column; add it, such as cutouts.table"):
             model.predict(few)
 
-    def test_an_untrained_classifier_measures_features_of_any(self, few):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert StarGalaxyClassifier().features(in_filters(few, ZTF_g=9)).shape == (120, 5)
+    @pytest.mark.parametrize("bad", [np.nan, 0.0, 1.0, -0.2, 1.5, None, "many", True, pd.NA], ids=repr)
+    def test_rows_of_impossible_shares_are_named(self, model, few, bad):
+        column = pd.Series([0.3] * 120, dtype=object)
+        column[[3, 7]] = bad
+        cutouts = with_columns(few, fraction=column)
+        for method in (model.predict, model.predict_proba, model.ambiguous, model.features):
+            with pytest.raises(ValueError, match=r"'fraction': 2 of 120 values .* \(rows 3, 7\); mend them"):
+                method(cutouts)
+
+    def test_masked_shares_are_named(self, model, few):
+        shares = np.ma.masked_array(np.full(120, 0.3), np.arange(120) == 5)
+        with pytest.raises(ValueError, match=r"1 of 120 values .* \(rows 5\)"):
+            model.predict(with_columns(few, fraction=shares))
 
 
 def test_a_share_of_galaxies_moves_the_probabilities_by_bayes(few):
@@ -455,7 +486,7 @@ def test_few_galaxies_in_training_are_made_up_for(bundle):
     assert found[0.5] > 0.93
 
 
-@pytest.mark.parametrize("share", [0, 1, -1, 1.5, np.nan, "0.5", True])
+@pytest.mark.parametrize("share", [0, 1, -1, 1.5, np.nan, True, [0.5], b"share"])
 def test_impossible_shares_of_galaxies_are_named(few, share):
     with pytest.raises(ValueError, match="galaxy_fraction"):
         StarGalaxyClassifier(galaxy_fraction=share).fit(few)

@@ -17,7 +17,7 @@ LEVELS = (
     ("ztf",),
     ("cutouts",),
     ("positions",),
-    ("normalization", "features", "muygps", "model_file"),
+    ("normalization", "features", "muygps", "model_file", "conditions", "priors"),
     ("services",),
     ("simulation",),
     ("fetching",),
