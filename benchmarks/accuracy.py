@@ -118,7 +118,7 @@ def main():
 
 
 def class_sources(folder, cutouts):
-    """Return the classes of the cutouts, (n,), by who tells them: the labels, and the truth if it is known."""
+    """Return the classes of the cutouts, (n,), by who tells them: the labels, and the truth if known."""
     found = {"the labels": cutouts.labels}
     truth = read_truth(folder, cutouts.table["name"])
     if truth is not None:
