@@ -17,9 +17,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.decomposition import PCA
 
 from ztf_sg import CutoutSet, MuyGPSClassifier, StarGalaxyClassifier, load_cutouts, normalize
-from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, orientations, with_scaling
+from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, with_scaling
 from ztf_sg.evaluation import compare_classifiers, nights
 from ztf_sg.features import FEATURES, background, measure_features
+from ztf_sg.pixels import orientations
 
 NN_COUNT = StarGalaxyClassifier().nn_count
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"

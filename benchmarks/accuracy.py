@@ -6,13 +6,15 @@ First the accuracy on random halves, mean and standard deviation over `--repeats
 of merit on unseen nights, each night classified by a model that never saw it, with their errors and the
 seconds of all nights together: all classifiers get the same scaled numbers, and no time includes measuring
 the features. Then other seeds, the pretrained classifier, and the objects that every classifier of the
-features contradicts: probable label errors.
+features contradicts: probable label errors. Where the folder has a ``truth.csv``, as simulated cutouts do,
+MuyGPs and the pretrained classifier are judged by the true classes too, which no classifier was told.
 """
 
 import argparse
 from pathlib import Path
 
 import pandas as pd
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -38,7 +40,16 @@ from ztf_sg import (
     normalize,
 )
 from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, with_scaling
-from ztf_sg.evaluation import compare_classifiers, contradicted_labels, nights, scores, with_errors
+from ztf_sg.cutouts import CLASS_NAMES
+from ztf_sg.evaluation import (
+    compare_classifiers,
+    contradicted_labels,
+    nights,
+    read_truth,
+    score_errors,
+    scores,
+    with_errors,
+)
 from ztf_sg.features import measure_features
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
@@ -68,13 +79,13 @@ def main():
     print(f"{cutouts}\naccuracy of MuyGPs, mean and standard deviation over {options.repeats} random halves:")
     halves = StratifiedShuffleSplit(options.repeats, test_size=0.5, random_state=0)
     right = {name: cross_val_score(PixelClassifier(), X, labels, cv=halves) for name, X in pixels.items()}
-    right[FEATURES] = cross_val_score(StarGalaxyClassifier(), cutouts, labels, cv=halves)
+    inputs = features[list(CLASSIFIER_FEATURES)].to_numpy()
+    right[FEATURES] = cross_val_score(with_scaling(CLASSIFIERS["MuyGPs"]), inputs, labels, cv=halves)
     table = pd.DataFrame(right).agg(["mean", "std", "size"]).T.reset_index()
     table = table.set_axis(["data", "accuracy", "accuracy_std", "repeats"], axis=1).astype({"repeats": int})
     print(table.to_string(index=False, float_format="%.4f"))
 
-    print("\non unseen nights:")
-    inputs = features[list(CLASSIFIER_FEATURES)].to_numpy()
+    print("\non unseen nights, judged by the labels:")
     classifiers = {(name, "MuyGPs"): (X, PixelClassifier()) for name, X in pixels.items()}
     for name, classifier in CLASSIFIERS.items():
         classifiers[FEATURES, name] = (inputs, with_scaling(classifier))
@@ -88,16 +99,38 @@ def main():
     print("\nMuyGPs on the features, by seed:")
     unseen = {"groups": night, "cv": LeaveOneGroupOut(), "method": "predict_proba"}
     for seed in range(5):
-        found = cross_val_predict(StarGalaxyClassifier(random_state=seed), cutouts, labels, **unseen)
+        seeded = with_scaling(clone(CLASSIFIERS["MuyGPs"]).set_params(random_state=seed))
+        found = cross_val_predict(seeded, inputs, labels, **unseen)
         print(f"  seed {seed}: {format_scores(scores(labels, found[:, 1], features['magnitude']))}")
+
     ready = StarGalaxyClassifier.pretrained().predict_proba(cutouts)[:, 1]
     known = ", on the cutouts that it was trained on" if Path(options.folder).samefile(BUNDLED) else ""
-    print(f"pretrained{known}: {format_scores(scores(labels, ready, features['magnitude']))}")
+    judged = {"MuyGPs on unseen nights": probabilities[FEATURES, "MuyGPs"], f"pretrained{known}": ready}
+    for judge, classes in class_sources(options.folder, cutouts).items():
+        print(f"\njudged by {judge}:")
+        for name, probability in judged.items():
+            print(f"  {name}: {scores_with_errors(classes, probability, features['magnitude'])}")
     by_features = [found for (data, _), found in probabilities.items() if data == FEATURES]
     suspects = contradicted_labels(labels, by_features)
     print(f"{len(suspects)} objects that all {len(by_features)} classifiers of the features contradict:")
     for row in suspects:
         print(f"  {cutouts.table['name'][row]} at {features['magnitude'][row]:.1f} mag")
+
+
+def class_sources(folder, cutouts):
+    """Return the classes of the cutouts, (n,), by who tells them: the labels, and the truth if known."""
+    found = {"the labels": cutouts.labels}
+    truth = read_truth(folder, cutouts.table["name"])
+    if truth is not None:
+        found["the truth"] = truth["class"].map(CLASS_NAMES.index).to_numpy()
+    return found
+
+
+def scores_with_errors(classes, probability, magnitude):
+    """Return figures of merit with their standard errors as text."""
+    errors = score_errors(classes, probability, magnitude)
+    figures = scores(classes, probability, magnitude)
+    return ", ".join(f"{name} {value:.4f} ± {errors[name]:.4f}" for name, value in figures.items())
 
 
 def format_scores(figures):

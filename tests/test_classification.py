@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.base import clone
-from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import (
     GridSearchCV,
@@ -21,8 +20,7 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
-from ztf_sg import CutoutSet, MuyGPSClassifier, StarGalaxyClassifier, load_cutouts, normalize
-from ztf_sg.classification import PixelClassifier, orientations
+from ztf_sg import CutoutSet, StarGalaxyClassifier, load_cutouts
 from ztf_sg.cutouts.schema import BOUNDS
 from ztf_sg.features import measure_features
 
@@ -186,12 +184,6 @@ def test_whatever_is_not_refused_has_finite_features_and_probabilities(cutouts):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
 
 
-def test_filters_are_not_needed(trained, few):
-    unfiltered = CutoutSet(few.images, few.labels, few.table.drop(columns="filter"))
-    np.testing.assert_array_equal(trained.predict_proba(unfiltered), trained.predict_proba(few))
-    assert StarGalaxyClassifier().fit(unfiltered).filters_ == ()
-
-
 def test_unknown_labels_are_named(few):
     labels = few.labels.copy()
     labels[5] = -1
@@ -245,27 +237,15 @@ def test_few_cutouts_train_with_a_warning(few, n):
     some = few[60 - n // 2 : 60 - n // 2 + n]
     with pytest.warns(UserWarning, match=f"nn_count=50 needs more than {n} training points; using {n - 1}"):
         model = StarGalaxyClassifier().fit(some)
-    assert np.isfinite(model.predict_proba(few)).all()
+    assert np.isfinite(model.predict_proba(some)).all()
     with pytest.warns(UserWarning, match="all objects are ambiguous"):
-        assert model.ambiguous(few).all()
+        assert model.ambiguous(some).all()
 
 
 @pytest.mark.parametrize("nn_count", [True, "30", 2.0, 0])
 def test_an_impossible_number_of_neighbours_is_named(few, nn_count):
     with pytest.raises(ValueError, match=f"nn_count: expected an integer >= 1, got {nn_count!r}"):
         StarGalaxyClassifier(nn_count).fit(few)
-
-
-@pytest.mark.parametrize("masked", ["X", "y"])
-def test_masked_pixels_and_labels_are_refused(masked):
-    X, y = striped(30)
-    good = PixelClassifier(nn_count=10).fit(np.ma.masked_array(X), y)
-    arguments = {"X": X, "y": y}
-    arguments[masked] = np.ma.masked_equal(arguments[masked], arguments[masked].flat[7])
-    with pytest.raises(ValueError, match=f"{masked}: .* masked"):
-        PixelClassifier(nn_count=10).fit(**arguments)
-    with pytest.raises(ValueError, match="X: 1 values are masked"):
-        good.predict(np.ma.masked_equal(X, X[0, 0]))
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -285,181 +265,6 @@ def test_an_empty_set_is_named(trained, few):
     for method in (trained.predict, trained.predict_proba, trained.posterior, StarGalaxyClassifier().fit):
         with pytest.raises(ValueError, match="no cutouts"):
             method(nothing)
-
-
-def noise_images(n, side=8, random_state=0):
-    return np.random.default_rng(random_state).normal(size=(n, side, side))
-
-
-def symmetric_images(n, side=8, random_state=0):
-    """Return distinct images that look nearly the same in all orientations."""
-    images = noise_images(n, side, random_state)
-    turned = [np.rot90(image, turns, (1, 2)) for image in (images, images[:, ::-1]) for turns in range(4)]
-    return np.mean(turned, axis=0) + 0.01 * noise_images(n, side, random_state + 1)
-
-
-def striped(n, random_state=0):
-    """Return images of two classes, broad and narrow bars in any orientation, and the classes."""
-    rng = np.random.default_rng(random_state)
-    images, y = 0.3 * rng.normal(size=(n, 8, 8)), np.arange(n) % 2
-    for image, broad in zip(images, y, strict=True):
-        image[:, 3:5] += 2 - broad
-        image[:, 2:6] += broad
-    images[::3] = np.rot90(images[::3], 1, (1, 2))
-    return images.reshape(n, -1), y
-
-
-def test_orientations_are_the_eight_of_a_square():
-    images = noise_images(3, side=5)
-    turned = orientations(images.reshape(3, -1)).reshape(8, 3, 5, 5)
-    np.testing.assert_array_equal(turned[0], images)
-    for number, image in enumerate(images):
-        expected = {
-            side[::rows, ::columns].tobytes()
-            for side in (image, image.T)
-            for rows in (1, -1)
-            for columns in (1, -1)
-        }
-        found = {np.ascontiguousarray(copy).tobytes() for copy in turned[:, number]}
-        assert len(found) == 8
-        assert found == expected
-
-
-def test_an_oblong_keeps_its_shape_in_half_a_turn_only():
-    images = np.random.default_rng(0).normal(size=(3, 20, 21))
-    turned = orientations(images.reshape(3, -1)).reshape(2, 3, 20, 21)
-    np.testing.assert_array_equal(turned, [images, np.rot90(images, 2, (1, 2))])
-
-
-def test_pixels_of_oblongs_tell_bars_of_two_widths():
-    X, y = striped(200)
-    oblongs = np.pad(X.reshape(-1, 8, 8), ((0, 0), (0, 0), (0, 1))).reshape(200, -1)
-    classifier = PixelClassifier().fit(oblongs[:100], y[:100])
-    assert classifier.score(oblongs[100:], y[100:]) > 0.9
-
-
-def test_pixels_tell_bars_of_two_widths_in_orientations_never_seen():
-    X, y = striped(160)
-    upright = X[np.arange(160) % 3 > 0], y[np.arange(160) % 3 > 0]
-    classifier = PixelClassifier().fit(*upright)
-    assert classifier.score(X[::3], y[::3]) > 0.95
-
-
-def test_pixels_predict_the_same_in_every_orientation():
-    X, y = striped(120)
-    classifier = PixelClassifier().fit(X, y)
-    queries = striped(10, random_state=1)[0]
-    probabilities = classifier.predict_proba(orientations(queries)).reshape(8, 10, 2)
-    np.testing.assert_allclose(probabilities, np.tile(probabilities[0], (8, 1, 1)), atol=0.02)
-
-
-@pytest.mark.parametrize("random_state", range(3))
-def test_training_leaves_all_turned_copies_of_an_object_out(random_state):
-    X = symmetric_images(100).reshape(100, -1)
-    y = np.random.default_rng(random_state).permutation(np.repeat([0, 1], 50))
-    fresh = symmetric_images(200, random_state=7).reshape(200, -1)
-    model = PixelClassifier().fit(X, y)
-    components = model.pipeline_[0].transform
-    fooled = MuyGPSClassifier(batch_count=300).fit(components(orientations(X)), np.tile(y, 8))
-    confidence, fooled_confidence = (
-        np.abs(probabilities[:, 1] - 0.5).mean()
-        for probabilities in (model.predict_proba(fresh), fooled.predict_proba(components(fresh)))
-    )
-    assert confidence < 0.15  # the labels are random: nothing can be learned
-    assert fooled_confidence > 0.25
-
-
-def test_groups_of_one_are_the_same_as_none():
-    X, y = striped(100)
-    alone, none = (
-        MuyGPSClassifier(nn_count=10).fit(X, y, groups=groups) for groups in (np.arange(100) % 100, None)
-    )
-    np.testing.assert_array_equal(alone.predict_proba(X), none.predict_proba(X))
-
-
-def test_groups_may_be_named():
-    X, y = striped(100)
-    numbers = np.repeat(np.arange(50), 2)
-    numbered, named = (
-        MuyGPSClassifier(nn_count=10).fit(X, y, groups=groups)
-        for groups in (numbers, [f"object {i:02}" for i in numbers])
-    )
-    np.testing.assert_array_equal(named.predict_proba(X), numbered.predict_proba(X))
-
-
-@pytest.mark.parametrize("n", [3, 99, 101])
-def test_groups_must_be_one_a_point(n):
-    with pytest.raises(ValueError, match="inconsistent|groups"):
-        MuyGPSClassifier().fit(*striped(100), groups=np.arange(n))
-
-
-def test_one_object_alone_cannot_be_left_out():
-    with pytest.raises(ValueError, match="groups"):
-        MuyGPSClassifier().fit(*striped(100), groups=np.zeros(100))
-
-
-def test_fewer_cutouts_than_components_are_enough():
-    X, y = striped(10)
-    classifier = PixelClassifier(n_components=20).fit(X, y)
-    assert classifier.pipeline_[0].n_components_ == 10
-    assert classifier.predict_proba(X).shape == (10, 2)
-    assert np.isfinite(classifier.predict_proba(X)).all()
-
-
-def test_fewer_pixels_than_components_are_enough():
-    X, y = striped(60)
-    corner = X.reshape(-1, 8, 8)[:, 3:5, 3:5].reshape(60, -1)
-    assert PixelClassifier(n_components=20, nn_count=10).fit(corner, y).pipeline_[0].n_components_ == 4
-
-
-def test_components_are_those_of_all_orientations():
-    X, y = striped(30)
-    classifier = PixelClassifier(n_components=5, nn_count=10).fit(X, y)
-    expected = PCA(5, random_state=0).fit(orientations(X))
-    np.testing.assert_allclose(classifier.pipeline_[0].components_, expected.components_)
-
-
-def test_prediction_wants_the_pixels_of_training():
-    classifier = PixelClassifier(nn_count=10).fit(*striped(30))
-    for method in (classifier.predict, classifier.predict_proba):
-        with pytest.raises(ValueError, match="49 features.*expecting 64"):
-            method(np.zeros((5, 49)))
-
-
-def test_pixel_probabilities_sum_to_one_and_agree_with_the_prediction():
-    X, y = striped(40)
-    names = np.array(["star", "galaxy"])[y]
-    classifier = PixelClassifier(nn_count=10).fit(X, names)
-    queries = striped(50, random_state=2)[0]
-    probabilities = classifier.predict_proba(queries)
-    assert classifier.classes_.tolist() == ["galaxy", "star"]
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
-    np.testing.assert_array_equal(
-        classifier.predict(queries), classifier.classes_[probabilities.argmax(axis=1)]
-    )
-
-
-def test_an_untrained_pixel_classifier_says_so():
-    for method in ("predict", "predict_proba"):
-        with pytest.raises(NotFittedError):
-            getattr(PixelClassifier(), method)(np.zeros((2, 64)))
-
-
-def test_pixel_classifiers_repeat_themselves_and_pickle():
-    X, y = striped(30)
-    first, again = (PixelClassifier(nn_count=10, random_state=1).fit(X, y) for _ in range(2))
-    pickled = pickle.loads(pickle.dumps(first))
-    for other in (again, pickled):
-        np.testing.assert_array_equal(other.predict_proba(X), first.predict_proba(X))
-    assert clone(first).get_params() == first.get_params()
-
-
-def test_normalized_pixels_of_the_bundle_separate(bundle):
-    some = bundle[::5]
-    X = normalize(some.images, "minmax").reshape(len(some), -1)
-    train, test = split(some.labels)
-    classifier = PixelClassifier().fit(X[train], some.labels[train])
-    assert classifier.score(X[test], some.labels[test]) > 0.8
 
 
 def test_the_pretrained_classifier_is_that_of_the_bundle(bundle):
@@ -512,12 +317,13 @@ class TestSharesThatTheTrainingSetCannotShow:
                 assert np.isfinite(model.confidence_threshold(least))
 
     def test_few_training_objects_show_no_small_one(self, few):
-        model = StarGalaxyClassifier(nn_count=10).fit(few[::2])
+        some = few[::2]
+        model = StarGalaxyClassifier(nn_count=10).fit(some)
         with pytest.warns(UserWarning, match="the 60 training objects can show no .* below 0.01"):
-            assert model.ambiguous(few).all()
+            assert model.ambiguous(some).all()
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert not model.ambiguous(few, 0.1).all()
+            assert not model.ambiguous(some, 0.1).all()
 
     @pytest.mark.parametrize("max_error", [0.004, 0.005, 0.006])
     def test_one_below_the_share_of_wrong_labels_is_doubted(self, trained, halves, max_error):
@@ -562,63 +368,99 @@ def test_impossible_shares_of_false_decisions_are_named(trained, few, share):
             method()
 
 
-def in_filters(cutouts, **rows):
-    """Return cutouts of which the first ones, so many of each, are of other filters."""
-    table = cutouts.table.copy()
-    table["filter"] = [*np.repeat(list(rows), list(rows.values())), *table["filter"][sum(rows.values()) :]]
-    return CutoutSet(cutouts.images, cutouts.labels, table)
+METHODS = ("predict", "predict_proba", "posterior", "ambiguous")
 
 
-class TestFilters:
-    METHODS = ("predict", "predict_proba", "posterior", "features", "ambiguous")
+def with_columns(cutouts, **columns):
+    return CutoutSet(cutouts.images, cutouts.labels, cutouts.table.assign(**columns))
 
-    def test_those_of_the_training_set_are_kept(self, trained, few):
-        assert trained.filters_ == StarGalaxyClassifier.pretrained().filters_ == ("ZTF_i",)
-        mixed = in_filters(few, ZTF_r=40, ZTF_g=40)
-        assert StarGalaxyClassifier(nn_count=15).fit(mixed).filters_ == ("ZTF_g", "ZTF_i", "ZTF_r")
 
-    @pytest.mark.parametrize("method", METHODS)
-    def test_cutouts_in_others_are_warned_of_once_a_call(self, trained, few, method):
-        mixed = in_filters(few, ZTF_r=7, ZTF_g=3, i=1)
-        for _ in range(2):
-            with pytest.warns(UserWarning) as seen:
-                found = getattr(trained, method)(mixed)
-            (warning,) = seen
-            assert "11 cutouts are of other filters (3 in ZTF_g, 7 in ZTF_r, 1 in i)" in str(warning.message)
-            assert "trained on (ZTF_i): its answers for them may be wrong" in str(warning.message)
-            np.testing.assert_array_equal(found, getattr(trained, method)(few))
+class TestTrainingRange:
+    """The bundled cutouts have a seeing of 1.4 to 1.8 px."""
 
-    @pytest.mark.parametrize("method", METHODS)
-    def test_cutouts_in_those_of_training_are_not(self, trained, few, method):
-        mixed = in_filters(few, ZTF_r=60)
-        both = StarGalaxyClassifier(nn_count=15).fit(mixed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            getattr(trained, method)(few)
-            getattr(both, method)(mixed)
-            getattr(both, method)(few)
-
-    @pytest.mark.parametrize("unknown", [("", 60), ("", 120)])
-    def test_unknown_ones_are_not_compared(self, trained, few, unknown):
-        some = in_filters(few, **dict([unknown]))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            trained.predict(some)
-            StarGalaxyClassifier(nn_count=15).fit(some).predict(few)
-
-    def test_training_anew_on_others_forgets_the_old_ones(self, few):
+    def test_it_is_that_of_the_training_set(self, few):
         model = StarGalaxyClassifier(nn_count=15).fit(few)
-        red = in_filters(few, ZTF_r=120)
+        snr = 10 ** measure_features(few, ["log_snr"])["log_snr"]
+        assert model.ranges_["S/N"] == pytest.approx((snr.min(), snr.max()))
+        assert model.ranges_["seeing"] == (few.table["seeing"].min(), few.table["seeing"].max())
+        model.fit(with_columns(few, seeing=3.0))
+        assert model.ranges_["seeing"] == (3, 3)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_cutouts_outside_are_warned_of_once_a_call(self, trained, few, method):
+        mixed = with_columns(few[:30], seeing=[6.1, 7.0, *few.table["seeing"][2:30]])
+        text = r"^2 of 30 cutouts are outside of .*: seeing 6.1 to 7.0 px \(trained on 1.4 to 1.8 px\); their"
+        for _ in range(2):
+            with pytest.warns(UserWarning, match=text) as seen:
+                getattr(trained, method)(mixed)
+            assert len(seen) == 1
+            assert seen[0].filename == __file__
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_those_within_it_or_next_to_it_are_not_warned_of(self, trained, few, method):
+        low, high = trained.ranges_["seeing"]
+        seeing = [low, high, 0.91 * low, 1.09 * high]
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            model.fit(red).predict(red)
-        with pytest.warns(UserWarning, match=r"120 in ZTF_i.*trained on \(ZTF_r\)"):
+            getattr(trained, method)(with_columns(few[:4], seeing=seeing, filter="ZTF_g"))
+
+    def test_they_are_ambiguous_however_sure_the_classifier_is(self, trained, few):
+        seeing = np.where(np.arange(120) % 2, 9.0, few.table["seeing"])
+        features = trained.features(with_columns(few, seeing=seeing))
+        found = trained.classify_features(features, threshold=0.0)
+        assert found["outside"].tolist() == [False, True] * 60
+        assert found["ambiguous"].tolist() == [False, True] * 60
+
+    @pytest.mark.parametrize("factor", [1e-3, 1e3])
+    def test_fainter_and_brighter_ones_are_outside(self, trained, few, factor):
+        features = trained.features(few)
+        features["log_snr"] += np.log10(factor)
+        assert trained.classify_features(features, 0.0)["outside"].all()
+        assert trained.summarize_outside(features)["outside"] == 120
+
+    def test_real_cutouts_of_the_band_are_within_it(self, real_cutouts):
+        cutouts = load_cutouts(real_cutouts)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            StarGalaxyClassifier.pretrained().predict(cutouts)
+
+
+class TestShareOfEachObject:
+    @pytest.fixture
+    def model(self, few):
+        return StarGalaxyClassifier(nn_count=15, galaxy_fraction="fraction").fit(few)
+
+    def test_column_gives_what_numbers_give(self, model, few):
+        shares = np.tile([0.1, 0.5, 0.9], 40)
+        cutouts = with_columns(few, fraction=shares)
+        expected = np.empty((120, 2))
+        unsure = np.empty(120, dtype=bool)
+        for share in (0.1, 0.5, 0.9):
+            alone = clone(model).set_params(galaxy_fraction=share).fit(few)
+            expected[shares == share] = alone.predict_proba(few)[shares == share]
+            unsure[shares == share] = alone.ambiguous(few, 0.1)[shares == share]
+        np.testing.assert_allclose(model.predict_proba(cutouts), expected, rtol=1e-12)
+        np.testing.assert_array_equal(model.predict(cutouts), expected[:, 1] > 0.5)
+        np.testing.assert_array_equal(model.ambiguous(cutouts, 0.1), unsure)
+
+    def test_column_is_not_needed_to_train(self, model, few):
+        assert model.training_fraction_ == 0.5
+        with pytest.raises(ValueError, match="lacks the column; add it, such as cutouts.table"):
             model.predict(few)
 
-    def test_an_untrained_classifier_measures_features_of_any(self, few):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            assert StarGalaxyClassifier().features(in_filters(few, ZTF_g=9)).shape == (120, 5)
+    @pytest.mark.parametrize("bad", [np.nan, 0.0, 1.0, -0.2, 1.5, None, "many", True, pd.NA], ids=repr)
+    def test_rows_of_impossible_shares_are_named(self, model, few, bad):
+        column = pd.Series([0.3] * 120, dtype=object)
+        column[[3, 7]] = bad
+        cutouts = with_columns(few, fraction=column)
+        for method in (model.predict, model.predict_proba, model.ambiguous, model.features):
+            with pytest.raises(ValueError, match=r"'fraction': 2 of 120 values .* \(rows 3, 7\); mend them"):
+                method(cutouts)
+
+    def test_masked_shares_are_named(self, model, few):
+        shares = np.ma.masked_array(np.full(120, 0.3), np.arange(120) == 5)
+        with pytest.raises(ValueError, match=r"1 of 120 values .* \(rows 5\)"):
+            model.predict(with_columns(few, fraction=shares))
 
 
 def test_a_share_of_galaxies_moves_the_probabilities_by_bayes(few):
@@ -644,7 +486,7 @@ def test_few_galaxies_in_training_are_made_up_for(bundle):
     assert found[0.5] > 0.93
 
 
-@pytest.mark.parametrize("share", [0, 1, -1, 1.5, np.nan, "0.5", True])
+@pytest.mark.parametrize("share", [0, 1, -1, 1.5, np.nan, True, [0.5], b"share"])
 def test_impossible_shares_of_galaxies_are_named(few, share):
     with pytest.raises(ValueError, match="galaxy_fraction"):
         StarGalaxyClassifier(galaxy_fraction=share).fit(few)

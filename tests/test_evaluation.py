@@ -5,6 +5,7 @@ from helpers import write_cutout
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import roc_curve
 from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -160,8 +161,35 @@ def test_star_completeness_by_hand():
     labels = [0, 0, 0, 1, 0, 1, 1]
     probability = [0.01, 0.02, 0.03, 0.04, 0.05, 0.5, 0.9]
     assert star_completeness(labels, probability, 0) == 0.75
-    assert star_completeness(labels, probability, 0.2) == 1.0
-    assert star_completeness(labels, probability, 0.199) == 0.75
+    assert star_completeness(labels, probability, 1 / 3) == 1.0
+    assert star_completeness(labels, probability, 0.33) == 0.75
+
+
+def test_star_completeness_counts_galaxies_and_no_stars():
+    """Tachibana & Miller limit the share of the galaxies, not that of galaxies in the sample of stars."""
+    galaxies = np.linspace(0, 1, 200)  # of which one may be taken for a star
+    stars = np.full(7, 0.001)
+    for copies in (1, 50):
+        few = np.tile(stars, copies)
+        labels = np.repeat([0, 1], [len(few), 200])
+        assert star_completeness(labels, np.concatenate([few, galaxies])) == 1.0
+        assert star_completeness(labels, np.concatenate([few + 0.007, galaxies])) == 0.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 8)), min_size=2, max_size=60), st.floats(0, 1))
+def test_star_completeness_is_a_point_of_the_roc_curve(objects, rate):
+    labels, probability = np.array(objects).T
+    assume(0 < labels.sum() < len(labels))
+    false_positive, true_positive, _ = roc_curve(labels == 0, -probability, drop_intermediate=False)
+    expected = true_positive[false_positive <= rate + 1e-12].max()
+    assert star_completeness(labels, probability, rate) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("rate, n", [(0.29, 100), (0.07, 100), (0.005, 600)])
+def test_rounding_costs_no_galaxy(rate, n):
+    allowed = round(rate * n)
+    probability = np.r_[np.arange(n), allowed - 0.5]
+    assert star_completeness(np.r_[np.ones(n), 0], probability, rate) == 1
 
 
 def test_objects_of_one_probability_are_in_a_sample_together():
@@ -169,8 +197,9 @@ def test_objects_of_one_probability_are_in_a_sample_together():
     assert star_completeness([0, 0, 1], [0.1, 0.2, 0.2], 0) == 0.5
 
 
-def test_a_sample_without_stars_has_no_completeness():
+def test_a_sample_of_one_class_has_all_stars_or_none():
     assert star_completeness([1, 1], [0.1, 0.2], 0.5) == 0
+    assert star_completeness([0, 0], [0.1, 0.9]) == 1
 
 
 def test_calibration_error_by_hand():

@@ -2,7 +2,6 @@ import io
 import json
 import os
 import pickle
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
-from ztf_sg import CutoutSet, StarGalaxyClassifier, load_cutouts
+from ztf_sg import StarGalaxyClassifier, load_cutouts
 from ztf_sg.model_file import FORMAT, ModelFileError, read_arrays, write_arrays
 
 
@@ -85,42 +84,23 @@ def test_models_are_compared_by_what_they_have_learned(trained, saved, few, monk
     newer.galaxy_fraction = 0.2
     assert not newer.is_saved_in(saved)
     assert not StarGalaxyClassifier(nn_count=15).fit(few[1:]).is_saved_in(saved)
-    redescribed(saved, format="ztf_sg star-galaxy classifier, version 1")
+    redescribed(saved, format="ztf_sg star-galaxy classifier, version 2")
     assert not trained.is_saved_in(saved)
 
 
-def without_filters(path):
-    """Take the filters out of a model file, as older versions of the package wrote it."""
-    with np.load(path) as stored:
-        description = json.loads(str(stored["description"]))
-    del description["filters"]
-    return rewritten(path, description=np.array(json.dumps(description)))
+def test_the_range_of_the_training_set_survives(trained, saved):
+    again = StarGalaxyClassifier.load(saved)
+    assert again.ranges_ == trained.ranges_ and again.is_saved_in(saved)
+    again.ranges_ = again.ranges_ | {"seeing": (1.0, 5.0)}
+    assert not again.is_saved_in(saved)
 
 
-def in_filter(cutouts, name):
-    return CutoutSet(cutouts.images, cutouts.labels, cutouts.table.assign(filter=name))
-
-
-def test_filters_of_the_training_set_survive(trained, saved, few, tmp_path):
-    assert StarGalaxyClassifier.load(saved).filters_ == trained.filters_ == ("ZTF_i",)
-    green = StarGalaxyClassifier(nn_count=15).fit(in_filter(few, "ZTF_g"))
-    green.save(tmp_path / "green.npz")
-    again = StarGalaxyClassifier.load(tmp_path / "green.npz")
-    with pytest.warns(UserWarning, match=r"120 in ZTF_i.*trained on \(ZTF_g\)"):
-        again.predict(few)
-    assert again.is_saved_in(tmp_path / "green.npz") and not again.is_saved_in(saved)
-
-
-def test_older_files_do_not_tell_filters_and_none_are_compared(trained, saved, few):
-    old = StarGalaxyClassifier.load(without_filters(saved))
-    assert old.filters_ == ()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        found = old.predict_proba(in_filter(few, "ZTF_g"))
-    np.testing.assert_array_equal(found, trained.predict_proba(few))
-    assert trained.is_saved_in(saved) and old.is_saved_in(saved)  # a survey is gone on with
-    old.save(saved)
-    assert StarGalaxyClassifier.load(saved).filters_ == () and trained.is_saved_in(saved)
+def test_the_column_of_the_share_of_galaxies_survives(trained, saved):
+    model = StarGalaxyClassifier.load(saved)
+    model.galaxy_fraction = "fraction"
+    assert not model.is_saved_in(saved)
+    model.save(saved)
+    assert StarGalaxyClassifier.load(saved).galaxy_fraction == "fraction" and model.is_saved_in(saved)
 
 
 def test_an_untrained_model_is_not_saved(tmp_path):
@@ -261,8 +241,8 @@ def test_numbers_that_make_no_model_are_named(saved, changes, fault):
     ("changes", "fault"),
     [
         (
-            {"format": "ztf_sg star-galaxy classifier, version 1"},
-            "classifier, version 1', expected .* version 2'; train the model and save it again",
+            {"format": "ztf_sg star-galaxy classifier, version 2"},
+            "classifier, version 2', expected .* version 3'; train the model and save it again",
         ),
         ({"features": ["magnitude"]}, "trained on the features"),
         ({"nn_count": "many"}, "many"),
@@ -271,13 +251,14 @@ def test_numbers_that_make_no_model_are_named(saved, changes, fault):
         ({"smoothness": 0.8}, "smoothness: expected one of"),
         ({"nn_count": -3}, "nn_count: expected an integer"),
         ({"nn_count": True}, "nn_count: expected an integer"),
-        ({"filters": [1, 2]}, r"filters \(1, 2\) are not names"),
-        ({"filters": 3}, "no model that can be used"),
-        ({"filters": None}, "no model that can be used"),
+        ({"ranges": {"S/N": [5, 100]}}, "no model that can be used .'seeing'"),
+        ({"ranges": {"S/N": [5, 100], "seeing": [2, 1]}}, "range of seeing, 2 to 1, is none"),
+        ({"ranges": {"S/N": [0, 100], "seeing": [1, 2]}}, "range of S/N, 0 to 100, is none"),
+        ({"ranges": None}, "no model that can be used"),
         ({"nn_count": float("inf")}, "nn_count: expected an integer"),
         ({"random_state": "x"}, "'x' cannot be used"),
         ({"galaxy_fraction": 5}, "between 0 and 1"),
-        ({"galaxy_fraction": "x"}, "between 0 and 1, got 'x'"),
+        ({"galaxy_fraction": ["x"]}, "between 0 and 1 or the name of a column"),
     ],
 )
 def test_descriptions_of_other_models_are_named(saved, changes, fault):

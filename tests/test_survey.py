@@ -63,13 +63,15 @@ def times(destination):
     return {path.name: path.stat().st_mtime_ns for path in destination.glob("*.parquet")}
 
 
-def assert_no_leftovers(destination):
+def assert_no_leftovers(destination, empty=()):
     names = {path.name for path in destination.iterdir() if path.suffix != ".parquet"}
     assert names == {"_survey"}
     assert {path.name for path in (destination / "_survey").iterdir()} - {".lock", "read", "skipped"} == {
         "model.npz",
         "settings.json",
+        *empty,
     }
+    assert not [path for name in empty for path in (destination / "_survey" / name).iterdir()]
     assert not list(destination.rglob("*.part"))
 
 
@@ -88,6 +90,7 @@ def expected(cutouts):
         "posterior_variance": model.posterior(cutouts)[1],
         "class": model.predict(cutouts).astype(np.int8),
         "ambiguous": model.ambiguous(cutouts),
+        "outside": False,
     }
     return cutouts.table[["name", "ra", "dec"]].assign(**columns)
 
@@ -121,11 +124,11 @@ def flawed(cutouts, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def coloured(cutouts, tmp_path_factory):
-    """Return a source with 25 cutouts of other filters, in the first and in the last partition."""
+def blurred(cutouts, tmp_path_factory):
+    """Return a source with 25 cutouts of bad seeing, in the first and in the last partition."""
     frame = cutouts.to_table().to_pandas()
-    frame.loc[:14, "filter"], frame.loc[50:, "filter"] = "ZTF_g", "ZTF_r"
-    folder = tmp_path_factory.mktemp("coloured")
+    frame.loc[:14, "seeing"], frame.loc[50:, "seeing"] = 6.0, 7.0
+    folder = tmp_path_factory.mktemp("blurred")
     table = pa.Table.from_pandas(frame, preserve_index=False)
     pq.write_table(table, folder / "survey.parquet", row_group_size=10)
     return folder
@@ -162,6 +165,7 @@ class TestResults:
             "posterior_variance",
             "class",
             "ambiguous",
+            "outside",
         ]
 
     def test_row_groups_are_not_divided(self, source, tmp_path, expected):
@@ -651,38 +655,37 @@ class TestRefusals:
             classify(source, tmp_path / "results")
 
 
-class TestOtherFilters:
-    """The bundled cutouts are all of one filter, the one of the pretrained classifier."""
-
-    TEXT = r"results: 25 cutouts are of other filters \(15 in ZTF_g, 10 in ZTF_r\) than .* on \(ZTF_i\)"
+class TestOutsideOfTheTrainingRange:
+    TEXT = r"results: 25 of 60 cutouts are outside of .*: seeing 6.0 to 7.0 px \(trained on 1.4 to 1.8 px\)"
 
     @pytest.mark.parametrize(
         "scheduler", ["synchronous", "threads", pytest.param("processes", marks=pytest.mark.slow)]
     )
-    def test_one_warning_counts_them_wherever_the_work_is_done(self, coloured, tmp_path, expected, scheduler):
+    def test_one_warning_counts_them_wherever_the_work_is_done(self, blurred, tmp_path, scheduler):
         with dask.config.set(num_workers=2), pytest.warns(UserWarning) as seen:
-            classify(coloured, tmp_path / "results", scheduler=scheduler)
+            classify(blurred, tmp_path / "results", scheduler=scheduler)
         (warning,) = seen
         assert re.search(self.TEXT, str(warning.message))
         found = results(tmp_path / "results")
-        pd.testing.assert_frame_equal(found, expected, rtol=1e-9, check_dtype=False)
+        assert found.index[found["outside"]].tolist() == [*range(15), *range(50, 60)]
+        assert found["ambiguous"][found["outside"]].all()
 
     @pytest.mark.slow
-    def test_workers_of_a_cluster_report_them(self, coloured, tmp_path, cluster):
+    def test_workers_of_a_cluster_report_them(self, blurred, tmp_path, cluster):
         with pytest.warns(UserWarning, match=self.TEXT):
-            classify(coloured, tmp_path / "results", scheduler=cluster)
+            classify(blurred, tmp_path / "results", scheduler=cluster)
 
-    def test_a_run_that_goes_on_counts_those_of_the_runs_before(self, coloured, tmp_path):
+    def test_a_run_that_goes_on_counts_those_of_the_runs_before(self, blurred, tmp_path):
         for part in (None, "part-00000.parquet", "part-00001.parquet"):
             if part:
                 (tmp_path / "results" / part).unlink()
             with pytest.warns(UserWarning, match=self.TEXT) as seen:
-                classify(coloured, tmp_path / "results")
+                classify(blurred, tmp_path / "results")
             assert len(seen) == 1
 
-    def test_they_are_forgotten_with_their_source(self, coloured, source, tmp_path):
+    def test_they_are_forgotten_with_their_source(self, blurred, source, tmp_path):
         folder = tmp_path / "source"
-        shutil.copytree(coloured, folder)
+        shutil.copytree(blurred, folder)
         with pytest.warns(UserWarning, match=self.TEXT):
             classify(folder, tmp_path / "results")
         (folder / "survey.parquet").unlink()
@@ -690,24 +693,89 @@ class TestOtherFilters:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             classify(folder, tmp_path / "results")
+        assert_no_leftovers(tmp_path / "results", {"outside"})
 
-    def test_those_of_the_training_set_are_not_warned_of(self, coloured, source, tmp_path):
-        several = CutoutSet.read_parquet(coloured / "survey.parquet")
+    def test_those_of_the_training_set_are_not_warned_of(self, blurred, tmp_path):
+        several = CutoutSet.read_parquet(blurred / "survey.parquet")
         model = StarGalaxyClassifier(nn_count=15).fit(several)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            classify(coloured, tmp_path / "coloured", model=model, max_error=0.1)
-            classify(source, tmp_path / "results")
-        assert_no_leftovers(tmp_path / "results")
+            classify(blurred, tmp_path / "blurred", model=model, max_error=0.1)
+        assert not results(tmp_path / "blurred")["outside"].any()
 
-    def test_a_partition_warns_of_its_own(self, coloured, cutouts):
-        frame = pd.read_parquet(coloured)
-        with pytest.warns(UserWarning, match=r"15 cutouts are of other filters \(15 in ZTF_g\)") as seen:
-            classify_partition(frame[:20])
+    def test_a_partition_warns_of_its_own(self, blurred):
+        frame = pd.read_parquet(blurred)
+        with pytest.warns(UserWarning, match="^15 of 20 cutouts are outside of .* seeing 6.0 px") as seen:
+            assert classify_partition(frame[:20])["outside"].sum() == 15
         assert len(seen) == 1
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             classify_partition(frame[15:50])
+
+
+class TestShareOfEachObject:
+    @pytest.fixture
+    def model(self):
+        model = StarGalaxyClassifier.pretrained()
+        model.galaxy_fraction = "fraction"
+        return model
+
+    @pytest.fixture
+    def shared(self, cutouts, tmp_path):
+        """Return a source with a column of shares of galaxies."""
+        frame = cutouts.to_table().to_pandas().assign(fraction=np.tile([0.01, 0.5, 0.9], 20))
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        (tmp_path / "shared").mkdir()
+        pq.write_table(table, tmp_path / "shared" / "survey.parquet", row_group_size=10)
+        return tmp_path / "shared"
+
+    def test_column_of_a_parquet_file_is_used(self, shared, model, tmp_path):
+        expected = model.predict_proba(CutoutSet.read_parquet(shared))[:, 1]
+        classify(shared, tmp_path / "results", model=model, scheduler="threads")
+        np.testing.assert_allclose(results(tmp_path / "results")["p_galaxy"], expected, rtol=1e-9)
+        found = classify_partition(pd.read_parquet(shared), model)
+        np.testing.assert_allclose(found["p_galaxy"], expected, rtol=1e-9)
+
+    def test_rows_without_a_share_are_listed_and_the_others_classified(self, shared, model, tmp_path):
+        frame = pd.read_parquet(shared)
+        frame.loc[[4, 30], "fraction"] = np.nan, 1.0
+        frame.loc[50:, "fraction"] = -1.0
+        frame.loc[5, "gain"] = np.nan
+        frame.to_parquet(shared / "survey.parquet", row_group_size=10)
+        with pytest.warns(UserWarning, match="13 records could not be used"):
+            parts = classify(shared, tmp_path / "results", model=model)
+        assert parts["objects"].tolist() == [18, 19, 10]
+        skipped = read_skipped(tmp_path / "results").set_index("name")["reason"]
+        assert sorted(skipped.index) == sorted(frame["name"][[4, 5, 30, *range(50, 60)]])
+        assert (
+            skipped[frame["name"][30]] == "its fraction is 1.0, expected a share of galaxies between 0 and 1"
+        )
+        with pytest.warns(UserWarning, match="13 of 60 rows of a partition could not be used"):
+            assert len(classify_partition(frame, model)) == 47
+
+    def test_file_without_the_column_is_named(self, shared, source, model, tmp_path):
+        with pytest.raises(
+            SurveyError, match="none of its files can be used.*'fraction': .* lacks the column"
+        ):
+            classify(source, tmp_path / "results", model=model)
+        shutil.copy(source / "survey_2.parquet", shared)
+        with pytest.warns(UserWarning, match="1 records could not be used.*'fraction': .* lacks the column"):
+            parts = classify(shared, tmp_path / "some", model=model, partition=100)
+        assert parts["objects"].sum() == 60
+        assert read_skipped(tmp_path / "some")["name"].tolist() == ["survey_2.parquet"]
+
+    def test_folders_may_state_it(self, cutouts, model, tmp_path):
+        (tmp_path / "source" / "fraction=0.01").mkdir(parents=True)
+        write(cutouts, tmp_path / "source" / "fraction=0.01" / "a.parquet")
+        classify(tmp_path / "source", tmp_path / "results", model=model)
+        model.galaxy_fraction = 0.01
+        expected = model.predict_proba(cutouts)[:, 1]
+        np.testing.assert_allclose(results(tmp_path / "results")["p_galaxy"], expected, rtol=1e-9)
+
+    def test_fits_files_have_no_such_column(self, model, tmp_path):
+        with pytest.raises(ValueError, match="FITS cutouts, which lack the column 'fraction'.*to_parquet"):
+            classify(BUNDLED, tmp_path / "results", model=model)
+        assert not (tmp_path / "results").exists()
 
 
 class TestSharesThatTheTrainingSetCannotShow:

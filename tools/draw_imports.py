@@ -17,11 +17,11 @@ LEVELS = (
     ("ztf",),
     ("cutouts",),
     ("positions",),
-    ("normalization", "features", "muygps", "model_file"),
+    ("normalization", "features", "muygps", "model_file", "conditions", "priors"),
     ("services",),
     ("simulation",),
     ("fetching",),
-    ("classification",),
+    ("classification", "pixels"),
     ("survey",),
     ("evaluation", "plotting"),
 )

@@ -31,7 +31,7 @@ from fuzzing.fits_kinds import FITS_KINDS, Record, fits_bytes
 from fuzzing.table_kinds import PARQUET_KINDS, ROW_KINDS, table_of
 
 from ztf_sg import CutoutSet, StarGalaxyClassifier, load_cutouts
-from ztf_sg.classification import PRETRAINED
+from ztf_sg.classification import CLASSIFIER_FEATURES, PRETRAINED
 from ztf_sg.cutouts import CutoutError, read_image_csv
 from ztf_sg.model_file import ModelFileError
 from ztf_sg.positions import read_positions
@@ -255,7 +255,8 @@ def model_case(kind, rng, folder):
     damage, demand = MODEL_KINDS[kind]
     path = folder / "model.npz"
     path.write_bytes(damage(PRETRAINED.read_bytes(), rng))
-    features = np.random.default_rng(0).normal(size=(5, 5))
+    values = np.random.default_rng(0).normal(size=(5, len(CLASSIFIER_FEATURES)))
+    features = pd.DataFrame(values, columns=CLASSIFIER_FEATURES).assign(seeing=1.7)
     expected = StarGalaxyClassifier.pretrained().classify_features(features, 5.0)["p_galaxy"]
 
     def is_same(model):

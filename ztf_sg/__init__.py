@@ -13,7 +13,7 @@ _HOME = {
     "Normalizer": "normalization",
     "normalize": "normalization",
     "MuyGPSClassifier": "muygps",
-    "PixelClassifier": "classification",
+    "PixelClassifier": "pixels",
     "StarGalaxyClassifier": "classification",
     "fetch_cutouts": "fetching",
     "classify_partition": "survey",

@@ -1,4 +1,4 @@
-"""Classifiers of cutouts as star or galaxy with MuyGPs, from photometric features or from pixels."""
+"""The classifier of cutouts as star or galaxy: photometric features, scaling and MuyGPs."""
 
 import warnings
 from numbers import Real
@@ -6,17 +6,25 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ztf_sg.checks import check_unmasked, is_number
+from ztf_sg.conditions import (
+    check_ranges,
+    conditions_of,
+    describe,
+    outside_by_condition,
+    ranges_of,
+    summarize,
+)
 from ztf_sg.features import measure_features
 from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
 from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 from ztf_sg.muygps.confidence import confidence, doubts, judge, least_confidence
+from ztf_sg.priors import check_fraction, fraction_column, with_fraction
 
 CLASSIFIER_FEATURES = ("log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")
 PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
@@ -31,8 +39,11 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     ----------
     nn_count : int
         Nearest neighbours per prediction.
-    galaxy_fraction : float, optional
-        Share of galaxies among the objects to be classified, if it is not that of the training set.
+    galaxy_fraction : float or str, optional
+        Share of galaxies among the objects to be classified, or the name of a column of ``cutouts.table``
+        that holds it for each object, so that it may follow magnitude or Galactic latitude; numbers strictly
+        between 0 and 1. By default that of the training set: 0.5 for the pretrained classifier, which
+        presumes nothing of how common stars and galaxies are.
     random_state : int, RandomState instance or None
         Draws the batch that trains the hyperparameters.
 
@@ -42,8 +53,9 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         0 star, 1 galaxy.
     training_fraction_ : float
         Share of galaxies in the training set.
-    filters_ : tuple of str
-        Filters of the training set, such as ZTF_i, sorted; none if they are not known.
+    ranges_ : dict of str to tuple of float
+        Smallest and largest "S/N" and "seeing" [px] of the training set. Objects that exceed them by more
+        than 10 % are outside of what the classifier knows.
     pipeline_ : sklearn.pipeline.Pipeline
         Scaling and :class:`~ztf_sg.MuyGPSClassifier`, fitted on the features.
 
@@ -74,51 +86,56 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             If cutouts is not a CutoutSet.
         ValueError
             If labels hold anything but 0 and 1, masked values, or one class only, or are not n, or
-            `galaxy_fraction` is not between 0 and 1.
+            `galaxy_fraction` is a number that is not between 0 and 1. Its column is not needed to train.
 
         Warns
         -----
         UserWarning
             If there are too few cutouts for `nn_count` neighbours.
         """
-        _check_fraction(self.galaxy_fraction)
-        features = feature_matrix(cutouts)
+        check_fraction(self.galaxy_fraction)
+        features = _measure(cutouts)
         labels = _binary_labels(cutouts.labels if labels is None else labels, len(cutouts))
-        self.pipeline_ = with_scaling(self._muygps()).fit(features, labels)
+        self.pipeline_ = with_scaling(self._muygps()).fit(_matrix(features), labels)
         self.classes_ = self.pipeline_.classes_
         self.training_fraction_, self._judged = float(labels.mean()), None
-        self.filters_ = tuple(sorted(_count_filters(cutouts)))
+        self.ranges_ = ranges_of(conditions_of(features))
         return self
 
     def predict(self, cutouts):
-        """Return the more probable class of each cutout: 0 star, 1 galaxy; shape (n,).
+        """Return the more probable class of each cutout: 0 star, 1 galaxy; errors as `predict_proba`.
 
-        Warns
-        -----
-        UserWarning
-            If cutouts are of other filters than those of the training set.
+        Returns
+        -------
+        numpy.ndarray of int (n,)
         """
-        return (self.predict_proba(cutouts)[:, 1] > 0.5).astype(int)
+        return (self._probability_of(self._checked_features(cutouts)) > 0.5).astype(int)
 
     def predict_proba(self, cutouts):
         r"""Return the probabilities of star and galaxy, shape (n, 2).
 
-        They presume the training set's share of galaxies :math:`f`. With another share :math:`g`,
-        `galaxy_fraction`, the odds are multiplied by :math:`\frac{g}{1-g} \frac{1-f}{f}` (Saerens, Latinne &
+        What is learned is how much likelier the image is for a galaxy than for a star. The training set's
+        share of galaxies :math:`f` makes of it the odds of a galaxy. With another share :math:`g`,
+        `galaxy_fraction`, they are multiplied by :math:`\frac{g}{1-g} \frac{1-f}{f}` (Saerens, Latinne &
         Decaestecker 2002, Neural Computation 14, 21).
+
+        Raises
+        ------
+        ValueError
+            If the column that `galaxy_fraction` names is missing, or a value of it is missing or not strictly
+            between 0 and 1; the message names the rows.
 
         Warns
         -----
         UserWarning
-            If cutouts are of other filters than those of the training set.
+            If cutouts are outside of what the classifier was trained on, see `ranges_`.
         """
-        galaxy = self._galaxy_probability(*self.posterior(cutouts))
+        galaxy = self._probability_of(self._checked_features(cutouts))
         return np.stack([1 - galaxy, galaxy], axis=1)
 
     def posterior(self, cutouts):
         """Return mean and variance of the regression of the labels -1 and +1, shape (n,) each."""
-        check_is_fitted(self)
-        return self._posterior(self.features(cutouts))
+        return self._posterior(self._checked_features(cutouts))
 
     def confidence_threshold(self, max_error=0.01):
         """Return how many standard deviations from 0 the posterior mean of a decided object must be.
@@ -162,7 +179,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         """Return which cutouts a person should look at, bool, shape (n,).
 
         Their posterior mean is within :meth:`confidence_threshold` standard deviations of 0, as in
-        arXiv:2105.01106, or their class changes with `galaxy_fraction`.
+        arXiv:2105.01106, their class changes with `galaxy_fraction`, or they are outside of what the
+        classifier was trained on, see `ranges_`.
 
         Parameters
         ----------
@@ -173,64 +191,63 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If max_error is not a number of at least 0 and below 1.
+            If max_error is not a number of at least 0 and below 1, or as :meth:`predict_proba`.
 
         Warns
         -----
         UserWarning
             If max_error is too small for the training set, see :meth:`confidence_threshold`, or cutouts are
-            of other filters.
+            outside of what the classifier was trained on.
         """
         threshold = self.confidence_threshold(max_error)
-        return self.classify_features(self.features(cutouts), threshold)["ambiguous"]
+        return self.classify_features(self._checked_features(cutouts), threshold)["ambiguous"]
 
     def classify_features(self, features, threshold):
-        """Return all predictions for cutouts whose :meth:`features`, shape (n, 4), are known.
+        """Return all predictions for cutouts whose :meth:`features` are known, without a warning.
 
         Parameters
         ----------
-        features : numpy.ndarray
+        features : pandas.DataFrame
+            n rows.
         threshold : float
             What :meth:`confidence_threshold` returns.
 
         Returns
         -------
         dict of str to numpy.ndarray
-            p_galaxy, posterior_variance, class (0 star, 1 galaxy) and ambiguous, shape (n,) each.
+            p_galaxy, posterior_variance, class (0 star, 1 galaxy), ambiguous and outside, shape (n,) each.
         """
         check_is_fitted(self)
         mean, variance = self._posterior(features)
-        probability = self._galaxy_probability(mean, variance)
+        probability = self._galaxy_probability(mean, variance, features)
         galaxy = probability > 0.5
         undecided = confidence(mean, variance) <= threshold
+        outside = outside_by_condition(conditions_of(features), self.ranges_).any(axis=1).to_numpy()
         return {
             "p_galaxy": probability,
             "posterior_variance": variance,
             "class": galaxy.astype(int),
-            "ambiguous": undecided | ((mean > 0) != galaxy),
+            "ambiguous": undecided | ((mean > 0) != galaxy) | outside,
+            "outside": outside,
         }
 
     def features(self, cutouts):
-        """Return the :func:`feature_matrix` of cutouts, shape (n, 4); warn of those of other filters."""
-        features = feature_matrix(cutouts)
-        self.warn_of_filters(self.other_filters(cutouts))
-        return features
+        """Return what :meth:`classify_features` needs to know of n cutouts; errors as `predict_proba`.
 
-    def other_filters(self, cutouts):
-        """Return how many cutouts are of each filter that the training set lacks, a dict of str to int."""
-        known = getattr(self, "filters_", ())
-        return {name: count for name, count in _count_filters(cutouts).items() if known and name not in known}
+        Returns
+        -------
+        pandas.DataFrame
+            n rows: the `CLASSIFIER_FEATURES`, seeing [px], and galaxy_fraction if that is a column of
+            ``cutouts.table``.
+        """
+        if not isinstance(self.galaxy_fraction, str):
+            return _measure(cutouts)
+        features = _measure(cutouts)
+        return features.assign(galaxy_fraction=fraction_column(cutouts.table, self.galaxy_fraction))
 
-    def warn_of_filters(self, others, where=""):
-        """Warn of cutouts of :meth:`other_filters`, if there are any; the text begins with `where`."""
-        if others:
-            counts = ", ".join(f"{count} in {name}" for name, count in sorted(others.items()))
-            warnings.warn(
-                f"{where}{sum(others.values())} cutouts are of other filters ({counts}) than those that the "
-                f"classifier was trained on ({', '.join(self.filters_)}): its answers for them may be wrong; "
-                "train one on labelled cutouts of their filters",
-                stacklevel=3,
-            )
+    def summarize_outside(self, features):
+        """Return how many of the objects of some :meth:`features` are outside, see `conditions.summarize`."""
+        return summarize(conditions_of(features), self.ranges_)
 
     def save(self, path):
         """Write the trained classifier to a file, ``.npz`` by custom, of plain arrays and JSON.
@@ -268,8 +285,6 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             others, other_description = self.load(path)._get_state()
         except ModelFileError:  # of a version that cannot be compared
             return False
-        if not (description["filters"] and other_description["filters"]):  # one of them does not know
-            description["filters"] = other_description["filters"]
         same = all(np.array_equal(array, others[name]) for name, array in arrays.items())
         return same and description == other_description
 
@@ -278,15 +293,15 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         scaler, _, muygps = self.pipeline_.named_steps.values()
         arrays = {"scaler_center": scaler.center_, "scaler_scale": scaler.scale_, **muygps.get_state()}
-        is_number = isinstance(self.random_state, (int, np.integer))
+        is_seed, fraction = isinstance(self.random_state, (int, np.integer)), self.galaxy_fraction
         return arrays, {
             "features": list(CLASSIFIER_FEATURES),
             "nn_count": int(self.nn_count),
-            "galaxy_fraction": None if self.galaxy_fraction is None else float(self.galaxy_fraction),
-            "random_state": int(self.random_state) if is_number else None,
+            "galaxy_fraction": float(fraction) if is_number(fraction) else fraction,
+            "random_state": int(self.random_state) if is_seed else None,
             "training_fraction": self.training_fraction_,
             "smoothness": muygps.smoothness,
-            "filters": list(self.filters_),
+            "ranges": {name: list(bounds) for name, bounds in self.ranges_.items()},
         }
 
     @classmethod
@@ -296,7 +311,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"it was trained on the features {description['features']}")
         model = cls(*(description[name] for name in ("nn_count", "galaxy_fraction", "random_state")))
         check_random_state(model.random_state)
-        _check_fraction(model.galaxy_fraction)
+        check_fraction(model.galaxy_fraction)
         model.pipeline_ = with_scaling(model._muygps())
         scaler, _, muygps = model.pipeline_.named_steps.values()
         muygps.smoothness = float(description["smoothness"])
@@ -308,31 +323,46 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         if not 0 < model.training_fraction_ < 1:
             raise ValueError(f"its training set has a share of {model.training_fraction_} galaxies")
         model.classes_, model._judged = np.array([0, 1]), None
-        model.filters_ = tuple(description.get("filters", ()))  # older files do not tell
-        if not all(isinstance(name, str) for name in model.filters_):
-            raise ValueError(f"its filters {model.filters_} are not names")
+        model.ranges_ = check_ranges(description["ranges"])
         muygps.set_state(model.classes_, **arrays)
         return model
 
     def _muygps(self):
         return MuyGPSClassifier(self.nn_count, batch_count=BATCH_COUNT, random_state=self.random_state)
 
+    def _checked_features(self, cutouts):
+        """Return the features of cutouts, and warn of those that are outside of `ranges_`."""
+        check_is_fitted(self)
+        features = self.features(cutouts)
+        if text := describe(self.summarize_outside(features), self.ranges_):
+            warnings.warn(text, stacklevel=3)
+        return features
+
     def _posterior(self, features):
-        return self.pipeline_[-1].posterior(self.pipeline_[:-1].transform(features))
+        return self.pipeline_[-1].posterior(self.pipeline_[:-1].transform(_matrix(features)))
 
-    def _galaxy_probability(self, mean, variance):
+    def _probability_of(self, features):
+        return self._galaxy_probability(*self._posterior(features), features)
+
+    def _galaxy_probability(self, mean, variance, features):
+        """Return the probability of being a galaxy, (n,), for the share of galaxies that is wanted."""
         probability = self.pipeline_[-1].probability(mean, variance)
-        if self.galaxy_fraction is None:
+        wanted = self.galaxy_fraction
+        if wanted is None:
             return probability
-        _check_fraction(self.galaxy_fraction)
-        wanted, trained = self.galaxy_fraction, self.training_fraction_
-        star, galaxy = (1 - probability) * (1 - wanted) / (1 - trained), probability * wanted / trained
-        return galaxy / (star + galaxy)
+        check_fraction(wanted)
+        wanted = features["galaxy_fraction"].to_numpy() if isinstance(wanted, str) else wanted
+        return with_fraction(probability, self.training_fraction_, wanted)
 
 
-def feature_matrix(cutouts):
-    """Return the `CLASSIFIER_FEATURES` of cutouts, shape (n, 4)."""
-    return measure_features(cutouts, CLASSIFIER_FEATURES).to_numpy()
+def _measure(cutouts):
+    """Return the `CLASSIFIER_FEATURES` and the seeing [px] of n cutouts, a DataFrame of n rows."""
+    features = measure_features(cutouts, CLASSIFIER_FEATURES)
+    return features.assign(seeing=cutouts.table["seeing"].to_numpy(float))
+
+
+def _matrix(features):
+    return features[list(CLASSIFIER_FEATURES)].to_numpy()
 
 
 def with_scaling(classifier):
@@ -354,91 +384,3 @@ def _binary_labels(labels, n):
             "cutouts[cutouts.labels >= 0] leaves out unknown ones"
         )
     return labels.astype(int)
-
-
-def _count_filters(cutouts):
-    """Return how many cutouts are of each known filter, a dict of str to int."""
-    if "filter" not in cutouts.table:
-        return {}
-    counts = cutouts.table["filter"].value_counts()
-    return {str(name): int(count) for name, count in counts.items() if str(name) and count}
-
-
-def _check_fraction(galaxy_fraction):
-    if galaxy_fraction is not None and not (is_number(galaxy_fraction) and 0 < galaxy_fraction < 1):
-        raise ValueError(f"galaxy_fraction: expected a number between 0 and 1, got {galaxy_fraction!r}")
-
-
-class PixelClassifier(ClassifierMixin, BaseEstimator):
-    """MuyGPs on the principal components of the pixels of cutouts, raw or normalized.
-
-    The sky has no preferred direction: each training cutout is used in all its :func:`orientations`.
-
-    Parameters
-    ----------
-    n_components : int
-        Principal components, as in arXiv:2105.01106; fewer if the training set has fewer cutouts.
-    nn_count, random_state
-        As of :class:`StarGalaxyClassifier`.
-
-    Attributes
-    ----------
-    classes_ : numpy.ndarray
-        The two classes.
-    pipeline_ : sklearn.pipeline.Pipeline
-        Principal components and :class:`~ztf_sg.MuyGPSClassifier`.
-    """
-
-    def __init__(self, n_components=20, nn_count=30, random_state=0):
-        self.n_components = n_components
-        self.nn_count = nn_count
-        self.random_state = random_state
-
-    def fit(self, X, y):
-        """Train on flattened cutouts X (n, height * width) of two classes y (n,), and return the classifier.
-
-        Raises
-        ------
-        ValueError
-            If values are masked, or y does not hold exactly two classes.
-        """
-        check_unmasked(X=X, y=y)
-        X, y = validate_data(self, X, y, dtype=np.float64)
-        oriented = orientations(X)
-        copies = len(oriented) // len(X)
-        self.pipeline_ = make_pipeline(
-            PCA(min(self.n_components, *X.shape), random_state=self.random_state),
-            MuyGPSClassifier(nn_count=self.nn_count, batch_count=300, random_state=self.random_state),
-        ).fit(oriented, np.tile(y, copies), muygpsclassifier__groups=np.tile(np.arange(len(X)), copies))
-        self.classes_ = self.pipeline_.classes_
-        return self
-
-    def predict(self, X):
-        """Return the more probable class of each row of X, shape (n,)."""
-        second = self.predict_proba(X)[:, 1] > 0.5
-        return self.classes_[second.astype(int)]
-
-    def predict_proba(self, X):
-        """Return the probabilities of the two classes, shape (n, 2)."""
-        check_is_fitted(self)
-        check_unmasked(X=X)
-        return self.pipeline_.predict_proba(validate_data(self, X, dtype=np.float64, reset=False))
-
-
-def orientations(X):
-    """Return flattened cutouts, shape (n, height * width), in the orientations that keep their shape.
-
-    Squares have eight. Of rows that cannot be those of squares, the shape is not known, and only half a turn
-    keeps it whatever it is.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (8 n, side**2) or (2 n, height * width): the n cutouts in one orientation, then in the next.
-    """
-    side = round(X.shape[1] ** 0.5)
-    if side**2 != X.shape[1]:
-        return np.concatenate([X, X[:, ::-1]])
-    images = X.reshape(-1, side, side)
-    turned = [np.rot90(image, turns, (1, 2)) for image in (images, images[:, :, ::-1]) for turns in range(4)]
-    return np.concatenate(turned).reshape(-1, side**2)

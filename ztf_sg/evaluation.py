@@ -146,21 +146,24 @@ def matched_accuracy(labels, predicted, magnitude):
     return float(np.average(np.asarray(labels) == np.asarray(predicted), weights=weights))
 
 
-def star_completeness(labels, probability, contamination=0.01):
-    """Return the largest share of the stars that a clean sample, all objects below a probability, can hold.
+def star_completeness(labels, probability, false_positive_rate=0.005):
+    """Return the share of the stars that is kept if few galaxies may be taken for stars.
+
+    It is the figure of merit of Tachibana & Miller 2018 (PASP 130, 128001): all objects up to a probability
+    are taken for stars, and it is the largest that keeps the false-positive rate.
 
     Parameters
     ----------
     labels, probability : array-like (n,)
-    contamination : float
-        Largest share of galaxies among the objects of the sample. (Tachibana & Miller 2018, PASP 130, 128001,
-        limit the share of all galaxies that are in the sample instead.)
+    false_positive_rate : float
+        Largest share of the galaxies that are taken for stars. Of n galaxies it is known in steps of 1/n.
     """
     order = np.argsort(probability, kind="stable")
     galaxy, ranked = np.asarray(labels)[order] == 1, np.asarray(probability)[order]
     last_of_its_value = np.append(ranked[1:] > ranked[:-1], True)  # equal probabilities cannot be separated
-    clean = last_of_its_value & (np.cumsum(galaxy) <= contamination * np.arange(1, len(order) + 1))
-    return float(np.max((np.cumsum(~galaxy) / max(np.sum(~galaxy), 1))[clean], initial=0.0))
+    most = np.floor(false_positive_rate * galaxy.sum() + 1e-9)  # rounding must not cost a galaxy
+    allowed = last_of_its_value & (np.cumsum(galaxy) <= most)
+    return float(np.max((np.cumsum(~galaxy) / max(np.sum(~galaxy), 1))[allowed], initial=0.0))
 
 
 def calibration_error(labels, probability):
@@ -192,8 +195,9 @@ def scores(labels, probability, magnitude):
     -------
     dict of str to float
         accuracy; matched (:func:`matched_accuracy`, NaN where the classes share no magnitudes);
-        complete_0.5% and complete_1% (:func:`star_completeness`); ece (:func:`calibration_error`); brier
-        (:func:`sklearn.metrics.brier_score_loss`); deferring_5% (:func:`accuracy_after_deferring`).
+        star_completeness (:func:`star_completeness` at a false-positive rate of 0.5 %); ece
+        (:func:`calibration_error`); brier (:func:`sklearn.metrics.brier_score_loss`); deferring_5%
+        (:func:`accuracy_after_deferring`).
     """
     labels, probability, magnitude = map(np.asarray, (labels, probability, magnitude))
     predicted = (probability > 0.5).astype(int)
@@ -204,8 +208,7 @@ def scores(labels, probability, magnitude):
     return {
         "accuracy": float(np.mean(predicted == labels)),
         "matched": matched,
-        "complete_0.5%": star_completeness(labels, probability, 0.005),
-        "complete_1%": star_completeness(labels, probability, 0.01),
+        "star_completeness": star_completeness(labels, probability),
         "ece": calibration_error(labels, probability),
         "brier": float(brier_score_loss(labels, probability)),
         "deferring_5%": accuracy_after_deferring(labels, probability, 0.05),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ztf_sg.files import atomic_write, local_path
 
-FORMAT = "ztf_sg star-galaxy classifier, version 2"
+FORMAT = "ztf_sg star-galaxy classifier, version 3"
 LARGEST_FILE = 2**30  # [bytes]
 REMEDY = "save the model again, or fetch the file anew"
 

@@ -43,11 +43,13 @@ from ztf_sg.positions.cuts import (
     select_positions,
 )
 from ztf_sg.positions.files import read_positions, write_audit, write_positions
+from ztf_sg.positions.fractions import MAGNITUDE_EDGES, galaxy_fraction
 
 __all__ = [
     "DEC_RANGE",
     "GAIA_COLUMNS",
     "ISOLATION_RADIUS",
+    "MAGNITUDE_EDGES",
     "MAGNITUDE_LIMITS",
     "MOTION_THRESHOLD",
     "RA_RANGE",
@@ -66,6 +68,7 @@ __all__ = [
     "cut_types",
     "data_frame",
     "degrees",
+    "galaxy_fraction",
     "in_region",
     "labels_of_types",
     "magnitude",

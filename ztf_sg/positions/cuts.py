@@ -60,7 +60,7 @@ def cut_types(catalogue):
 
 def cut_fluxes(catalogue, bands="grz"):
     """Keep objects with a positive flux in every band; a flux of 0 or NaN means no measurement."""
-    names = _band_columns("FLUX", bands, "bands")
+    names = band_columns("FLUX", bands, "bands")
     table = standard_columns(catalogue, names)
     positive = (table[names] > 0).to_numpy(bool, na_value=False).all(axis=1)
     return keep(table, positive, f"flux > 0 in {', '.join(bands)}")
@@ -82,7 +82,7 @@ def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
     """
     if not (isinstance(limits, dict) and all(is_number(limit) for limit in limits.values())):
         raise ValueError(f"limits={limits!r}: expected magnitudes by band, such as {MAGNITUDE_LIMITS}")
-    names = _band_columns("FLUX", limits, "limits")
+    names = band_columns("FLUX", limits, "limits")
     table = standard_columns(catalogue, names)
     bright = [magnitude(table[name]) < limit for name, limit in zip(names, limits.values(), strict=True)]
     text = ", ".join(f"{band} < {limit:g}" for band, limit in limits.items())
@@ -107,7 +107,7 @@ def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
     """
     if not (is_number(max_fracflux) and max_fracflux >= 0):
         raise ValueError(f"max_fracflux={max_fracflux!r}: expected a share of at least 0, such as 0.1")
-    names = _band_columns("FRACFLUX", bands, "bands")
+    names = band_columns("FRACFLUX", bands, "bands")
     table = standard_columns(catalogue, names)
     clean = ((table[names] >= 0) & (table[names] <= max_fracflux)).to_numpy(bool, na_value=False)
     return keep(table, clean.all(axis=1), f"FRACFLUX <= {max_fracflux:g} in {', '.join(bands)}")
@@ -205,7 +205,7 @@ def keep(table, mask, cut):
     return kept
 
 
-def _band_columns(quantity, bands, argument):
+def band_columns(quantity, bands, argument):
     """Return the names of the columns of a quantity in some bands, which are an argument of this name."""
     try:
         columns = [f"{quantity}_{band.upper()}" for band in bands if band.lower() in BANDS]

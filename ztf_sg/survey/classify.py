@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import warnings
-from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,14 +18,15 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm.auto import tqdm
 
 from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier
+from ztf_sg.conditions import describe, merge
 from ztf_sg.cutouts import IMAGE, LABEL, UNKNOWN, CutoutSet
 from ztf_sg.cutouts.listing import RESULTS as NOTES
 from ztf_sg.cutouts.listing import SETTINGS
 from ztf_sg.cutouts.schema import SKIPPED_COLUMNS
 from ztf_sg.files import atomic_write, local_path, lock_folder
 from ztf_sg.survey.partition import (
-    FILTERS,
     MODEL,
+    OUTSIDE,
     READ,
     SKIPPED,
     STAGES,
@@ -36,6 +36,7 @@ from ztf_sg.survey.partition import (
     load_model,
     note_of,
     plan_partitions,
+    usable,
     work,
 )
 
@@ -65,21 +66,21 @@ def classify_partition(table, model=None, max_error=0.01):
     -------
     pandas.DataFrame
         One row per usable cutout, in order: name, ra, dec [deg], p_galaxy, posterior_variance, class (0
-        star, 1 galaxy) and ambiguous. ``attrs["skipped"]`` lists the other rows by name and reason. A
-        DataFrame keeps its index, such as LSDB's ``_healpix_29``.
+        star, 1 galaxy), ambiguous and outside (of what the model was trained on). ``attrs["skipped"]`` lists
+        the other rows by name and reason. A DataFrame keeps its index, such as LSDB's ``_healpix_29``.
 
     Raises
     ------
     CutoutError
-        If a column is missing or of the wrong type.
+        If a column is missing or of the wrong type; so is that which the model's `galaxy_fraction` names.
     TypeError, NotFittedError
         If the model is no StarGalaxyClassifier, or not trained.
 
     Warns
     -----
     UserWarning
-        If some rows cannot be used, cutouts are of other filters than the model was trained on, or max_error
-        is too small for its training set.
+        If some rows cannot be used, cutouts are outside of what the model was trained on, or max_error is too
+        small for its training set.
 
     Examples
     --------
@@ -90,17 +91,19 @@ def classify_partition(table, model=None, max_error=0.01):
         table = table.assign(**{LABEL: UNKNOWN, ROW: np.arange(len(table))})
     elif isinstance(table, pa.Table | pa.RecordBatch) and LABEL in table.schema.names:
         table = table.drop_columns([LABEL])
-    cutouts = CutoutSet.from_table(table, on_error="skip")
     model = _trained(model)
-    result = classified(cutouts, model, model.confidence_threshold(max_error), {}).to_pandas()
-    model.warn_of_filters(model.other_filters(cutouts))
+    cutouts, skipped = usable(CutoutSet.from_table(table, on_error="skip"), model)
+    result, summary = classified(cutouts, model, model.confidence_threshold(max_error), {})
+    result = result.to_pandas()
+    if text := describe(summary, model.ranges_):
+        warnings.warn(text, stacklevel=2)
     if index is not None:
         result.index = index[cutouts.table[ROW].to_numpy()]
-    result.attrs["skipped"] = cutouts.skipped.to_dict("records")
-    if len(cutouts.skipped) and not _is_invented(table):
+    result.attrs["skipped"] = skipped.to_dict("records")
+    if len(skipped) and not _is_invented(table):
         warnings.warn(
-            f"{len(cutouts.skipped)} of {len(table)} rows of a partition could not be used; the first: "
-            f"{cutouts.skipped['reason'].iloc[0]}",
+            f"{len(skipped)} of {len(table)} rows of a partition could not be used; the first: "
+            f"{skipped['reason'].iloc[0]}",
             stacklevel=2,
         )
     return result
@@ -161,8 +164,8 @@ def classify_survey(
     FileNotFoundError
         If there is no such source.
     ValueError
-        If the destination holds results of another source, model or setting, or an argument is not one of
-        those above.
+        If the destination holds results of another source, model or setting, an argument is not one of those
+        above, or the model's `galaxy_fraction` names a column and the source is a folder of FITS cutouts.
     TypeError, NotFittedError
         As of :func:`classify_partition`.
     SurveyError
@@ -175,8 +178,8 @@ def classify_survey(
     -----
     UserWarning
         If some records, Parquet files or row groups of them could not be used, see :func:`read_skipped`; if
-        cutouts are of other filters than the model was trained on, once for the whole survey; if max_error is
-        too small for its training set.
+        cutouts are outside of what the model was trained on, once for the whole survey; if max_error is too
+        small for its training set.
     """
     source, destination, model = (
         Path(os.path.realpath(local_path(source))),  # resolve() raises at links in a circle
@@ -187,8 +190,9 @@ def classify_survey(
     if source == destination:
         raise ValueError(f"{source}: is the source; name another folder for the results")
     threshold = model.confidence_threshold(max_error)  # raises before anything is written
-    plan = enumerate(plan_partitions(source, partition))
-    parts = {destination / f"part-{number:05d}.parquet": part for number, part in plan}
+    plan = plan_partitions(source, partition)
+    _check_columns_of_files(source, plan, model)
+    parts = {destination / f"part-{number:05d}.parquet": part for number, part in enumerate(plan)}
     settings = {"source": str(source), "partition": int(partition), "max_error": float(max_error)}
     with lock_folder(destination / NOTES, SurveyError):
         _prepare(destination, model, settings)
@@ -213,10 +217,12 @@ def classify_survey(
             f"{skipped['reason'].iloc[0]}"
         )
     _warn_of_skipped(destination, skipped)
-    notes = (destination / NOTES / FILTERS).glob("*.json")
-    others = sum((Counter(json.loads(path.read_text())) for path in notes), Counter())
-    model.warn_of_filters(others, f"{destination}: ")
-    return pd.DataFrame(rows, columns=["file", "objects", "skipped", *STAGES])
+    table = pd.DataFrame(rows, columns=["file", "objects", "skipped", *STAGES])
+    notes = sorted((destination / NOTES / OUTSIDE).glob("*.json"))  # of runs before this one, too
+    summary = merge([json.loads(path.read_text()) for path in notes])
+    if text := describe(summary | {"objects": table["objects"].sum()}, model.ranges_):
+        warnings.warn(f"{destination}: {text}", stacklevel=2)
+    return table
 
 
 def read_skipped(destination):
@@ -238,6 +244,16 @@ def read_skipped(destination):
     paths = sorted((destination / NOTES / SKIPPED).glob("*.csv"))
     tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in paths]
     return pd.concat([pd.DataFrame(columns=SKIPPED_COLUMNS), *tables], ignore_index=True)
+
+
+def _check_columns_of_files(source, plan, model):
+    """Raise a ValueError if the model wants a column of its own, which FITS files cannot have."""
+    column = model.galaxy_fraction
+    if isinstance(column, str) and any(groups is None for _, _, groups in plan):
+        raise ValueError(
+            f"{source}: holds FITS cutouts, which lack the column {column!r} that galaxy_fraction names; "
+            "load them with load_cutouts, add it to their table, and write them with CutoutSet.to_parquet"
+        )
 
 
 def _warn_of_skipped(destination, skipped):
@@ -268,7 +284,7 @@ def _remove_outdated(destination, parts):
         if path in parts and read.exists() and read.read_text() == fingerprint(*parts[path]):
             continue
         path.unlink()
-        for note in (note_of(path, SKIPPED, "csv"), note_of(path, FILTERS, "json")):
+        for note in (note_of(path, SKIPPED, "csv"), note_of(path, OUTSIDE, "json")):
             note.unlink(missing_ok=True)
 
 

@@ -1,20 +1,21 @@
 """Partitions of a survey: which there are, and the task that reads, classifies and writes one of them."""
 
 import json
-from collections import Counter
 from contextlib import nullcontext
 from functools import lru_cache
 from hashlib import sha256
 from time import perf_counter
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from joblib import parallel_config
 
 from ztf_sg.checks import is_whole_number
-from ztf_sg.classification import StarGalaxyClassifier, feature_matrix
+from ztf_sg.classification import StarGalaxyClassifier
+from ztf_sg.conditions import merge
 from ztf_sg.cutouts import (
     CutoutError,
     cutout_names,
@@ -23,17 +24,20 @@ from ztf_sg.cutouts import (
     load_files,
     row_group_sizes,
 )
+from ztf_sg.cutouts.columns import names_of
 from ztf_sg.cutouts.listing import RESULTS as NOTES
 from ztf_sg.cutouts.listing import file_of, relative_name
 from ztf_sg.cutouts.schema import SKIPPED_COLUMNS
 from ztf_sg.files import atomic_write
+from ztf_sg.priors import fraction_faults
 
 BATCH = 4096  # cutouts that each task holds in memory at a time
-MODEL, SKIPPED, READ, FILTERS, UNFINISHED = "model.npz", "skipped", "read", "filters", "unfinished"
+MODEL, SKIPPED, READ, OUTSIDE, UNFINISHED = "model.npz", "skipped", "read", "outside", "unfinished"
 RESULT = pa.schema(
     {"name": pa.string()}
     | dict.fromkeys(("ra", "dec", "p_galaxy", "posterior_variance"), pa.float64())
-    | {"class": pa.int8(), "ambiguous": pa.bool_()}
+    | {"class": pa.int8()}
+    | dict.fromkeys(("ambiguous", "outside"), pa.bool_())
 )
 STAGES = ("reading", "features", "classifying", "writing")
 
@@ -82,7 +86,7 @@ def work(path, paths, names, groups, threshold, alone):
     """
     notes = path.parent / NOTES
     seconds = dict.fromkeys(STAGES, 0.0)
-    skipped, objects, others = [pd.DataFrame(columns=SKIPPED_COLUMNS)], 0, Counter()
+    skipped, objects, outside = [pd.DataFrame(columns=SKIPPED_COLUMNS)], 0, []
     unfinished = notes / UNFINISHED / f"{path.name}.{uuid4().hex}"
     try:
         with (
@@ -93,19 +97,20 @@ def work(path, paths, names, groups, threshold, alone):
             model = load_model(notes / MODEL, (notes / MODEL).stat().st_mtime_ns)
             read = fingerprint(paths, names, groups)
             started = perf_counter()
-            for cutouts in _cutouts(paths, names, groups):
+            for cutouts, faults in _cutouts(paths, names, groups, model):
                 seconds["reading"] += perf_counter() - started
-                result = classified(cutouts, model, threshold, seconds)
+                result, summary = classified(cutouts, model, threshold, seconds)
                 started = perf_counter()
                 writer.write_table(result)
-                skipped.append(cutouts.skipped)
-                others.update(model.other_filters(cutouts))
+                skipped.append(faults)
+                outside.append(summary)
                 objects += len(result)
                 seconds["writing"] += perf_counter() - started
                 started = perf_counter()
             listed = pd.concat(skipped)
             _write_note(note_of(path, SKIPPED, "csv"), listed.to_csv(index=False) if len(listed) else "")
-            _write_note(note_of(path, FILTERS, "json"), json.dumps(others) if others else "")
+            summary = merge(outside)
+            _write_note(note_of(path, OUTSIDE, "json"), json.dumps(summary) if summary["outside"] else "")
             _write_note(note_of(path, READ, "txt"), read)
     except Exception as error:  # one partition must not stop the others
         kind = "" if isinstance(error, CutoutError | OSError) else f"{type(error).__name__}: "
@@ -113,12 +118,12 @@ def work(path, paths, names, groups, threshold, alone):
     return {"file": path.name, "objects": objects, "skipped": sum(map(len, skipped)), **seconds}
 
 
-def _cutouts(paths, names, groups):
-    """Yield the cutouts of a partition, a few at a time; files that cannot be used are listed as skipped."""
+def _cutouts(paths, names, groups, model):
+    """Yield what :func:`usable` returns of a partition, a few cutouts at a time; files are skipped, too."""
     if groups is None:
         for first in range(0, len(paths), BATCH):
             rows = slice(first, first + BATCH)
-            yield load_files(paths[rows], "skip", names[rows])
+            yield usable(load_files(paths[rows], "skip", names[rows]), model)
         return
     (path,), (name,) = paths, names
     try:
@@ -126,26 +131,43 @@ def _cutouts(paths, names, groups):
             listed = cutouts.skipped["name"]
             of_file = listed.str.startswith(path.name) & (name != path.name)
             cutouts.skipped["name"] = listed.where(~of_file.astype(bool), name + listed.str[len(path.name) :])
-            yield cutouts
+            yield usable(cutouts, model)
     except CutoutError as error:  # of a column
         nothing = load_files([])
         nothing.skipped.loc[0] = name, str(error)
-        yield nothing
+        yield nothing, nothing.skipped
+
+
+def usable(cutouts, model):
+    """Return the cutouts whose share of galaxies is known, if the model wants it, and a table of the others.
+
+    The table lists what else was skipped, too. A CutoutError is raised if the column is missing.
+    """
+    if not isinstance(model.galaxy_fraction, str):
+        return cutouts, cutouts.skipped
+    faults = fraction_faults(cutouts.table, model.galaxy_fraction) if len(cutouts) else {}
+    names = names_of(cutouts.table)
+    listed = pd.DataFrame([(names[row], fault) for row, fault in faults.items()], columns=SKIPPED_COLUMNS)
+    good = np.setdiff1d(np.arange(len(cutouts)), list(faults))
+    return cutouts[good], pd.concat([cutouts.skipped, listed.astype(object)], ignore_index=True)
 
 
 def classified(cutouts, model, threshold, seconds):
-    """Return the classes of cutouts as an Arrow table, and add the time to `seconds`."""
+    """Return the classes of cutouts, an Arrow table, and how many are outside; add the time to `seconds`."""
     started = perf_counter()
     columns = {name: cutouts.table[name] for name in ("name", "ra", "dec")}
+    summary = merge([])
     if len(cutouts):
-        features = feature_matrix(cutouts)
+        features = model.features(cutouts)
         measured = perf_counter()
         columns |= model.classify_features(features, threshold)
+        summary = model.summarize_outside(features)
         seconds["features"] = seconds.get("features", 0.0) + measured - started
         seconds["classifying"] = seconds.get("classifying", 0.0) + perf_counter() - measured
     else:
         columns |= {name: [] for name in RESULT.names[3:]}
-    return pa.table([pa.array(columns[name], RESULT.field(name).type) for name in RESULT.names], RESULT)
+    arrays = [pa.array(columns[name], RESULT.field(name).type) for name in RESULT.names]
+    return pa.table(arrays, RESULT), summary
 
 
 def _write_note(path, text):
