@@ -195,3 +195,12 @@ def real_cutouts():
             "needs real cutouts: set ZTF_SG_REAL_CUTOUTS to a folder of star_*.fits and galaxy_*.fits"
         )
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_images():
+    """Return the folder of real ZTF images that the environment variable ZTF_SG_REAL_IMAGES names."""
+    folder = os.environ.get("ZTF_SG_REAL_IMAGES")
+    if not folder:
+        pytest.skip("needs real images: set ZTF_SG_REAL_IMAGES to a folder of images and detections.csv")
+    return Path(folder)

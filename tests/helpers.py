@@ -16,7 +16,7 @@ from photutils.aperture import CircularAperture
 from sklearn.utils import check_random_state
 
 from ztf_sg.features.photometry import APERTURES
-from ztf_sg.features.psf import moffat
+from ztf_sg.features.psf import moffat_radius
 from ztf_sg.fetching import ImageChooser
 from ztf_sg.services.legacy_survey import COLUMNS
 from ztf_sg.simulation.detector import sky_level
@@ -158,9 +158,26 @@ def near_middle(n, radius=1.0, random_state=0):
     return MIDDLE + np.random.default_rng(random_state).uniform(-radius, radius, size=(2, n))
 
 
-def fine_profiles(x, y, fwhm):
-    """Return finely sampled Moffat profiles."""
-    return moffat((len(x), *SHAPE), x, y, np.broadcast_to(fwhm, len(x)), oversampling=15)
+def moffat(dx, dy, fwhm, beta, order=8):
+    """Return a Moffat profile of unit flux, averaged over pixels by Gauss's quadrature of order**2 points.
+
+    dx and dy are the offsets of the middles of the pixels from the centre [px].
+    """
+    alpha = moffat_radius(fwhm, beta)
+    nodes, weights = np.polynomial.legendre.leggauss(order)
+    points = [(x / 2, weight / 2) for x, weight in zip(nodes, weights, strict=True)]
+    total = sum(
+        in_x * in_y * np.power(1 + ((dx + x) ** 2 + (dy + y) ** 2) / alpha**2, -beta)
+        for x, in_x in points
+        for y, in_y in points
+    )
+    return (beta - 1) / (np.pi * alpha**2) * total
+
+
+def moffat_stars(x, y, fwhm, beta=2.8, shape=SHAPE):
+    """Return the light of n stars of unit flux at x, y [px], shape (n, height, width)."""
+    x, y, fwhm, beta = (np.reshape(value, (-1, 1, 1)) for value in (x, y, fwhm, beta))
+    return moffat(np.arange(shape[1]) - x, np.arange(shape[0])[:, None] - y, fwhm, beta)
 
 
 def exact_fluxes(images, x, y, diameters=APERTURES):

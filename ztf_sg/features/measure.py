@@ -76,7 +76,8 @@ def measure_features(cutouts, features=FEATURES):
     fwhm, beta, from_apcor = image_psf(cutouts.table)
     growth = curve_of_growth(cutouts.table, fwhm, beta)
     gain, saturate, magzp = (_column(cutouts.table, name) for name in ("gain", "saturate", "magzp"))
-    images, alpha = np.ascontiguousarray(cutouts.images), moffat_radius(fwhm, beta)
+    images, alpha = np.ascontiguousarray(cutouts.images).view(), moffat_radius(fwhm, beta)
+    images.flags.writeable = False  # as those of some files are: other arrays would be compiled for once more
     profiles, radii, widths = compiled.tabulated_profiles(), np.array(APERTURES) / 2, np.array(SPREAD_WIDTHS)
 
     def measure(rows):
@@ -94,8 +95,8 @@ def measure_features(cutouts, features=FEATURES):
 
 
 def _column(table, name):
-    """Return a column of numbers; NaN where the table has none."""
-    return table[name].to_numpy(dtype=float) if name in table else np.full(len(table), np.nan)
+    """Return a column of numbers as a new array; NaN where the table has none."""
+    return np.array(table[name], dtype=float) if name in table else np.full(len(table), np.nan)
 
 
 def _aperture_photometry(fluxes, noise, gain, magzp, growth):

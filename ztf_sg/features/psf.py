@@ -15,9 +15,10 @@ from ztf_sg.ztf import APERTURES
 
 APCOR_COLUMNS = [f"apcor{number}" for number in range(1, 7)]
 APCOR_ERRORS = np.array([0.010, 0.007, 0.005, 0.005, 0.015, 0.030])  # of a round profile [mag]
-WIDTHS = np.geomspace(0.5, 12, 120)  # FWHM of the tabulated profiles [px]
-INDICES = 1 / np.linspace(1 / 1.35, 1 / 12, 50)  # and their Moffat indices
-RADII = np.linspace(0, 9, 451)  # of the rings that the light is summed in [px]
+WIDTHS = np.geomspace(0.5, 12, 60)  # FWHM of the tabulated profiles [px]
+INDICES = 1 / np.linspace(1 / 1.35, 1 / 12, 25)  # and their Moffat indices
+REFINEMENTS, STEP = 2, 1e-4  # of the best tabulated profile; of derivatives
+RADII = np.linspace(0, 9, 181)  # of the rings that the light is summed in [px]
 IMAGES_AT_ONCE = 250  # whose distances from all tabulated profiles are in memory
 SEEING_EXCESS, TYPICAL_INDEX = 0.9, 2.8  # SEEING**2 less FWHM**2 [px2], and index, of images without APCOR
 
@@ -133,30 +134,37 @@ def _fit(corrections):
     known = np.isfinite(corrections)
     for pattern in np.unique(known, axis=0):
         rows = np.flatnonzero((known == pattern).all(axis=1))
-        errors = APCOR_ERRORS[pattern]
-        weights = errors**-2 / np.sum(errors**-2)
-        model, data = _tabulated_corrections()[:, :, pattern].reshape(-1, len(errors)), corrections[rows]
-        data = data[:, pattern]
-        model, data = ((values - (values @ weights)[:, None]) / errors for values in (model, data))
+        weights = np.where(pattern, APCOR_ERRORS**-2, 0)
+        weights /= weights.sum()
+        data = _without_offset(np.where(pattern, corrections[rows], 0), weights)
+        model = _without_offset(_tabulated_corrections().reshape(-1, len(pattern)), weights)
         distance = (model**2).sum(axis=1) - 2 * data @ model.T
-        found[:, rows] = _refined(distance.reshape(-1, len(WIDTHS), len(INDICES)))
+        i, j = np.unravel_index(distance.argmin(axis=1), (len(WIDTHS), len(INDICES)))
+        found[:, rows] = _refined(data, weights, WIDTHS[i], INDICES[j])
     return found
 
 
-def _refined(distance):
-    """Return FWHM [px] and index, shape (2, n), at the least distance on each of n grids (widths, indices)."""
-    n, *shape = distance.shape
-    i, j = np.unravel_index(distance.reshape(n, -1).argmin(axis=1), shape)
-    i, j = np.clip(i, 1, shape[0] - 2), np.clip(j, 1, shape[1] - 2)
-    rows = np.arange(n)
-    centre = distance[rows, i, j]
-    step_i = _vertex(distance[rows, i - 1, j], centre, distance[rows, i + 1, j])
-    step_j = _vertex(distance[rows, i, j - 1], centre, distance[rows, i, j + 1])
-    width = np.exp(np.log(WIDTHS[i]) + step_i * np.log(WIDTHS[1] / WIDTHS[0]))
-    return width, 1 / (1 / INDICES[j] + step_j * (1 / INDICES[1] - 1 / INDICES[0]))
+def _without_offset(corrections, weights):
+    """Return rows of corrections [mag] less their weighted mean, times the root of the weights."""
+    return (corrections - (corrections @ weights)[:, None]) * np.sqrt(weights)
 
 
-def _vertex(before, centre, after):
-    """Return where parabolas through three values at -1, 0 and 1 are least, from -1 to 1."""
-    curvature = before - 2 * centre + after
-    return np.clip((before - after) / 2 / np.where(curvature > 0, curvature, np.inf), -1, 1)
+def _refined(data, weights, fwhm, beta):
+    """Return FWHM [px] and index, (n,) each, after steps of Gauss and Newton in log(FWHM) and 1 / index.
+
+    The data are those of `_without_offset`. Both parameters stay in their tabulated ranges.
+    """
+    inverse = 1 / beta
+    for _ in range(REFINEMENTS):
+        profiles = (fwhm, 1 / inverse), (fwhm * (1 + STEP), 1 / inverse), (fwhm, 1 / (inverse - STEP))
+        shares = [aperture_shares(*profile) for profile in profiles]
+        model, wider, steeper = (_without_offset(2.5 * np.log10(share), weights) for share in shares)
+        slopes = np.stack([wider - model, model - steeper]) / STEP
+        (ww, wi), (_, ii) = np.einsum("ink,jnk->ijn", slopes, slopes)
+        w, i = np.einsum("ink,nk->in", slopes, data - model)
+        step = np.clip((ww * i - wi * w) / np.maximum(ww * ii - wi**2, 1e-12), -0.1, 0.1)
+        step = np.clip(inverse + step, 1 / INDICES[-1], 1 / INDICES[0]) - inverse
+        inverse = inverse + step
+        change = np.clip((w - wi * step) / np.maximum(ww, 1e-12), -0.1, 0.1)
+        fwhm = np.clip(fwhm * np.exp(change), WIDTHS[0], WIDTHS[-1])
+    return fwhm, 1 / inverse
