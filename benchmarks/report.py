@@ -36,7 +36,7 @@ SECTIONS = {
     "Accuracy on the bundled cutouts": "accuracy",
     "Ablation on the bundled cutouts": "ablation",
     "Reading real cutouts, and the job of notebook 3": f"reading_speed {REAL}",
-    "Realism of the bundled cutouts": f"realism --repeats 3 cutouts_test {REAL}",
+    "Realism of the simulated cutouts": f"realism {REAL}",
     "Accuracy on real cutouts": f"accuracy {REAL}",
     "Ablation on real cutouts": f"ablation {REAL}",
 }
