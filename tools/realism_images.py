@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from bands import SIDE, Image  # noqa: E402
 
 PER_STAR = 2  # simulated stars for each real one
-ELLIPTICITY = 0.08  # scatter of the distortions e1 and e2 of the PSF among images
+ELLIPTICITY = 0.06  # scatter of the distortions e1 and e2 of the PSF among images
 FLUX_SCATTER = 0.1  # [dex], so that no simulated star has the flux of a real one
 
 
@@ -59,12 +59,12 @@ def simulate_stars(image, stars, rng):
     signal = pixels - sky[:, None, None]
     fluxes = np.maximum(aperture_fluxes(signal, *centroids(signal), (6,))[:, 0], 1)
     exposure = {"noise_excess": p.NOISE_EXCESS, "full_well": image.header["saturate"]}
-    psf, drawn = psf_of_header(image.header, rng), []
+    width = 1 + rng.uniform(-0.5, 0.5, 2) @ rng.normal(0, p.PSF_SLOPE, 2)  # a part of the quadrant is seen
+    psf, drawn = psf_of_header(image.header, rng).dilate(width), []
     for _ in range(PER_STAR * len(stars)):
         counts = rng.choice(fluxes) * 10 ** rng.normal(0, FLUX_SCATTER) / aperture_shares(psf)[3]
         stamp = galsim.ImageD(SIDE, SIDE, xmin=0, ymin=0)
-        dilated = psf.dilate(1 + rng.uniform(-0.5, 0.5, 2) @ rng.normal(0, p.PSF_SLOPE, 2))
-        add_star(stamp, dilated * counts, *rng.uniform(9, 10, 2))
+        add_star(stamp, psf * counts, *rng.uniform(9, 10, 2))
         drawn.append(expose(stamp.array, rng.choice(sky) * np.ones(stamp.array.shape), exposure, rng))
     return image.cutouts(drawn, np.zeros(len(drawn), dtype=int))
 
