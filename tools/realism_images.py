@@ -1,8 +1,7 @@
 """Simulated stars of the images that real stars of g and r were found in, for `realism.py`.
 
 A simulated star has the conditions of its image: the PSF that follows from SEEING and APCOR, sky, zero point,
-gain, and brightnesses of the distribution of its stars. Its other numbers, such as ellipticity and coma, are
-drawn from the parameters of the simulation, which do not know these images.
+gain, and brightnesses of the distribution of its stars. Ellipticity and coma are drawn from a population.
 """
 
 import sys
@@ -24,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from bands import SIDE, Image  # noqa: E402
 
 PER_STAR = 2  # simulated stars for each real one
-ELLIPTICITY = 0.06  # scatter of the distortions e1 and e2 of the PSF among images
+# Distortion and coma [px] of the PSF of images in g and r, mean and scatter: set by hand, all images in view
+E1, E2, COMA_X, COMA_Y = (0.0, 0.11), (0.05, 0.08), (0.10, 0.20), (0.23, 0.10)
 FLUX_SCATTER = 0.1  # [dex], so that no simulated star has the flux of a real one
 
 
@@ -71,10 +71,7 @@ def simulate_stars(image, stars, rng):
 
 def psf_of_header(header, rng):
     """Return a PSF with the APCOR of a header; its ellipticity and coma are drawn."""
-    coma = [
-        p.COMA_FLUX * p.PSF_FWHM * rng.normal(*mean_and_scatter) for mean_and_scatter in (p.COMA_X, p.COMA_Y)
-    ]
-    drawn = *rng.normal(0, ELLIPTICITY, 2), *coma
+    drawn = [rng.normal(*mean_and_scatter) for mean_and_scatter in (E1, E2, COMA_X, COMA_Y)]
     wanted = np.array([header[f"apcor{number}"] for number in range(1, 7)])
 
     def misfit(values):

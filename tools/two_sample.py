@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import ks_2samp, kurtosis, skew
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.model_selection import StratifiedGroupKFold
 
 from ztf_sg import normalize
 from ztf_sg.features import aperture_fluxes, background, centroids, measure_features
@@ -117,17 +117,22 @@ def compare(simulated, half_a, half_b):
 def auc(first, second, random_state=0):
     """Return the AUC of gradient boosting that tells one table of features from another.
 
-    Five-fold cross-validation does not split images, the column `image`: to recognise one must not help.
+    Five-fold cross-validation does not split images, the column `image`: to recognise one must not help. The
+    AUC is the mean over the folds, and both tables have the same weight in each: otherwise a fold that takes
+    an image away from one of them would make its objects look like those of the other.
     """
     both = pd.concat([first, second])
     y = np.repeat([0, 1], [len(first), len(second)])
-    model = HistGradientBoostingClassifier(
-        max_iter=100, learning_rate=0.06, min_samples_leaf=10, random_state=random_state
-    )
-    folds = StratifiedGroupKFold(5, shuffle=True, random_state=random_state)
     X, groups = both.drop(columns="image").to_numpy(), both["image"].to_numpy()
-    chance = cross_val_predict(model, X, y, groups=groups, cv=folds, method="predict_proba")[:, 1]
-    return roc_auc_score(y, chance)
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=random_state)
+    scores = []
+    for train, test in folds.split(X, y, groups):
+        if len(set(y[test])) == 2:
+            model = HistGradientBoostingClassifier(
+                max_iter=100, learning_rate=0.06, min_samples_leaf=10, class_weight="balanced"
+            )
+            scores.append(roc_auc_score(y[test], model.fit(X[train], y[train]).predict_proba(X[test])[:, 1]))
+    return np.mean(scores)
 
 
 def summary(name, scores):
