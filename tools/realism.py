@@ -8,7 +8,9 @@ with samples of one size; see two_sample.py. The figure is the difference of the
 (AUC), its mean over the splits and the standard error of that mean. Most cutouts are of two nights, which are
 never in the same half: the splits are not independent, and the true error is larger.
 
-g and r band: IMAGES are halved at random; see realism_images.py.
+g and r band: IMAGES are halved at random, and stars simulated with the headers of half B; see
+realism_images.py. So few images pull the floor below 0.5, as an image left out is missed on its own side;
+each simulated star has a real one of its image, and their AUC is not pulled.
 
 REAL and IMAGES default to the folders that the environment variables ZTF_SG_REAL_CUTOUTS and
 ZTF_SG_REAL_IMAGES name.
