@@ -118,7 +118,7 @@ def auc(first, second, random_state=0):
     """Return the AUC of gradient boosting that tells one table of features from another.
 
     Five-fold cross-validation does not split images, the column `image`: to recognise one must not help. The
-    AUC is the mean over the folds, and both tables have the same weight in each: otherwise a fold that takes
+    AUC is the mean over the folds, and trained on as many objects of both tables: otherwise a fold that takes
     an image away from one of them would make its objects look like those of the other.
     """
     both = pd.concat([first, second])
@@ -128,10 +128,12 @@ def auc(first, second, random_state=0):
     scores = []
     for train, test in folds.split(X, y, groups):
         if len(set(y[test])) == 2:
-            model = HistGradientBoostingClassifier(
-                max_iter=100, learning_rate=0.06, min_samples_leaf=10, class_weight="balanced"
-            )
-            scores.append(roc_auc_score(y[test], model.fit(X[train], y[train]).predict_proba(X[test])[:, 1]))
+            shuffled = np.random.default_rng(random_state).permutation(train)
+            count = np.bincount(y[train]).min()  # class_weight="balanced" is ten times slower
+            equal = np.concatenate([shuffled[y[shuffled] == label][:count] for label in (0, 1)])
+            model = HistGradientBoostingClassifier(max_iter=100, learning_rate=0.06, min_samples_leaf=10)
+            model.fit(X[equal], y[equal])
+            scores.append(roc_auc_score(y[test], model.predict_proba(X[test])[:, 1]))
     return np.mean(scores)
 
 
