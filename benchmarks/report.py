@@ -37,7 +37,7 @@ SECTIONS = {
     "Ablation on the bundled cutouts": "ablation",
     "Kinds of PSFs that the training set has not": "unseen_psfs",
     "Reading real cutouts, and the job of notebook 3": f"reading_speed {REAL}",
-    "Realism of the bundled cutouts": f"realism --repeats 3 cutouts_test {REAL}",
+    "Realism of the simulated cutouts": f"realism {REAL}",
     "Accuracy on real cutouts": f"accuracy {REAL}",
     "Ablation on real cutouts": f"ablation {REAL}",
 }

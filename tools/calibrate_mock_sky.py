@@ -1,31 +1,27 @@
-"""Compare the simulation with a folder of real cutouts, or fit its parameters to them.
+"""Compare the simulation with a folder of real cutouts, and fit its parameters to real cutouts.
 
-python tools/calibrate_mock_sky.py [REAL] [--half A|B] [--simulate FOLDER]
+python tools/calibrate_mock_sky.py [REAL]
 
-Without options, prints distributions over the real cutouts, and in brackets the parameters of
-ztf_sg.simulation.parameters that belong to them, or the same distribution of simulated exposures or the
-bundled cutouts. With `--half`, only the nights of one half are used (see realism.py), so that the others can
-judge.
+Prints distributions over the real cutouts, and in brackets the parameters of ztf_sg.simulation.parameters
+that belong to them, or the same distribution of simulated exposures or the bundled cutouts.
 
-With `--simulate`, the parameters of the PSF are fitted to the bright stars, and those of `MATCHED` changed
-until simulated medians agree with the real ones; then cutouts of such a sky are written to FOLDER, for
-realism.py. Seeing, sky and zero point stay as they are: a few nights do not show how those of ZTF vary.
+`realism.py` fits the parameters of the PSF, and those of `MATCHED`, to a part of the cutouts. Seeing, sky and
+zero point stay as they are: a few nights do not show how those of ZTF vary.
 """
 
 import argparse
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import galsim
 import numpy as np
 import pandas as pd
-from realism import half_of_nights
+from joblib import Parallel, delayed
 from scipy.optimize import least_squares
-from simulate import simulate
+from two_sample import image_names, shape
 
 from ztf_sg import load_cutouts
-from ztf_sg.features import background, centroids, measure_features
+from ztf_sg.features import aperture_fluxes, background, centroids
 from ztf_sg.simulation import parameters as p
 from ztf_sg.simulation.drawing import add_star
 from ztf_sg.simulation.exposures import simulate_exposures
@@ -36,8 +32,7 @@ BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RADIUS = 6.5  # the light of a star is fitted within this distance [px]
 IMAGES_FOR_SLOPE = 12  # least number of images that the change of the PSF with SEEING is fitted to
-PER_CLASS, ROUNDS = 750, 3  # cutouts simulated per class; rounds of matching, with half as many
-# The parameters that --simulate matches: the key, if the parameter is a dict; whether the logarithms of
+# The parameters that are matched: the key, if the parameter is a dict; whether the logarithms of
 # parameter and medians are compared; the change of the parameter for a difference of one between the medians.
 MATCHED = {
     "NOISE_EXCESS": (None, True, 1.0),
@@ -56,19 +51,11 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("real", nargs="?", default=os.environ.get("ZTF_SG_REAL_CUTOUTS"))
-    parser.add_argument("--half", choices="AB")
-    parser.add_argument("--simulate", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     if not options.real:
         parser.error("name a folder of real cutouts, or set ZTF_SG_REAL_CUTOUTS")
     real = load_cutouts(options.real)
-    if options.half:
-        real = real[half_of_nights(real.table["obsmjd"]) == (options.half == "A")]
     print(f"{real}; quantiles are at {', '.join(f'{q:.0%}' for q in QUANTILES)}")
-    if options.simulate:
-        fit_parameters(real)
-        simulate(options.simulate, PER_CLASS, seed=1)
-        return
     print_psf(fit_images(real))
     print_aperture_corrections(real)
     print_exposures(real)
@@ -77,22 +64,22 @@ def main():
 
 def bright_stars(cutouts):
     """Return the rows of bright, unsaturated, undisturbed stars."""
-    features = measure_features(cutouts)
-    peak = cutouts.images.max(axis=(1, 2))
-    good = (features["log_snr"] > 2.0) & (features["spread_model_2.0"].abs() < 0.2)
-    return np.flatnonzero((cutouts.labels == 0) & (peak < 30000) & good)
+    values = measured(cutouts)
+    good = (values["snr"] > 100) & (np.abs(values["concentration [dex]"]) < 0.05)
+    return np.flatnonzero((cutouts.labels == 0) & (cutouts.images.max(axis=(1, 2)) < 30000) & good)
 
 
 def fit_images(cutouts):
-    """Fit one PSF to the bright stars of each image; return a table, one row per image."""
+    """Fit one PSF to the bright stars of each image; return a table, one row per image, and their names."""
     rows = bright_stars(cutouts)
-    table = cutouts.table.iloc[rows]
-    image = table["obsmjd"].astype(str) + " " + table["apcor1"].astype(str)
-    found = []
-    for _, members in pd.Series(rows).groupby(image.to_numpy()):
-        if len(members) >= STARS_PER_IMAGE.start:
-            found.append(fit_psf(cutouts[members.to_numpy()[: STARS_PER_IMAGE.stop - 1]]))
-    return pd.DataFrame(found)
+    sets = {
+        name: cutouts[members.to_numpy()[: STARS_PER_IMAGE.stop - 1]]
+        for name, members in pd.Series(rows).groupby(image_names(cutouts)[rows])
+        if len(members) >= STARS_PER_IMAGE.start
+    }
+    return pd.DataFrame(
+        Parallel(n_jobs=2)(delayed(fit_psf)(stars) for stars in sets.values()), index=list(sets)
+    )
 
 
 def fit_psf(stars):
@@ -154,29 +141,25 @@ def print_psf(images):
     print(f"  chi2 a degree of freedom, with 1 % model error: median {images['chi2'].median():.2f}")
 
 
-def fit_parameters(real):
-    """Fit the parameters of the simulation to the cutouts, set and print them."""
-    for name, value in psf_parameters(fit_images(real)).items():
-        print(f"{name} {rounded(value)} (was {rounded(getattr(p, name))})")
-        setattr(p, name, value)
-    wanted = matched_medians(real)
-    for step in range(ROUNDS):
-        with TemporaryDirectory() as folder:
-            simulate(folder, PER_CLASS // 2, seed=100 + step)
-            found = matched_medians(load_cutouts(folder))
-        for name, (key, relative, rate) in MATCHED.items():
-            old = getattr(p, name)
-            value, rest = (old[key], old) if isinstance(old, dict) else (old, None)
-            difference = wanted[name] - found[name]
-            new = value * np.exp(rate * difference) if relative else value + rate * difference
-            print(f"round {step + 1}: {name} {new:.3f} (was {value:.3f}; median off by {difference:+.3f})")
-            setattr(p, name, new if rest is None else rest | {key: new})
+def fitted_parameters(images, wanted, found):
+    """Return the parameters of the simulation by name: PSF from fits to images, the others matched.
+
+    `wanted` are the `matched_medians` of real cutouts, `found` those of the bundled ones, which belong to the
+    parameters as they are.
+    """
+    fitted = psf_parameters(images)
+    for name, (key, relative, rate) in MATCHED.items():
+        old, difference = getattr(p, name), wanted[name] - found[name]
+        value = old if key is None else old[key]
+        new = value * np.exp(rate * difference) if relative else value + rate * difference
+        fitted[name] = new if key is None else old | {key: new}
+    return fitted
 
 
 def matched_medians(cutouts):
     """Return the medians that the parameters of `MATCHED` are judged by, logarithms where it says so."""
     stars, galaxies = (
-        {name.strip(): values[cutouts.labels == label] for name, values in measured(cutouts).items()}
+        {name: values[cutouts.labels == label] for name, values in measured(cutouts).items()}
         for label in (0, 1)
     )
     concentration = galaxies["concentration [dex]"]
@@ -233,25 +216,28 @@ def print_cutouts(real, simulated):
     for name, values in measured(real).items():
         for label, kind in enumerate(("stars", "galaxies")):
             other = bundled[name][simulated.labels == label]
-            print(
-                f"  {name}, {kind:9s} {quantiles(values[real.labels == label])}\n{'':30s}({quantiles(other)})"
-            )
+            print(f"  {name:19s}, {kind:9s} {quantiles(values[real.labels == label])}")
+            print(f"{'':30s}({quantiles(other)})")
 
 
 def measured(cutouts):
     """Return the measurements of cutouts by name."""
-    images = cutouts.images.astype(float)
+    images, table = cutouts.images.astype(float), cutouts.table
     sky, noise = background(images)
-    gain = cutouts.table["gain"].to_numpy()
-    x, y = centroids(images - sky[:, None, None])
-    features = measure_features(cutouts)
+    gain = table["gain"].to_numpy()
+    signal = images - sky[:, None, None]
+    x, y = centroids(signal)
+    fluxes = np.maximum(aperture_fluxes(signal, x, y, (3, 6)), 3 * noise[:, None])
+    magnitudes = table[["magzp"]].to_numpy() - 2.5 * np.log10(fluxes) + table[["apcor2", "apcor4"]].to_numpy()
+    e1, e2 = shape(signal, x, y)[:, :2].T
     return {
-        "noise over theory   ": noise / np.sqrt(np.maximum(sky, 0) / gain + (READ_NOISE / gain) ** 2),
-        "x less middle [px]  ": x - 9.5,
-        "y less middle [px]  ": y - 9.5,
-        "magnitude [mag]     ": features["magnitude"].to_numpy(),
-        "concentration [dex] ": features["conc_3"].to_numpy(),
-        "ellipticity         ": features["ellipticity"].to_numpy(),
+        "noise over theory": noise / np.sqrt(np.maximum(sky, 0) / gain + (READ_NOISE / gain) ** 2),
+        "x less middle [px]": x - 9.5,
+        "y less middle [px]": y - 9.5,
+        "magnitude [mag]": magnitudes[:, 1],
+        "concentration [dex]": 0.4 * (magnitudes[:, 1] - magnitudes[:, 0]),
+        "ellipticity": np.hypot(e1, e2),
+        "snr": fluxes[:, 1] / np.sqrt(np.maximum(fluxes[:, 1], 0) / gain + 9 * np.pi * noise**2),
     }
 
 

@@ -4,7 +4,14 @@ import pytest
 from helpers import aperture_counts, centroid, windowed_centroid
 
 from ztf_sg.simulation.drawing import add_star
-from ztf_sg.simulation.psf import PSF_COLUMNS, aperture_corrections, aperture_shares, make_psf, psf_of
+from ztf_sg.simulation.psf import (
+    PSF_COLUMNS,
+    aperture_corrections,
+    aperture_shares,
+    core_and_halo,
+    make_psf,
+    psf_of,
+)
 from ztf_sg.ztf import APERTURES
 
 # Relation of real APCOR1..4 of the i band with SEEING, [mag] at 1.6 px and [mag / px].
@@ -108,3 +115,10 @@ def test_aperture_corrections_depend_on_seeing_as_those_of_real_images(sharp):
     slope, value = np.polyfit(images["seeing_px"] - 1.6, corrections[:, :4], 1)
     np.testing.assert_allclose(value, MEAN_APCOR, atol=0.05)
     np.testing.assert_allclose(slope, APCOR_SLOPE, atol=0.2)
+
+
+def test_coma_of_core_and_halo_is_the_same_at_any_seeing():
+    for fwhm, halo in ((1.6, 0.2), (3.2, 0.3)):
+        psf = core_and_halo(fwhm, halo, 0.05, -0.02, 0.1, 0.15)
+        assert psf.flux == pytest.approx(1)
+        assert (psf.centroid.x, psf.centroid.y) == pytest.approx((0.1, 0.15))

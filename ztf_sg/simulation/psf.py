@@ -11,6 +11,7 @@ from ztf_sg.ztf import APERTURES
 PSF_COLUMNS = ("psf_fwhm", "psf_steep", "psf_e1", "psf_e2", "coma_x", "coma_y")
 SCALE, SIDE = 0.2, 161  # pixel size and width of the image that aperture_shares sums [px], [its pixels]
 WINDOW_FWHM = 3.0  # [px]
+CORE_BETA, HALO_BETA, HALO_WIDTH = 4.5, 3.5, 2.2  # Moffat indices; width of the halo in units of the core's
 
 
 def psf_of(exposure):
@@ -33,6 +34,19 @@ def make_psf(fwhm, steep, e1=0.0, e2=0.0, coma_x=0.0, coma_y=0.0):
     coma = galsim.Moffat(beta=PSF_BETAS[0], fwhm=COMA_WIDTH * fwhm).shift(coma_x * fwhm, coma_y * fwhm)
     profile = core * (1 - COMA_FLUX) + coma * COMA_FLUX
     return profile.shift(-profile.centroid)
+
+
+def core_and_halo(fwhm, halo, e1=0.0, e2=0.0, coma_x=0.0, coma_y=0.0):
+    """Return a PSF as a GalSim profile [px] of unit flux, for images whose APCOR are known.
+
+    `fwhm` is the width of the core [px], a Moffat profile; `halo` the share of the light in a wider one; e1,
+    e2 their distortion, as of `make_psf`; coma_x and coma_y the coma, the displacement of the halo times its
+    share [px], which the optics make and the seeing does not change. The origin is the middle of the core.
+    """
+    core = galsim.Moffat(beta=CORE_BETA, fwhm=fwhm) * (1 - halo)
+    wide = galsim.Moffat(beta=HALO_BETA, fwhm=HALO_WIDTH * fwhm) * halo
+    shift = [np.clip(coma / max(halo, 1e-3), -fwhm, fwhm) for coma in (coma_x, coma_y)]
+    return core.shear(e1=e1, e2=e2) + wide.shear(e1=e1, e2=e2).shift(*shift)
 
 
 @lru_cache(maxsize=2048)
