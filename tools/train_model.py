@@ -11,7 +11,7 @@ from pathlib import Path
 from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier
 from ztf_sg.simulation.conditions import simulate_cutouts
 
-IMAGES, PER_IMAGE, SEED = 400, 16, 1
+IMAGES, PER_IMAGE, SEED = 1000, 20, 1
 LARGEST_SIZE = 2.0  # of the file [MB]
 
 

@@ -20,15 +20,15 @@ from ztf_sg.conditions import (
     ranges_of,
     summarize,
 )
-from ztf_sg.features import measure_features
+from ztf_sg.features import FLAGS, measure_features
 from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
 from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 from ztf_sg.muygps.confidence import confidence, doubts, judge, least_confidence
 from ztf_sg.priors import check_fraction, fraction_column, with_fraction
 
-CLASSIFIER_FEATURES = ("log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_3.5")
+CLASSIFIER_FEATURES = ("log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_4.0")
 PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
-BATCH_COUNT = 250  # cutouts that train the hyperparameters
+BATCH_COUNT = 500  # cutouts that train the hyperparameters
 MODEL_SHAPES = {"scaler_center": ("features",), "scaler_scale": ("features",), **STATE_SHAPES}
 
 
@@ -138,7 +138,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         return self._posterior(self._checked_features(cutouts))
 
     def confidence_threshold(self, max_error=0.01):
-        """Return how many standard deviations from 0 the posterior mean of a decided object must be.
+        """Return the probability of its likelier class that a decided object must exceed, before any prior.
 
         Parameters
         ----------
@@ -178,9 +178,9 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     def ambiguous(self, cutouts, max_error=0.01):
         """Return which cutouts a person should look at, bool, shape (n,).
 
-        Their posterior mean is within :meth:`confidence_threshold` standard deviations of 0, as in
-        arXiv:2105.01106, their class changes with `galaxy_fraction`, or they are outside of what the
-        classifier was trained on, see `ranges_`.
+        The probability of their likelier class, which a large posterior variance (arXiv:2105.01106) keeps near
+        1/2, is at most :meth:`confidence_threshold`, their class changes with `galaxy_fraction`, or they are
+        outside of what the classifier was trained on, see `ranges_`.
 
         Parameters
         ----------
@@ -215,13 +215,14 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         dict of str to numpy.ndarray
-            p_galaxy, posterior_variance, class (0 star, 1 galaxy), ambiguous and outside, shape (n,) each.
+            p_galaxy, posterior_variance, class (0 star, 1 galaxy), ambiguous, outside, and the flags of
+            :func:`~ztf_sg.features.measure_features`, shape (n,) each.
         """
         check_is_fitted(self)
         mean, variance = self._posterior(features)
         probability = self._galaxy_probability(mean, variance, features)
         galaxy = probability > 0.5
-        undecided = confidence(mean, variance) <= threshold
+        undecided = confidence(self.pipeline_[-1].probability(mean, variance)) <= threshold
         outside = outside_by_condition(conditions_of(features), self.ranges_).any(axis=1).to_numpy()
         return {
             "p_galaxy": probability,
@@ -229,6 +230,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             "class": galaxy.astype(int),
             "ambiguous": undecided | ((mean > 0) != galaxy) | outside,
             "outside": outside,
+            **{name: features[name].to_numpy() for name in FLAGS},
         }
 
     def features(self, cutouts):
@@ -237,7 +239,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         pandas.DataFrame
-            n rows: the `CLASSIFIER_FEATURES`, seeing [px], and galaxy_fraction if that is a column of
+            n rows: the `CLASSIFIER_FEATURES`, flags, seeing [px], and galaxy_fraction if that is a column of
             ``cutouts.table``.
         """
         if not isinstance(self.galaxy_fraction, str):
@@ -275,7 +277,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
     @classmethod
     def pretrained(cls):
-        """Return a classifier for ZTF i-band cutouts, trained on the bundled simulated ones."""
+        """Return a classifier for ZTF cutouts of any band and seeing, trained on simulated ones."""
         return cls.load(PRETRAINED)
 
     def is_saved_in(self, path):
@@ -356,8 +358,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _measure(cutouts):
-    """Return the `CLASSIFIER_FEATURES` and the seeing [px] of n cutouts, a DataFrame of n rows."""
-    features = measure_features(cutouts, CLASSIFIER_FEATURES)
+    """Return the `CLASSIFIER_FEATURES`, flags and the seeing [px] of n cutouts, a DataFrame of n rows."""
+    features = measure_features(cutouts, (*CLASSIFIER_FEATURES, *FLAGS))
     return features.assign(seeing=cutouts.table["seeing"].to_numpy(float))
 
 

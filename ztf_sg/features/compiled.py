@@ -23,7 +23,10 @@ OBJECT_ERROR = 0.4  # relative difference of opposite pixels of one object
 APERTURE_PARTS = 5  # that each pixel is split into per side
 EDGE = 0.81  # a pixel whose centre is that much nearer than the edge of a circle is inside of it [px]
 FIT_RADII, FIT_WIDTHS = (4.0, 7.0), 2.2  # profiles are compared within so many PSF widths, from 4 to 7 px
-PSF_ERROR = 0.02  # relative error of the PSF, which keeps bright pixels from having all the weight
+LINEAR_SHARE = 0.8  # of the level SATURATE, above which counts are not compared with a profile
+# Errors of the PSF: relative to it, so that bright pixels do not have all the weight, and relative to all its
+# light, so that the wings of bright stars have not.
+PSF_ERROR, WINGS_ERROR = 0.02, 3e-4
 MOMENTS_FWHM = 6.0  # of the weight of the second moments [px]
 NODES = np.array([-np.sqrt(0.15), 0.0, np.sqrt(0.15)])  # of Gauss's quadrature over a pixel
 WEIGHTS = np.array([5.0, 8.0, 5.0]) / 18
@@ -251,7 +254,9 @@ def pixel_of_profile(profile, alpha, dy, dx):
     for k in range(3):
         row = 0.0
         for m in range(3):
-            row += WEIGHTS[m] * profile_at(profile, np.sqrt((dy + NODES[k]) ** 2 + (dx + NODES[m]) ** 2) / alpha)
+            row += WEIGHTS[m] * profile_at(
+                profile, np.sqrt((dy + NODES[k]) ** 2 + (dx + NODES[m]) ** 2) / alpha
+            )
         total += WEIGHTS[k] * row
     return total
 
@@ -277,13 +282,13 @@ def fit_radius(fwhm):
 
 
 @compiled
-def compare_with_psf(signal, x, y, noise, gain, flux, radius, alpha, beta, profile, widths, found):
+def compare_with_psf(signal, x, y, noise, gain, limit, flux, radius, alpha, beta, profile, widths, found):
     """Fill `found` with the log10 of the S/N of the PSF fitted to an object, and its spread_model by width.
 
     With weights W of the pixels, PSF phi, a broader profile G and the image p, spread_model is
     (G W p) / (phi W p) - (G W phi) / (phi W phi), as of Desai et al. 2012, ApJ 757, 83. The profiles lose
     what the sky, measured in the border, takes from them. `flux` is a guess of the object's [DN];
-    pixels farther away than `radius` do not count.
+    pixels farther away than `radius`, and those above `limit` [DN], do not count.
     """
     n_widths = len(widths)
     unit = (beta - 1) / (np.pi * alpha**2)
@@ -291,14 +296,15 @@ def compare_with_psf(signal, x, y, noise, gain, flux, radius, alpha, beta, profi
     borders, in_image, in_psf = np.empty(n_widths), np.zeros(n_widths), np.zeros(n_widths)
     for k in range(n_widths):
         borders[k] = unit / widths[k] ** 2 * mean_of_border(profile, widths[k] * alpha, x, y, signal.shape)
+    floor = noise**2 + (WINGS_ERROR * flux) ** 2
     psf_in_psf = psf_in_image = second = third = matched = 0.0
     for i in near(y, radius, signal.shape[0]):
         for j in near(x, radius, signal.shape[1]):
-            if (i - y) ** 2 + (j - x) ** 2 >= radius**2:
+            if (i - y) ** 2 + (j - x) ** 2 >= radius**2 or signal[i, j] > limit:
                 continue
             psf = unit * pixel_of_profile(profile, alpha, i - y, j - x) - psf_border
             light = max(psf, 0.0) * flux
-            weight = 1 / (noise**2 + light / gain + (PSF_ERROR * light) ** 2)
+            weight = 1 / (floor + light / gain + (PSF_ERROR * light) ** 2)
             second += psf**2
             third += psf**2 * max(psf, 0.0)
             matched += psf * signal[i, j]
@@ -309,6 +315,9 @@ def compare_with_psf(signal, x, y, noise, gain, flux, radius, alpha, beta, profi
                 broad = weight * (broad - borders[k])
                 in_image[k] += broad * signal[i, j]
                 in_psf[k] += broad * psf
+    if second == 0:  # all pixels are saturated
+        found[:] = 0.0
+        return
     variance = noise**2 * second + max(matched / second, 0.0) * third / gain
     found[0] = np.log10(max(matched / np.sqrt(variance), 1.0))
     psf_in_image = max(psf_in_image, 0.1 * np.sqrt(psf_in_psf))
@@ -393,7 +402,22 @@ def measure(images, gain, saturate, read_noise, fwhm, alpha, beta, profiles, rad
         profile_of_index(profiles, beta[row], profile)
         radius = fit_radius(fwhm[row])
         flux = max(fluxes[row, 2], 1.0)
-        compare_with_psf(cleaned, x, y, noise[row], gain[row], flux, radius, alpha[row], beta[row], profile, widths, comparison[row])
+        limit = LINEAR_SHARE * saturate[row] - sky
+        compare_with_psf(
+            cleaned,
+            x,
+            y,
+            noise[row],
+            gain[row],
+            limit,
+            flux,
+            radius,
+            alpha[row],
+            beta[row],
+            profile,
+            widths,
+            comparison[row],
+        )
         flags(images[row], signal, cleaned, x, y, saturate[row], radius, fluxes[row], found[row])
     return fluxes, noise, shapes, comparison, found
 

@@ -10,7 +10,7 @@ from ztf_sg.features.psf import curve_of_growth, image_psf, moffat_radius
 from ztf_sg.parallel import map_chunks
 from ztf_sg.ztf import READ_NOISE
 
-SPREAD_WIDTHS = (1.3, 2.0, 3.5)  # of the broader profiles that objects are compared with [PSF widths]
+SPREAD_WIDTHS = (1.3, 2.0, 4.0)  # of the broader profiles that objects are compared with [PSF widths]
 SPREAD_MODELS = tuple(f"spread_model_{width}" for width in SPREAD_WIDTHS)
 CONCENTRATIONS = tuple(f"conc_{diameter}" for diameter in APERTURES[:3])
 NEEDED_COLUMNS = ("gain", "magzp", "seeing")
@@ -37,7 +37,7 @@ def measure_features(cutouts, features=FEATURES):
 
         - magnitude: 6 px aperture magnitude, corrected with APCOR4 [mag];
         - log_snr: log10 of the signal-to-noise ratio of the flux that fits the point-spread function (PSF);
-        - spread_model_1.3, spread_model_2.0, spread_model_3.5: how much better a profile that is so many
+        - spread_model_1.3, spread_model_2.0, spread_model_4.0: how much better a profile that is so many
           times broader matches the object than the PSF of its image does (Desai et al. 2012, ApJ 757, 83);
           0 for a star;
         - conc_2, conc_3, conc_4: log10 of the flux inside 2, 3 and 4 px relative to that inside 6 px, over

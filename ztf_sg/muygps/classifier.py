@@ -26,6 +26,7 @@ STATE_SHAPES = {
     "values": (len(STATE_VALUES),),
 }
 """Shapes of the arrays that :meth:`MuyGPSClassifier.get_state` returns."""
+JUDGES = 5000  # training points that the probit link is fitted to, or as many as train the hyperparameters
 CHUNK = (64, 256)  # least and largest number of predictions that a thread makes together
 
 
@@ -178,11 +179,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
     def leave_one_out(self):
         """Return the :meth:`posterior` of each training point from the other objects alone."""
         check_is_fitted(self)
-
-        def predict(rows):
-            return self._posterior(self._points[rows], self._nearest_others(rows)[1])
-
-        return self._in_chunks(predict, len(self._points))
+        return self._left_out(np.arange(len(self._points)))
 
     def get_state(self):
         """Return all that was learned as a dict of arrays; `STATE_SHAPES` gives their shapes."""
@@ -248,11 +245,12 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             )
 
     def _train(self):
-        """Optimize the hyperparameters on a batch, then fit the probit link to the same batch."""
+        """Optimize the hyperparameters on a batch, then fit the probit link to it and further points."""
         from ztf_sg.muygps import training
 
         n = len(self._points)
-        batch = check_random_state(self.random_state).choice(n, min(n, self.batch_count), replace=False)
+        order = check_random_state(self.random_state).permutation(n)
+        batch, judges = order[: self.batch_count], order[: max(self.batch_count, JUDGES)]
         nearest = self._in_chunks(lambda rows: self._nearest_others(batch[rows]), len(batch))
         self.distance_unit_ = float(np.median(nearest[0])) or 1.0
         system = self._points, self._targets, batch, *nearest, self.distance_unit_
@@ -260,8 +258,7 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
             muygps = training.train(self.smoothness, *system)
         self.length_scale_ = float(muygps.kernel.deformation.length_scale())
         self.noise_, self.scale_ = float(muygps.noise()), float(muygps.scale())
-        posterior = self._posterior(self._points[batch], nearest[1])
-        self.slope_ = _fit_probit(*posterior, self._targets[batch])
+        self.slope_ = _fit_probit(*self._left_out(judges), self._targets[judges])
 
     def _in_chunks(self, function, n):
         """Return the arrays (n, ...) of function(slice) for slices of n rows, shared among threads."""
@@ -277,6 +274,14 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
         if not np.isfinite(distances).all():
             raise ValueError("X: holds numbers so large that their distances to training points overflow")
         return distances, indices
+
+    def _left_out(self, rows):
+        """Return the posterior of some training points, each from the other objects."""
+
+        def predict(some):
+            return self._posterior(self._points[rows[some]], self._nearest_others(rows[some])[1])
+
+        return self._in_chunks(predict, len(rows))
 
     def _nearest_others(self, rows):
         """Return distances and rows of the neighbours of training points in other objects, (m, nn) each."""

@@ -5,9 +5,9 @@ import numpy as np
 CONTRADICTED = 0.01  # largest probability of a label that is taken for wrong
 
 
-def confidence(mean, variance):
-    """Return how many standard deviations from 0 the posterior means are, (n,)."""
-    return np.abs(mean) / np.sqrt(np.maximum(variance, 1e-12))
+def confidence(probability):
+    """Return the probability of the likelier class, (n,), for that of one of the two."""
+    return np.maximum(probability, 1 - probability)
 
 
 def judge(muygps):
@@ -24,8 +24,8 @@ def judge(muygps):
     """
     mean, variance = muygps.leave_one_out()
     agreement = mean * muygps.get_state()["targets"]
-    contradicted = muygps.probability(agreement, variance) < CONTRADICTED
-    return confidence(mean, variance), agreement <= 0, float(contradicted.mean())
+    agreed = muygps.probability(agreement, variance)
+    return confidence(agreed), agreement <= 0, float(np.mean(agreed < CONTRADICTED))
 
 
 def least_confidence(confidence, wrong, max_error):

@@ -24,13 +24,16 @@ FILTERS = ("ZTF_g", "ZTF_r", "ZTF_i")
 
 # Conditions of images: ranges, even in the logarithm but for MAGZP_RANGE and those of the camera.
 SEEING_RANGE = (1.1, 5.6)  # SEEING of the header [px]
+SEEING_SHAPE = (1.2, 2.2)  # of a beta distribution of its logarithm within the range: a median of 1.9 px
 BACKGROUND_RANGE = (80.0, 1200.0)  # [DN]
 MAGZP_RANGE = (25.2, 26.5)  # [mag]
-NEIGHBOURS_RANGE = (0.1, 1.0)  # mean per cutout, from the Galactic pole to the plane
+NEIGHBOURS_RANGE = (0.05, 0.8)  # mean per cutout, from the Galactic pole to the plane
 GAIN_RANGE, SATURATE_RANGE = (5.8, 6.5), (46000.0, 61000.0)  # [e-/DN], [DN]; as in real headers
 
 PSF_MAG_APERTURE = 20  # diameter [px] of the aperture that holds the light of PSF magnitudes, by real APCOR6
 APCOR_ERRORS = (0.003, 0.0012, 0.001, 0.0012, 0.002, 0.0028)  # APCORUN of real headers, medians [mag]
+
+PSF_SLOPE = 0.07  # relative change of the width across a quadrant, along each axis [scatter]
 
 # Shapes of PSFs: half-integer Moffat indices are those that GalSim draws fast.
 PSF_BETAS, PSF_ELLIPTICITY = (2.5, 3.5, 4.5), 0.07  # scatter of each component of the distortion
@@ -45,7 +48,7 @@ SNR_RANGE, SNR_APERTURE = (8.0, 3000.0), 4  # even in the logarithm; in an apert
 NEIGHBOUR_SNR, NEIGHBOUR_SLOPE = (5.0, 1000.0), 0.75  # range; counts above a flux fall with this power of it
 NEIGHBOUR_DISTANCE = (3.5, 15.0)  # [px]
 BINARY_FRACTION = 0.06  # of the stars
-RADIUS_MAGNITUDES = (14.0, 21.0)  # magnitudes beyond have the radii of these
+RADIUS_MAGNITUDES = (16.5, 21.0)  # magnitudes beyond have the radii of these
 DISC_FRACTION, ELLIPTICITY, LARGEST_ELLIPTICITY = 0.6, 0.3, 0.6  # scale of a half-normal distribution
 
 TRUTH = ("snr", "magnitude", "radius", "sersic", "separation", "neighbours", "galactic_latitude")
@@ -122,7 +125,7 @@ def _draw_image(rng, number, filters, draw_shape):
     """Draw the conditions of an image, a dict as of a row of `simulate_exposures`, and its PSF."""
     latitude = rng.uniform(-90, 90)
     place = SkyCoord(rng.uniform(0, 360), latitude, unit="deg", frame="galactic").icrs
-    seeing = _log_uniform(rng, SEEING_RANGE)
+    seeing = SEEING_RANGE[0] * (SEEING_RANGE[1] / SEEING_RANGE[0]) ** rng.beta(*SEEING_SHAPE)
     fwhm = max(seeing - rng.normal(p.SEEING_EXCESS, p.SEEING_EXCESS_SCATTER), p.SMALLEST_FWHM)
     psf = scaled_psf(draw_shape(rng, fwhm), fwhm)
     saturate = rng.uniform(*SATURATE_RANGE)
@@ -133,7 +136,7 @@ def _draw_image(rng, number, filters, draw_shape):
         "full_well": saturate * rng.uniform(*p.FULL_WELL), "background": _log_uniform(rng, BACKGROUND_RANGE),
         "noise_excess": max(rng.normal(p.NOISE_EXCESS, p.NOISE_EXCESS_SCATTER), 1.0),
         "sky_slope_x": rng.normal(0, p.SKY_SLOPE), "sky_slope_y": rng.normal(0, p.SKY_SLOPE),
-        "psf_slope_x": rng.normal(0, p.PSF_SLOPE), "psf_slope_y": rng.normal(0, p.PSF_SLOPE),
+        "psf_slope_x": rng.normal(0, PSF_SLOPE), "psf_slope_y": rng.normal(0, PSF_SLOPE),
         "shift": rng.normal(0, p.ASTROMETRIC_SCATTER, 2),
         "neighbours": NEIGHBOURS_RANGE[1] * np.prod(NEIGHBOURS_RANGE) ** (abs(latitude) / 90),
         **_growth(rng, psf),
@@ -208,17 +211,28 @@ def _draw_galaxy(rng, image, snr):
 def _galaxy_radius(rng, image, snr):
     """Draw the half-light radius [arcsec] of a galaxy by its magnitude in the band of the image.
 
-    The magnitude depends on the share of the light in the aperture of the signal-to-noise ratio, and so on
-    the radius: both are found in turn, with a share that is right to some 10 %, as the light falls with the
-    square of the width.
+    Of the galaxies with a signal-to-noise ratio, the larger ones are brighter and so rarer: they are drawn as
+    often as the counts of galaxies say.
     """
-    deviation = rng.normal(0, p.RADIUS_SCATTER)
-    inside, radius = _counts_inside(image, snr), 0.0
+    inside = _counts_inside(image, snr)
+    while True:
+        radius, share = _radius_and_share(rng.normal(0, p.RADIUS_SCATTER), image, inside)
+        if rng.random() < (share / image["star_share"]) ** (2.5 * p.GALAXIES["slope"]):
+            return radius
+
+
+def _radius_and_share(deviation, image, inside):
+    """Return the half-light radius [arcsec] of a galaxy, and the share of its light in the aperture.
+
+    The radius follows from the magnitude, which depends on the share and so on the radius: both are found in
+    turn, with a share that is right to some 10 %, as the light falls with the square of the width.
+    """
+    radius = 0.0
     for _ in range(5):
         share = image["star_share"] / (1 + (1.6 * radius / PIXEL_SCALE / image["seeing"]) ** 2)
         magnitude = np.clip(image["magzp"] - 2.5 * np.log10(inside / share), *RADIUS_MAGNITUDES)
         radius = p.RADIUS * 10 ** (p.RADIUS_SLOPE * (magnitude - 18.5) + deviation)
-    return float(radius)
+    return float(radius), share
 
 
 def _counts_inside(image, snr):

@@ -28,6 +28,7 @@ from ztf_sg.cutouts.columns import names_of
 from ztf_sg.cutouts.listing import RESULTS as NOTES
 from ztf_sg.cutouts.listing import file_of, relative_name
 from ztf_sg.cutouts.schema import SKIPPED_COLUMNS
+from ztf_sg.features import FLAGS
 from ztf_sg.files import atomic_write
 from ztf_sg.priors import fraction_faults
 
@@ -37,7 +38,7 @@ RESULT = pa.schema(
     {"name": pa.string()}
     | dict.fromkeys(("ra", "dec", "p_galaxy", "posterior_variance"), pa.float64())
     | {"class": pa.int8()}
-    | dict.fromkeys(("ambiguous", "outside"), pa.bool_())
+    | dict.fromkeys(("ambiguous", "outside", *FLAGS), pa.bool_())
 )
 STAGES = ("reading", "features", "classifying", "writing")
 
