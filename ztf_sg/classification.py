@@ -178,8 +178,8 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
     def ambiguous(self, cutouts, max_error=0.01):
         """Return which cutouts a person should look at, bool, shape (n,).
 
-        The probability of their likelier class, which a large posterior variance (arXiv:2105.01106) keeps near
-        1/2, is at most :meth:`confidence_threshold`, their class changes with `galaxy_fraction`, or they are
+        The probability of their likelier class is at most :meth:`confidence_threshold` (a large posterior
+        variance keeps it near 1/2, arXiv:2105.01106), their class changes with `galaxy_fraction`, or they are
         outside of what the classifier was trained on, see `ranges_`.
 
         Parameters

@@ -1,4 +1,4 @@
-"""Sky, centre and aperture fluxes of the object in the middle of each cutout, as plain functions of images."""
+"""Sky, centre and aperture fluxes of the objects in the middle of cutouts, as functions of plain images."""
 
 import numpy as np
 
