@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ from ztf_sg.cutouts import BUNDLED_CUTOUTS
 from ztf_sg.evaluation import (
     accuracy_after_deferring,
     accuracy_by_magnitude,
+    accuracy_by_seeing,
     calibration_error,
     compare_classifiers,
     contradicted_labels,
@@ -350,6 +353,17 @@ def test_accuracy_by_magnitude_counts_objects_on_every_edge_once():
     table = accuracy_by_magnitude([0, 0, 0, 0, 0], [0, 1, 0, 0, 0], [15, 15.5, 16, 17, 17.1], [15, 16, 17])
     assert table["count"].tolist() == [3, 1]
     assert table["magnitude"].tolist() == [15.5, 17]
+
+
+def test_accuracy_by_seeing_keeps_filters_and_classes_apart():
+    table = pd.DataFrame({"filter": ["ZTF_r"] * 4 + ["ZTF_g"], "seeing": [1.2, 1.4, 1.4, 3.0, 2.5]})
+    cutouts = SimpleNamespace(labels=np.array([0, 0, 1, 1, 0]), table=table)
+    found = accuracy_by_seeing(cutouts, [0, 1, 1, 0, 0], [1, 2, 4]).set_index(["filter", "label"])
+    assert found.loc[("ZTF_r", 0), "seeing"] == pytest.approx(1.3)
+    assert found.loc[("ZTF_r", 0), "accuracy"] == 0.5
+    assert found.loc[("ZTF_r", 1), "accuracy"].tolist() == [1.0, 0.0]
+    assert found.loc[("ZTF_g", 0), "count"] == 1
+    assert ((found["low"] <= found["accuracy"]) & (found["accuracy"] <= found["high"] + 1e-9)).all()
 
 
 def test_likelier_class_weighs_the_image_with_the_frequencies():

@@ -294,13 +294,33 @@ def accuracy_by_magnitude(labels, predicted, magnitude, edges):
         One row per bin that holds objects: magnitude (their mean), accuracy, low and high (68 % Wilson
         interval) and count.
     """
-    table = pd.DataFrame({"magnitude": magnitude, "right": np.asarray(labels) == np.asarray(predicted)})
-    grouped = table.groupby(pd.cut(table["magnitude"], edges, include_lowest=True), observed=True)
-    columns = {"magnitude": ("magnitude", "mean"), "accuracy": ("right", "mean"), "count": ("right", "size")}
-    result = grouped.agg(**columns).reset_index(drop=True)
-    right = (result["accuracy"] * result["count"]).round()
-    result["low"], result["high"] = binom_conf_interval(right, result["count"], interval="wilson")
-    return result
+    right = np.asarray(labels) == np.asarray(predicted)
+    return _accuracy_in_bins("magnitude", magnitude, right, edges)
+
+
+def accuracy_by_seeing(cutouts, predicted, edges):
+    """Return the accuracy for the stars and the galaxies of each filter in bins of seeing.
+
+    Parameters
+    ----------
+    cutouts : CutoutSet
+        n cutouts of known class.
+    predicted : array-like (n,)
+    edges : array-like
+        Increasing edges of the bins [px], as of :func:`accuracy_by_magnitude`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per filter, class and bin that holds objects: filter, label, seeing (mean, in px), accuracy,
+        low and high (68 % Wilson interval) and count.
+    """
+    right, seeing = cutouts.labels == np.asarray(predicted), cutouts.table["seeing"].to_numpy()
+    parts = [
+        _accuracy_in_bins("seeing", seeing[rows], right[rows], edges).assign(filter=band, label=label)
+        for (band, label), rows in cutouts.table.groupby(["filter", cutouts.labels]).indices.items()
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def likeliest_class(log_likelihood_ratio, magnitude, labels):
@@ -326,6 +346,17 @@ def likeliest_class(log_likelihood_ratio, magnitude, labels):
 def _count(n, singular, plural=None):
     """Return a number with its noun, in the plural unless it is 1."""
     return f"{n} {singular if n == 1 else plural or singular + 's'}"
+
+
+def _accuracy_in_bins(name, values, right, edges):
+    """Return the share of right answers in bins of a quantity of some name, a row per bin with objects."""
+    table = pd.DataFrame({name: values, "right": right})
+    grouped = table.groupby(pd.cut(table[name], edges, include_lowest=True), observed=True)
+    columns = {name: (name, "mean"), "accuracy": ("right", "mean"), "count": ("right", "size")}
+    result = grouped.agg(**columns).reset_index(drop=True)
+    count = (result["accuracy"] * result["count"]).round()
+    result["low"], result["high"] = binom_conf_interval(count, result["count"], interval="wilson")
+    return result
 
 
 def _predict_unseen_groups(classifier, X, labels, groups):

@@ -71,3 +71,14 @@ def test_accuracy_by_magnitude_has_a_line_a_classifier_and_the_limit_above():
     (limit,) = [line for line in ax.lines if line.get_label() == "limit of the data"]
     assert limit.get_ydata().tolist() == [1.0, 0.9]
     assert legend_texts(plotting.plot_accuracy_by_magnitude({"pixels": MAGNITUDES})) == ["pixels"]
+
+
+def test_accuracy_by_seeing_has_a_panel_a_filter_from_blue_to_red():
+    rows = [(name, label, 1.5, 0.9, 0.8, 0.95) for name in ("ZTF_g", "ZTF_i", "ZTF_r") for label in (0, 1)]
+    table = pd.DataFrame(rows, columns=["filter", "label", "seeing", "accuracy", "low", "high"])
+    fig = plotting.plot_accuracy_by_seeing(table, title="any seeing")
+    assert [ax.get_title() for ax in fig.axes] == ["ZTF_g", "ZTF_r", "ZTF_i"]
+    assert "px" in fig.axes[1].get_xlabel()
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["star", "galaxy"]
+    with pytest.raises(ValueError, match="no rows"):
+        plotting.plot_accuracy_by_seeing(table[:0])

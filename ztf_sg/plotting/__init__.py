@@ -6,6 +6,7 @@ Labels are 0 star, 1 galaxy, -1 unknown. `new_axes` and `describe` serve the dis
 from ztf_sg.plotting.classification import (
     plot_accuracies,
     plot_accuracy_by_magnitude,
+    plot_accuracy_by_seeing,
     plot_calibration,
     plot_muygps_sketch,
     plot_posterior_1d,
@@ -29,6 +30,7 @@ __all__ = [
     "new_axes",
     "plot_accuracies",
     "plot_accuracy_by_magnitude",
+    "plot_accuracy_by_seeing",
     "plot_calibration",
     "plot_colour_magnitude",
     "plot_cut_report",

@@ -45,14 +45,41 @@ def plot_accuracy_by_magnitude(tables, limit=None, *, title=None):
     ax = style.new_axes((6.5, 4))
     look = {"marker": "o", "capsize": 3, "linewidth": 1.8}
     for name, table in tables.items():
-        interval = np.maximum((table["accuracy"] - table["low"], table["high"] - table["accuracy"]), 0)
-        ax.errorbar(table["magnitude"], table["accuracy"], interval, label=name, **look)
+        ax.errorbar(table["magnitude"], table["accuracy"], _interval(table), label=name, **look)
     if limit is not None:
         ax.plot("magnitude", "accuracy", "k:", data=limit, lw=2, label="limit of the data")
         ax.fill_between("magnitude", "low", "high", data=limit, color="0.85", zorder=0)
     ax.grid(color=style.GRID_COLOR)
     style.legend_beside(ax, fontsize=9)
     return style.describe(ax, "magnitude [mag]", "accuracy (fraction correct)", title)
+
+
+def plot_accuracy_by_seeing(table, *, title=None):
+    """Accuracy for stars and galaxies against seeing with 68 % intervals, one panel per filter.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        From :func:`ztf_sg.evaluation.accuracy_by_seeing`. Panels are in the order of the wavelengths.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    style.check_columns(table, ["filter", "label", "seeing", "accuracy", "low", "high"], "table")
+    filters = sorted(table["filter"].unique(), key=lambda name: ("gri".find(name[-1]), name))
+    fig, axes = style.new_panels(len(filters), 3, (2.6, 2.8), extra_height=0.6)
+    for ax, band in zip(axes, filters, strict=True):
+        for label, name in enumerate(CLASS_NAMES):
+            rows = table[(table["filter"] == band) & (table["label"] == label)]
+            look = {"color": style.COLORS[label], "marker": "os"[label], "ls": ("-", "--")[label]}
+            ax.errorbar(rows["seeing"], rows["accuracy"], _interval(rows), label=name, capsize=3, **look)
+        ax.grid(color=style.GRID_COLOR)
+        ax.sharey(axes[0])
+        style.describe(ax, "seeing (FWHM) [px]", None, band)
+    axes[0].set_ylabel("accuracy (fraction correct)")
+    style.title_above(fig, title, axes[0].get_legend_handles_labels()[0])
+    return fig
 
 
 def plot_calibration(labels, probability, *, title=None):
@@ -173,3 +200,8 @@ def plot_uncertainty(mean, std, correct, *, title=None):
     ax.axvline(0, color=style.UNKNOWN_COLOR, lw=1, ls="--", zorder=0)
     style.legend_beside(ax)
     return style.describe(ax, "posterior mean (star -1, galaxy +1)", "posterior standard deviation", title)
+
+
+def _interval(table):
+    """Return the distances of the accuracies of a table from the ends of their intervals, shape (2, n)."""
+    return np.maximum((table["accuracy"] - table["low"], table["high"] - table["accuracy"]), 0)
