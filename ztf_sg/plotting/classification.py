@@ -8,6 +8,7 @@ from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.plotting import style
 
 BINS = 10  # of the predicted probabilities
+BARS_APART = 0.06  # that the bars of stars and galaxies do not hide each other [px of seeing]
 
 
 def plot_accuracies(table, *, title=None):
@@ -73,11 +74,11 @@ def plot_accuracy_by_seeing(table, *, title=None):
         for label, name in enumerate(CLASS_NAMES):
             rows = table[(table["filter"] == band) & (table["label"] == label)]
             look = {"color": style.COLORS[label], "marker": "os"[label], "ls": ("-", "--")[label]}
-            ax.errorbar(rows["seeing"], rows["accuracy"], _interval(rows), label=name, capsize=3, **look)
+            x = rows["seeing"] + (label - 0.5) * BARS_APART
+            ax.errorbar(x, rows["accuracy"], _interval(rows), label=name, capsize=3, **look)
         ax.grid(color=style.GRID_COLOR)
         ax.sharey(axes[0])
-        style.describe(ax, "seeing (FWHM) [px]", None, band)
-    axes[0].set_ylabel("accuracy (fraction correct)")
+        style.describe(ax, "seeing (FWHM) [px]", "accuracy (fraction correct)", band).label_outer()
     style.title_above(fig, title, axes[0].get_legend_handles_labels()[0])
     return fig
 
