@@ -50,7 +50,8 @@ def measure_features(cutouts, features=FEATURES):
         - saturated: a pixel of the object's core reaches the level SATURATE;
         - truncated: the edge of the cutout is nearer to the object than the light that is compared;
         - blended: neighbours within 7 px have at least a tenth of the object's light;
-        - psf_from_seeing: the PSF is a guess from SEEING, as fewer than three of APCOR1..6 are known.
+        - psf_from_seeing: the PSF is a guess from SEEING, as fewer than three of APCOR1..6 are known, or no
+          profile is near them.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def measure_features(cutouts, features=FEATURES):
     if unknown:
         raise ValueError(f"features: no {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
     fwhm, beta, from_apcor = image_psf(cutouts.table)
-    growth = curve_of_growth(cutouts.table, fwhm, beta)
+    growth = curve_of_growth(cutouts.table, fwhm, beta, from_apcor)
     gain, saturate, magzp = (_column(cutouts.table, name) for name in ("gain", "saturate", "magzp"))
     images, alpha = np.ascontiguousarray(cutouts.images).view(), moffat_radius(fwhm, beta)
     images.flags.writeable = False  # as those of some files are: other arrays would be compiled for once more
