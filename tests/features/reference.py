@@ -136,7 +136,8 @@ def compare_with_psf(signal, x, y, noise, gain, flux, fwhm, beta, order):
         for width in (1, *SPREAD_WIDTHS)
     )
     light = np.maximum(psf, 0) * flux
-    weight = near / (noise**2 + light / gain + (compiled.PSF_ERROR * light) ** 2)
+    floor = noise**2 + (compiled.WINGS_ERROR * flux) ** 2
+    weight = near / (floor + light / gain + (compiled.PSF_ERROR * light) ** 2)
     matched, second, third = (
         (near * psf * factor).sum() for factor in (signal, psf, psf * np.maximum(psf, 0))
     )
