@@ -40,7 +40,10 @@ def measure(image, gain, saturate, magzp, fwhm, beta, growth, order):
     errors = np.sqrt(np.maximum(fluxes, 0) / gain + areas * noise**2)
     magnitudes = magzp - 2.5 * np.log10(np.maximum(fluxes, errors)) + growth
     concentrations = -0.4 * (magnitudes[:3] - magnitudes[3])
-    log_snr, spread = compare_with_psf(cleaned, x, y, noise, gain, max(fluxes[2], 1), fwhm, beta, order)
+    linear = cleaned <= compiled.LINEAR_SHARE * saturate - sky if np.isfinite(saturate) else True
+    log_snr, spread = compare_with_psf(
+        cleaned, linear, x, y, noise, gain, max(fluxes[2], 1), fwhm, beta, order
+    )
     radius, ellipticity = moments(cleaned, x, y)
     shape = [radius / fwhm, ellipticity]
     found = flags(image, signal - cleaned, x, y, saturate, fit_radius(fwhm), fluxes[2])
@@ -126,10 +129,12 @@ def fit_radius(fwhm):
     return np.clip(compiled.FIT_WIDTHS * fwhm, *compiled.FIT_RADII)
 
 
-def compare_with_psf(signal, x, y, noise, gain, flux, fwhm, beta, order):
+def compare_with_psf(signal, linear, x, y, noise, gain, flux, fwhm, beta, order):
     """Return log10 of the S/N of the fitted PSF, and spread_model for each of the broader profiles."""
     offset = offsets(signal.shape, x, y)
-    near = np.hypot(*offset) < fit_radius(fwhm)
+    near = (np.hypot(*offset) < fit_radius(fwhm)) & linear
+    if not near.any():
+        return 0.0, [0.0] * len(SPREAD_WIDTHS)
     psf, *broader = (
         moffat(*offset, width * fwhm, beta, order)
         - moffat(*offset, width * fwhm, beta, order=1)[border_of(signal.shape)].mean()

@@ -74,9 +74,9 @@ def border_pixels(height, width):
 def sky_and_noise(image, border, ranked):
     """Return level and noise of the border of an image, clipped at 3 sigma around its median.
 
-    `border` is what `border_pixels` returns, and `ranked` room for m numbers. The scatter that clips is 1.4826
-    times the median of the distances from the median; those are found by stepping outwards, since the pixels
-    are sorted.
+    `border` is what `border_pixels` returns, and `ranked` room for m numbers. The scatter that clips is
+    1.4826 times the median of the distances from the median; those are found by stepping outwards, since the
+    pixels are sorted.
     """
     n = len(ranked)
     for k in range(n):
