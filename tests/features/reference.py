@@ -12,6 +12,7 @@ from ztf_sg.features import FEATURES, FLAGS, compiled
 from ztf_sg.features.measure import SPREAD_WIDTHS
 from ztf_sg.features.photometry import APERTURES
 from ztf_sg.features.psf import curve_of_growth, image_psf
+from ztf_sg.features.sky import BORDER
 from ztf_sg.ztf import READ_NOISE
 
 
@@ -58,7 +59,7 @@ def offsets(shape, x, y):
 def border_of(shape):
     """Return the mask of the pixels that the sky is measured in."""
     border = np.ones(shape, dtype=bool)
-    border[compiled.BORDER : -compiled.BORDER, compiled.BORDER : -compiled.BORDER] = False
+    border[BORDER:-BORDER, BORDER:-BORDER] = False
     return border
 
 
