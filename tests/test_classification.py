@@ -50,6 +50,11 @@ def trained(halves):
 
 
 @pytest.fixture(scope="module")
+def ready():
+    return StarGalaxyClassifier.pretrained()
+
+
+@pytest.fixture(scope="module")
 def few(bundle):
     """Return 60 stars and 60 galaxies."""
     return bundle[np.r_[:60, len(bundle) - 60 : len(bundle)]]
@@ -292,10 +297,6 @@ def test_intervals_widen_with_the_care_that_is_asked_for(trained, halves):
 
 
 class TestSharesThatTheTrainingSetCannotShow:
-    @pytest.fixture(scope="class")
-    def ready(self):
-        return StarGalaxyClassifier.pretrained()
-
     @pytest.mark.parametrize("max_error", [0.01, 0.005, 0.0075, 0.5])
     def test_usual_ones_are_no_such(self, ready, bundle, max_error):
         with warnings.catch_warnings():
