@@ -29,6 +29,7 @@ SECTIONS = {
     "The first classification in a new process": "first_use",
     "Cost against the number of predictions and of training points": f"scaling --plot {PLOT}",
     "Reading cutouts, and the job of notebook 3": "reading_speed",
+    "Features of cutouts": "features_speed",
     "A survey of a million objects": "survey",
     "Simulating cutouts": f"simulate {SCRATCH}",
     "Fetching cutouts: requests": "fetch_requests",

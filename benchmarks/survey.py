@@ -25,7 +25,8 @@ from tqdm.auto import trange
 
 from ztf_sg import CutoutSet, load_cutouts
 from ztf_sg.features import background
-from ztf_sg.survey import STAGES, classify_survey
+from ztf_sg.survey import classify_survey
+from ztf_sg.survey.partition import STAGES
 
 BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 FILE_ROWS = 49_152  # cutouts per Parquet file

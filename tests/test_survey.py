@@ -21,6 +21,7 @@ from sklearn.exceptions import NotFittedError
 import ztf_sg
 from ztf_sg import CutoutSet, StarGalaxyClassifier, classify_partition, classify_survey
 from ztf_sg.cutouts import CutoutError, list_cutouts, load_files
+from ztf_sg.features import FLAGS, measure_features
 from ztf_sg.survey import RESULT, SurveyError, read_skipped
 from ztf_sg.survey import partition as tasks
 
@@ -77,8 +78,8 @@ def assert_no_leftovers(destination, empty=()):
 
 @pytest.fixture(scope="module")
 def cutouts():
-    """Return 30 galaxies and 30 stars."""
-    return load_files(list_cutouts(BUNDLED)[::25])
+    """Return 30 galaxies and 30 stars that are within the training range."""
+    return load_files(list_cutouts(BUNDLED)[1::25])
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,8 @@ def expected(cutouts):
         "ambiguous": model.ambiguous(cutouts),
         "outside": False,
     }
-    return cutouts.table[["name", "ra", "dec"]].assign(**columns)
+    flags = measure_features(cutouts, FLAGS)
+    return cutouts.table[["name", "ra", "dec"]].assign(**columns, **flags)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +129,7 @@ def flawed(cutouts, tmp_path_factory):
 def blurred(cutouts, tmp_path_factory):
     """Return a source with 25 cutouts of bad seeing, in the first and in the last partition."""
     frame = cutouts.to_table().to_pandas()
-    frame.loc[:14, "seeing"], frame.loc[50:, "seeing"] = 6.0, 7.0
+    frame.loc[:14, "seeing"], frame.loc[50:, "seeing"] = 7.0, 8.0
     folder = tmp_path_factory.mktemp("blurred")
     table = pa.Table.from_pandas(frame, preserve_index=False)
     pq.write_table(table, folder / "survey.parquet", row_group_size=10)
@@ -166,6 +168,7 @@ class TestResults:
             "class",
             "ambiguous",
             "outside",
+            *FLAGS,
         ]
 
     def test_row_groups_are_not_divided(self, source, tmp_path, expected):
@@ -656,7 +659,7 @@ class TestRefusals:
 
 
 class TestOutsideOfTheTrainingRange:
-    TEXT = r"results: 25 of 60 cutouts are outside of .*: seeing 6.0 to 7.0 px \(trained on 1.4 to 1.8 px\)"
+    TEXT = r"results: 25 of 60 cutouts are outside of .*: seeing 7.0 to 8.0 px \(trained on 1.1 to 5.5 px\)"
 
     @pytest.mark.parametrize(
         "scheduler", ["synchronous", "threads", pytest.param("processes", marks=pytest.mark.slow)]
@@ -705,7 +708,7 @@ class TestOutsideOfTheTrainingRange:
 
     def test_a_partition_warns_of_its_own(self, blurred):
         frame = pd.read_parquet(blurred)
-        with pytest.warns(UserWarning, match="^15 of 20 cutouts are outside of .* seeing 6.0 px") as seen:
+        with pytest.warns(UserWarning, match="^15 of 20 cutouts are outside of .* seeing 7.0 px") as seen:
             assert classify_partition(frame[:20])["outside"].sum() == 15
         assert len(seen) == 1
         with warnings.catch_warnings():

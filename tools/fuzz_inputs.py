@@ -33,6 +33,7 @@ from fuzzing.table_kinds import PARQUET_KINDS, ROW_KINDS, table_of
 from ztf_sg import CutoutSet, StarGalaxyClassifier, load_cutouts
 from ztf_sg.classification import CLASSIFIER_FEATURES, PRETRAINED
 from ztf_sg.cutouts import CutoutError, read_image_csv
+from ztf_sg.features import FLAGS
 from ztf_sg.model_file import ModelFileError
 from ztf_sg.positions import read_positions
 
@@ -256,11 +257,13 @@ def model_case(kind, rng, folder):
     path = folder / "model.npz"
     path.write_bytes(damage(PRETRAINED.read_bytes(), rng))
     values = np.random.default_rng(0).normal(size=(5, len(CLASSIFIER_FEATURES)))
-    features = pd.DataFrame(values, columns=CLASSIFIER_FEATURES).assign(seeing=1.7)
-    expected = StarGalaxyClassifier.pretrained().classify_features(features, 5.0)["p_galaxy"]
+    features = pd.DataFrame(values, columns=CLASSIFIER_FEATURES).assign(
+        seeing=1.7, **dict.fromkeys(FLAGS, False)
+    )
+    expected = StarGalaxyClassifier.pretrained().classify_features(features, 0.9)["p_galaxy"]
 
     def is_same(model):
-        return np.array_equal(model.classify_features(features, 5.0)["p_galaxy"], expected)
+        return np.array_equal(model.classify_features(features, 0.9)["p_galaxy"], expected)
 
     yield all_or_nothing(StarGalaxyClassifier.load, ModelFileError, path, is_same, demand)
 

@@ -198,6 +198,11 @@ def applies(images, technique):
     Returns
     -------
     numpy.ndarray of bool (n,)
+
+    Raises
+    ------
+    ValueError
+        If there are no images, or the technique is not known.
     """
     _check_technique(technique)
     if GlobalStatistics.of(images).maximum <= LEAST_MAXIMUM.get(technique, -np.inf):

@@ -12,13 +12,14 @@ from ztf_sg.features import FEATURES, FLAGS, compiled
 from ztf_sg.features.measure import SPREAD_WIDTHS
 from ztf_sg.features.photometry import APERTURES
 from ztf_sg.features.psf import curve_of_growth, image_psf
+from ztf_sg.features.sky import BORDER
 from ztf_sg.ztf import READ_NOISE
 
 
 def measure_features(cutouts, order=3):
     """Return all features and flags of a CutoutSet; pixels of profiles are averaged over order**2 points."""
     fwhm, beta, from_apcor = image_psf(cutouts.table)
-    growth = curve_of_growth(cutouts.table, fwhm, beta)[:, : len(APERTURES)]
+    growth = curve_of_growth(cutouts.table, fwhm, beta, from_apcor)[:, : len(APERTURES)]
     gain, saturate, magzp = (cutouts.table[name].to_numpy() for name in ("gain", "saturate", "magzp"))
     rows = [
         measure(image.astype(float), *values, order)
@@ -40,7 +41,10 @@ def measure(image, gain, saturate, magzp, fwhm, beta, growth, order):
     errors = np.sqrt(np.maximum(fluxes, 0) / gain + areas * noise**2)
     magnitudes = magzp - 2.5 * np.log10(np.maximum(fluxes, errors)) + growth
     concentrations = -0.4 * (magnitudes[:3] - magnitudes[3])
-    log_snr, spread = compare_with_psf(cleaned, x, y, noise, gain, max(fluxes[2], 1), fwhm, beta, order)
+    limit = compiled.LINEAR_SHARE * saturate - sky
+    log_snr, spread = compare_with_psf(
+        cleaned, x, y, noise, gain, limit, max(fluxes[2], 1), fwhm, beta, order
+    )
     radius, ellipticity = moments(cleaned, x, y)
     shape = [radius / fwhm, ellipticity]
     found = flags(image, signal - cleaned, x, y, saturate, fit_radius(fwhm), fluxes[2])
@@ -55,7 +59,7 @@ def offsets(shape, x, y):
 def border_of(shape):
     """Return the mask of the pixels that the sky is measured in."""
     border = np.ones(shape, dtype=bool)
-    border[compiled.BORDER : -compiled.BORDER, compiled.BORDER : -compiled.BORDER] = False
+    border[BORDER:-BORDER, BORDER:-BORDER] = False
     return border
 
 
@@ -126,17 +130,20 @@ def fit_radius(fwhm):
     return np.clip(compiled.FIT_WIDTHS * fwhm, *compiled.FIT_RADII)
 
 
-def compare_with_psf(signal, x, y, noise, gain, flux, fwhm, beta, order):
+def compare_with_psf(signal, x, y, noise, gain, limit, flux, fwhm, beta, order):
     """Return log10 of the S/N of the fitted PSF, and spread_model for each of the broader profiles."""
     offset = offsets(signal.shape, x, y)
-    near = np.hypot(*offset) < fit_radius(fwhm)
+    near = (np.hypot(*offset) < fit_radius(fwhm)) & ~(signal > limit)
+    if not near.any():
+        return 0.0, [0.0] * len(SPREAD_WIDTHS)
     psf, *broader = (
         moffat(*offset, width * fwhm, beta, order)
         - moffat(*offset, width * fwhm, beta, order=1)[border_of(signal.shape)].mean()
         for width in (1, *SPREAD_WIDTHS)
     )
     light = np.maximum(psf, 0) * flux
-    weight = near / (noise**2 + light / gain + (compiled.PSF_ERROR * light) ** 2)
+    floor = noise**2 + (compiled.WINGS_ERROR * flux) ** 2
+    weight = near / (floor + light / gain + (compiled.PSF_ERROR * light) ** 2)
     matched, second, third = (
         (near * psf * factor).sum() for factor in (signal, psf, psf * np.maximum(psf, 0))
     )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztf_sg import load_cutouts
-from ztf_sg.features import FEATURES, FLAGS, compiled, measure_features
+from ztf_sg.features import FEATURES, FLAGS, compiled, measure_features, sky
 from ztf_sg.features.measure import SPREAD_MODELS
 from ztf_sg.simulation.conditions import simulate_cutouts
 
@@ -102,11 +102,14 @@ class Bounded(np.ndarray):
 @pytest.fixture
 def plain_python(monkeypatch):
     """Let the functions of the measurement run as plain Python, with arrays that refuse odd indices."""
-    for name, value in list(vars(compiled).items()):
-        if hasattr(value, "py_func"):
-            monkeypatch.setattr(compiled, name, value.py_func)
+    for module in (compiled, sky):
+        for name, value in list(vars(module).items()):
+            if hasattr(value, "py_func"):
+                monkeypatch.setattr(module, name, value.py_func)
     empty, zeros = (lambda *a, make=make, **k: make(*a, **k).view(Bounded) for make in (np.empty, np.zeros))
-    monkeypatch.setattr(compiled, "np", SimpleNamespace(**vars(np) | {"empty": empty, "zeros": zeros}))
+    bounded = SimpleNamespace(**vars(np) | {"empty": empty, "zeros": zeros})
+    for module in (compiled, sky):
+        monkeypatch.setattr(module, "np", bounded)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 2), (3, 2), (5, 5), (3, 40), (7, 6), SHAPE])

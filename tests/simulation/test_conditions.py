@@ -80,11 +80,16 @@ class TestSeed:
 
 
 class TestConditions:
-    @pytest.mark.parametrize(("column", "limits"), [("seeing", SEEING_RANGE), ("magzp", MAGZP_RANGE)])
-    def test_headers_fill_their_ranges(self, cutouts, column, limits):
-        values = cutouts.table[column]
-        assert values.between(*limits).all()
-        assert np.ptp(values) > 0.8 * np.ptp(limits)
+    def test_zero_points_fill_their_range(self, cutouts):
+        values = cutouts.table["magzp"]
+        assert values.between(*MAGZP_RANGE).all()
+        assert np.ptp(values) > 0.8 * np.ptp(MAGZP_RANGE)
+
+    def test_most_images_are_sharp_and_some_are_not(self, cutouts):
+        seeing = cutouts.table["seeing"]
+        assert seeing.between(*SEEING_RANGE).all()
+        assert seeing.median() == pytest.approx(1.9, abs=0.3)
+        assert np.ptp(seeing) > 0.5 * np.ptp(SEEING_RANGE)
 
     def test_sky_fills_its_range(self, cutouts):
         sky = np.median(cutouts.images, axis=(1, 2))
@@ -124,7 +129,7 @@ class TestObjects:
         galaxies = cutouts.table[cutouts.labels == 1]
         expected = 1.24 * 10 ** (-0.12 * (galaxies["magnitude"].clip(*RADIUS_MAGNITUDES) - 18.5))
         deviation = np.log10(galaxies["radius"] / expected)
-        assert deviation.mean() == pytest.approx(0, abs=0.09)
+        assert deviation.mean() == pytest.approx(-0.1, abs=0.07)  # of one S/N, larger ones are rarer
         assert deviation.std() == pytest.approx(0.22, abs=0.06)
         assert galaxies["sersic"].eq(1).mean() == pytest.approx(0.6, abs=0.15)
         assert galaxies["sersic"].isin([1, 4]).all()

@@ -122,7 +122,8 @@ def _stated_shape(schema, source):
     height, width = stated[b"height"], stated[b"width"]
     if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
         raise CutoutError(
-            f"{source}: the metadata state height {height!r} and width {width!r}, expected numbers of pixels"
+            f"{source}: the metadata state height {height!r} and width {width!r}, expected numbers "
+            "of pixels; correct or remove them"
         )
     return int(height), int(width)
 

@@ -13,8 +13,9 @@ from ztf_sg.ztf import READ_NOISE
 SPREAD_WIDTHS = (1.3, 2.0, 4.0)  # of the broader profiles that objects are compared with [PSF widths]
 SPREAD_MODELS = tuple(f"spread_model_{width}" for width in SPREAD_WIDTHS)
 CONCENTRATIONS = tuple(f"conc_{diameter}" for diameter in APERTURES[:3])
+PHOTOMETRY, SHAPES = ("magnitude", *CONCENTRATIONS), ("size", "ellipticity")
 NEEDED_COLUMNS = ("gain", "magzp", "seeing")
-FEATURES = ("magnitude", "log_snr", *SPREAD_MODELS, *CONCENTRATIONS, "size", "ellipticity")
+FEATURES = ("magnitude", "log_snr", *SPREAD_MODELS, *CONCENTRATIONS, *SHAPES)
 """Names of the features: see :func:`measure_features`."""
 FLAGS = ("saturated", "truncated", "blended", "psf_from_seeing")
 """Names of the flags: see :func:`measure_features`."""
@@ -28,7 +29,7 @@ def measure_features(cutouts, features=FEATURES):
     cutouts : CutoutSet
         n cutouts.
     features : sequence of str
-        Which of :data:`FEATURES` and :data:`FLAGS` are wanted.
+        Which of :data:`FEATURES` and :data:`FLAGS` are wanted; others that take time are not measured.
 
     Returns
     -------
@@ -50,7 +51,8 @@ def measure_features(cutouts, features=FEATURES):
         - saturated: a pixel of the object's core reaches the level SATURATE;
         - truncated: the edge of the cutout is nearer to the object than the light that is compared;
         - blended: neighbours within 7 px have at least a tenth of the object's light;
-        - psf_from_seeing: the PSF is a guess from SEEING, as fewer than three of APCOR1..6 are known.
+        - psf_from_seeing: the PSF is a guess from SEEING, as fewer than three of APCOR1..6 are known, or no
+          profile is near them.
 
     Raises
     ------
@@ -74,24 +76,30 @@ def measure_features(cutouts, features=FEATURES):
     if unknown:
         raise ValueError(f"features: no {', '.join(map(repr, unknown))}; there are {', '.join(known)}")
     fwhm, beta, from_apcor = image_psf(cutouts.table)
-    growth = curve_of_growth(cutouts.table, fwhm, beta)
-    gain, saturate, magzp = (_column(cutouts.table, name) for name in ("gain", "saturate", "magzp"))
+    gain, saturate = (_column(cutouts.table, name) for name in ("gain", "saturate"))
     images, alpha = np.ascontiguousarray(cutouts.images).view(), moffat_radius(fwhm, beta)
     images.flags.writeable = False  # as those of some files are: other arrays would be compiled for once more
-    profiles, radii, widths = compiled.tabulated_profiles(), np.array(APERTURES) / 2, np.array(SPREAD_WIDTHS)
+    photometry, moments = (not set(names).isdisjoint(features) for names in (PHOTOMETRY, SHAPES))
+    radii = np.array(APERTURES if photometry else ()) / 2
+    constants = compiled.tabulated_profiles(), radii, np.array(SPREAD_WIDTHS), moments
 
     def measure(rows):
         columns = (column[rows] for column in (images, gain, saturate))
         psf = (column[rows] for column in (fwhm, alpha, beta))
-        return compiled.measure(*columns, READ_NOISE, *psf, profiles, radii, widths)
+        return compiled.measure(*columns, READ_NOISE, *psf, *constants)
 
     parts = zip(*map_chunks(measure, len(cutouts)), strict=True)
-    fluxes, noise, (radius, ellipticity), comparison, flags = (
-        np.concatenate(part).T if part[0].ndim > 1 else np.concatenate(part) for part in parts
-    )
-    magnitude, concentrations = _aperture_photometry(fluxes.T, noise, gain, magzp, growth)
-    columns = [magnitude, *comparison, *concentrations.T, radius / fwhm, ellipticity, *flags, ~from_apcor]
-    return pd.DataFrame(dict(zip(known, columns, strict=True)))[list(features)]
+    fluxes, noise, shapes, comparison, flags = (np.concatenate(part) for part in parts)
+    found = dict(zip(("log_snr", *SPREAD_MODELS), comparison.T, strict=True))
+    found |= dict(zip(FLAGS, (*flags.T, ~from_apcor), strict=True))
+    if moments:
+        found |= dict(zip(SHAPES, (shapes[:, 0] / fwhm, shapes[:, 1]), strict=True))
+    if photometry:
+        growth = curve_of_growth(cutouts.table, fwhm, beta, from_apcor)
+        magzp = _column(cutouts.table, "magzp")
+        magnitude, concentrations = _aperture_photometry(fluxes, noise, gain, magzp, growth)
+        found |= dict(zip(PHOTOMETRY, (magnitude, *concentrations.T), strict=True))
+    return pd.DataFrame({name: found[name] for name in features})
 
 
 def _column(table, name):

@@ -20,7 +20,11 @@ INDICES = 1 / np.linspace(1 / 1.35, 1 / 12, 25)  # and their Moffat indices
 REFINEMENTS, STEP = 2, 1e-4  # of the best tabulated profile; of derivatives
 RADII = np.linspace(0, 9, 181)  # of the rings that the light is summed in [px]
 IMAGES_AT_ONCE = 250  # whose distances from all tabulated profiles are in memory
-SEEING_EXCESS, TYPICAL_INDEX = 0.9, 2.8  # SEEING**2 less FWHM**2 [px2], and index, of images without APCOR
+LARGEST_MISS = 0.1  # of the best profile's corrections [mag]; those of ZTF images are within 0.04
+
+# Of images without APCOR: SEEING less FWHM [px], and index, medians of simulated images; the FWHM of an image
+# scatters by 14 % around the guess where SEEING is below 1.5 px, and by 3 % above 2 px.
+SEEING_EXCESS, TYPICAL_INDEX = 0.37, 2.4
 
 
 def image_psf(table):
@@ -29,8 +33,8 @@ def image_psf(table):
     Parameters
     ----------
     table : pandas.DataFrame
-        That of a CutoutSet. Where fewer than three of APCOR1..6 are finite, width and index are those that
-        images of this SEEING typically have.
+        That of a CutoutSet. Where fewer than three of APCOR1..6 are finite, or no profile of the table is
+        near them, width and index are those that images of this SEEING typically have.
 
     Returns
     -------
@@ -40,29 +44,34 @@ def image_psf(table):
     """
     corrections = _given_corrections(table)
     seeing = table["seeing"].to_numpy(dtype=float)
-    fwhm = np.sqrt(np.maximum(seeing**2 - SEEING_EXCESS, (0.5 * seeing) ** 2))
+    fwhm = np.maximum(seeing - SEEING_EXCESS, 0.5 * seeing)
     beta = np.full(len(table), TYPICAL_INDEX)
     from_apcor = np.isfinite(corrections).sum(axis=1) >= 3
     if from_apcor.any():
         rows = pd.DataFrame(corrections[from_apcor])
-        image = rows.groupby(list(rows), sort=False, dropna=False).ngroup()
-        images = rows[~image.duplicated()].to_numpy()
+        image = rows.groupby(list(rows), sort=False, dropna=False).ngroup().to_numpy()
+        images = rows.drop_duplicates().to_numpy()
         fitted = [_fit(images[some]) for some in slices(len(images), IMAGES_AT_ONCE)]
-        fwhm[from_apcor], beta[from_apcor] = np.concatenate(fitted, axis=1)[:, image]
+        profiles = np.concatenate(fitted, axis=1)
+        good = _is_near(images, *profiles)[image]
+        from_apcor[from_apcor] = good
+        fwhm[from_apcor], beta[from_apcor] = profiles[:, image[good]]
     return fwhm, beta, from_apcor
 
 
-def curve_of_growth(table, fwhm, beta):
+def curve_of_growth(table, fwhm, beta, from_apcor):
     """Return the aperture corrections APCOR1..6 of each cutout's image [mag], shape (n, 6).
 
     Parameters
     ----------
     table : pandas.DataFrame
         That of a CutoutSet.
-    fwhm, beta : numpy.ndarray
-        What `image_psf` returns; missing corrections follow from that profile.
+    fwhm, beta, from_apcor : numpy.ndarray
+        What `image_psf` returns; missing corrections follow from that profile, as do all of an image whose
+        profile is not from them.
     """
     given = _given_corrections(table)
+    given[~from_apcor] = np.nan
     missing = ~np.isfinite(given)
     if missing.any():
         rows = missing.any(axis=1)
@@ -142,6 +151,16 @@ def _fit(corrections):
         i, j = np.unravel_index(distance.argmin(axis=1), (len(WIDTHS), len(INDICES)))
         found[:, rows] = _refined(data, weights, WIDTHS[i], INDICES[j])
     return found
+
+
+def _is_near(corrections, fwhm, beta):
+    """Return whether the profiles fitted to n rows of corrections are near them, and not the broadest."""
+    known = np.isfinite(corrections)
+    differences = np.where(known, corrections - 2.5 * np.log10(aperture_shares(fwhm, beta)), 0)
+    weights = np.where(known, APCOR_ERRORS**-2, 0)
+    offset = (weights * differences).sum(axis=1) / weights.sum(axis=1)
+    misses = np.where(known, np.abs(differences - offset[:, None]), 0)
+    return (misses.max(axis=1) < LARGEST_MISS) & (fwhm < WIDTHS[-1] * (1 - STEP))
 
 
 def _without_offset(corrections, weights):

@@ -66,9 +66,10 @@ def classify_partition(table, model=None, max_error=0.01):
     -------
     pandas.DataFrame
         One row per usable cutout, in order: name, ra, dec [deg], p_galaxy, posterior_variance, class (0
-        star, 1 galaxy), ambiguous, outside (of what the model was trained on), and the flags of
-        :func:`~ztf_sg.features.measure_features`. ``attrs["skipped"]`` lists the other rows by name and
-        reason. A DataFrame keeps its index, such as LSDB's ``_healpix_29``.
+        star, 1 galaxy), ambiguous, outside (of what the model was trained on), and the flags saturated,
+        truncated, blended and psf_from_seeing of :func:`~ztf_sg.features.measure_features`.
+        ``attrs["skipped"]`` lists the other rows by name and reason. A DataFrame keeps its index, such as
+        LSDB's ``_healpix_29``.
 
     Raises
     ------
