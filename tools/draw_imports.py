@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "ztf_sg"
 # The order of the house: a room imports only from rooms of earlier levels.
 LEVELS = (
-    ("files", "parallel", "checks"),
+    ("files", "parallel", "checks", "compilation"),
     ("ztf",),
     ("cutouts",),
     ("positions",),
