@@ -3,6 +3,7 @@
 import json
 import zipfile
 from importlib.metadata import version
+from threading import Lock
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from ztf_sg.files import atomic_write, local_path
 
 FORMAT = "ztf_sg star-galaxy classifier, version 3"
 LARGEST_FILE = 2**30  # [bytes]
+ONE_AT_A_TIME = Lock()  # numpy parses headers with ast, which may fail in several threads of Python 3.11
 REMEDY = "save the model again, or fetch the file anew"
 
 
@@ -52,7 +54,7 @@ def read_arrays(path, shapes):
             if size > LARGEST_FILE:
                 raise ModelFileError(f"{path}: unpacks to {size} bytes, which no model does; {REMEDY}")
             file.seek(0)
-            with np.load(file, allow_pickle=False) as stored:
+            with ONE_AT_A_TIME, np.load(file, allow_pickle=False) as stored:
                 found = {name: stored[name] for name in stored.files}
         if "description" not in found:
             raise ModelFileError(

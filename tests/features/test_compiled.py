@@ -60,7 +60,7 @@ def test_measurement_of_real_cutouts_is_the_plain_one(real_cutouts):
     assert_agreement(load_cutouts(real_cutouts)[::20], tolerance=1e-4)
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(
     shape=st.sampled_from(SHAPES),
     fwhm=st.floats(1.1, 6),
