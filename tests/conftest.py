@@ -18,7 +18,7 @@ from ztf_sg.services import account
 from ztf_sg.simulation import MockSky
 from ztf_sg.simulation.parameters import DEC_RANGE, RA_RANGE
 
-settings.register_profile("tests", deadline=None, max_examples=20)
+settings.register_profile("tests", deadline=None, max_examples=12)
 settings.load_profile("tests")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some tests send.

@@ -661,9 +661,7 @@ class TestRefusals:
 class TestOutsideOfTheTrainingRange:
     TEXT = r"results: 25 of 60 cutouts are outside of .*: seeing 7.0 to 8.0 px \(trained on 1.1 to 5.5 px\)"
 
-    @pytest.mark.parametrize(
-        "scheduler", ["synchronous", "threads", pytest.param("processes", marks=pytest.mark.slow)]
-    )
+    @pytest.mark.parametrize("scheduler", ["synchronous", "threads"])
     def test_one_warning_counts_them_wherever_the_work_is_done(self, blurred, tmp_path, scheduler):
         with dask.config.set(num_workers=2), pytest.warns(UserWarning) as seen:
             classify(blurred, tmp_path / "results", scheduler=scheduler)

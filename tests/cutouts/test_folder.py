@@ -374,7 +374,7 @@ class TestHeaders:
         np.testing.assert_array_equal(found.images[1], make_pixels())
         pd.testing.assert_series_equal(found.table.iloc[0, 1:], found.table.iloc[1, 1:], check_names=False)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=30)
     @given(
         st.binary(max_size=72), st.sampled_from(["SEEING", "GAIN", "FILTER", "CRVAL1", "NAXIS2", "COMMENT"])
     )
@@ -401,7 +401,7 @@ class TestHeaders:
         with pytest.raises(CutoutError, match=r"star_1.fits: its header is damaged \(Unparsable card"):
             load_cutouts(folder)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=30)
     @given(st.data())
     def test_any_damage_to_any_form_of_a_file_costs_no_more_than_this_file(self, tmp_path_factory, data):
         folder = tmp_path_factory.mktemp("damaged")
