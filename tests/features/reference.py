@@ -8,7 +8,7 @@ import pandas as pd
 from astropy.stats import sigma_clip
 from helpers import moffat
 
-from ztf_sg.features import FEATURES, FLAGS, compiled
+from ztf_sg.features import FEATURES, FLAGS, compiled, psf_fit
 from ztf_sg.features.measure import SPREAD_WIDTHS
 from ztf_sg.features.photometry import APERTURES
 from ztf_sg.features.psf import curve_of_growth, image_psf
@@ -34,20 +34,20 @@ def measure(image, gain, saturate, magzp, fwhm, beta, growth, order):
     sky, scatter = background(image)
     noise = max(scatter, np.sqrt(max(sky, 0) / gain + (READ_NOISE / gain) ** 2))
     signal = image - sky
-    x, y = centroid(signal, max(compiled.CENTROID_FWHM, fwhm))
+    x, y = centroid(signal, fwhm)
     cleaned = without_neighbours(signal, x, y, noise, gain)
+    flux, limit = max(aperture_flux(cleaned, x, y, 2.0), 1), psf_fit.LINEAR_SHARE * saturate - sky
+    if fwhm < psf_fit.REFINED_FWHM:
+        x, y = fitted_centre(cleaned, x, y, noise, gain, limit, flux, fwhm, beta, order)
     fluxes = np.array([aperture_flux(cleaned, x, y, diameter / 2) for diameter in APERTURES])
     areas = np.pi * (np.array(APERTURES) / 2) ** 2
     errors = np.sqrt(np.maximum(fluxes, 0) / gain + areas * noise**2)
     magnitudes = magzp - 2.5 * np.log10(np.maximum(fluxes, errors)) + growth
     concentrations = -0.4 * (magnitudes[:3] - magnitudes[3])
-    limit = compiled.LINEAR_SHARE * saturate - sky
-    log_snr, spread = compare_with_psf(
-        cleaned, x, y, noise, gain, limit, max(fluxes[2], 1), fwhm, beta, order
-    )
+    log_snr, spread = compare_with_psf(cleaned, x, y, noise, gain, limit, flux, fwhm, beta, order)
     radius, ellipticity = moments(cleaned, x, y)
     shape = [radius / fwhm, ellipticity]
-    found = flags(image, signal - cleaned, x, y, saturate, fit_radius(fwhm), fluxes[2])
+    found = flags(image, signal - cleaned, x, y, saturate, fit_radius(fwhm), flux)
     return [magnitudes[3], log_snr, *spread, *concentrations, *shape, *found]
 
 
@@ -81,12 +81,14 @@ def centroid(signal, fwhm):
     central = np.hypot(*offsets(signal.shape, *middle)) <= reach
     peak = np.argmax(np.where(central, smooth, -np.inf))
     centre = np.array(np.unravel_index(peak, signal.shape)[::-1] if central.any() else middle, dtype=float)
+    width = max(compiled.CENTROID_FWHM, fwhm)
+    factor = 1 + min((fwhm**2 + compiled.PIXEL_FWHM_SQUARED) / width**2, 1)
     for _ in range(compiled.CENTROID_STEPS):
         dx, dy = offsets(signal.shape, *centre)
-        near = np.maximum(abs(dx), abs(dy)) <= compiled.CENTROID_REACH * fwhm
-        weight = near * np.exp(-4 * np.log(2) * (dx**2 + dy**2) / fwhm**2) * np.maximum(signal, 0)
+        near = np.maximum(abs(dx), abs(dy)) <= compiled.CENTROID_REACH * width
+        weight = near * np.exp(-4 * np.log(2) * (dx**2 + dy**2) / width**2) * np.maximum(signal, 0)
         if weight.sum() > 0:
-            step = 2 * np.array([(weight * dx).sum(), (weight * dy).sum()]) / weight.sum()
+            step = factor * np.array([(weight * dx).sum(), (weight * dy).sum()]) / weight.sum()
             centre = np.clip(centre + np.clip(step, -1, 1), middle - reach, middle + reach)
     return centre
 
@@ -125,9 +127,31 @@ def moments(signal, x, y):
     return np.sqrt(trace), min(np.hypot(xx - yy, 2 * xy) / trace, 1)
 
 
+def fitted_centre(signal, x, y, noise, gain, limit, flux, fwhm, beta, order):
+    """Return the centre where the PSF fits best: least squares of amplitude and place, linearised, twice."""
+    start = x, y
+    for _ in range(psf_fit.REFINEMENTS):
+        dx, dy = offsets(signal.shape, x, y)
+        near = (np.hypot(dx, dy) < psf_fit.REFINED_RADIUS) & ~(signal > limit)
+        psf = moffat(dx, dy, fwhm, beta, order)
+        light = psf * flux
+        root = np.sqrt(near / (noise**2 + light / gain + (psf_fit.PSF_ERROR * light) ** 2)).ravel()
+        steps = 1e-4 * np.eye(2)
+        moved = [[moffat(dx - i, dy - j, fwhm, beta, 8) for i, j in (step, -step)] for step in steps]
+        slopes = [(forth - back) / 2e-4 for forth, back in moved]
+        columns = np.stack([root * part.ravel() for part in (psf, *slopes)], axis=1)
+        if not (columns[:, 0] @ (root * signal.ravel()) > 0):
+            return start
+        amplitude = columns[:, 0] @ (root * signal.ravel()) / (columns[:, 0] @ columns[:, 0])
+        residual = root * (signal - amplitude * psf).ravel()
+        change = np.linalg.lstsq(columns, residual, rcond=None)[0][1:] / amplitude
+        x, y = np.array([x, y]) + np.clip(change, -psf_fit.LONGEST_STEP, psf_fit.LONGEST_STEP)
+    return x, y
+
+
 def fit_radius(fwhm):
     """Return the radius within which profiles are compared [px]."""
-    return np.clip(compiled.FIT_WIDTHS * fwhm, *compiled.FIT_RADII)
+    return np.clip(psf_fit.FIT_WIDTHS * fwhm, *psf_fit.FIT_RADII)
 
 
 def compare_with_psf(signal, x, y, noise, gain, limit, flux, fwhm, beta, order):
@@ -142,8 +166,8 @@ def compare_with_psf(signal, x, y, noise, gain, limit, flux, fwhm, beta, order):
         for width in (1, *SPREAD_WIDTHS)
     )
     light = np.maximum(psf, 0) * flux
-    floor = noise**2 + (compiled.WINGS_ERROR * flux) ** 2
-    weight = near / (floor + light / gain + (compiled.PSF_ERROR * light) ** 2)
+    floor = noise**2 + (psf_fit.WINGS_ERROR * flux) ** 2
+    weight = near / (floor + light / gain + (psf_fit.PSF_ERROR * light) ** 2)
     matched, second, third = (
         (near * psf * factor).sum() for factor in (signal, psf, psf * np.maximum(psf, 0))
     )
@@ -158,7 +182,7 @@ def flags(image, neighbours, x, y, saturate, radius, flux):
     """Return whether an object is saturated, truncated and blended."""
     dx, dy = offsets(image.shape, x, y)
     core, wide = (
-        np.maximum(abs(dx), abs(dy)) <= reach for reach in (compiled.CORE_RADIUS, compiled.FIT_RADII[1])
+        np.maximum(abs(dx), abs(dy)) <= reach for reach in (compiled.CORE_RADIUS, compiled.FLAG_RADIUS)
     )
     edge = min(x, y, image.shape[1] - 1 - x, image.shape[0] - 1 - y) + 0.5
     light = neighbours[wide].sum()

@@ -11,23 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ztf_sg import load_cutouts
-from ztf_sg.features import FEATURES, FLAGS, compiled, measure_features, sky
+from ztf_sg.features import FEATURES, FLAGS, compiled, measure_features, psf_fit, sky
 from ztf_sg.features.measure import SPREAD_MODELS
 from ztf_sg.simulation.conditions import simulate_cutouts
 
-FROM_TABLES = ("log_snr", *SPREAD_MODELS)  # whose profiles the compiled measurement takes from tables
 SHAPES = [SHAPE, (21, 21), (15, 31), (63, 63), (9, 9)]
 
 
 def assert_agreement(cutouts, tolerance, order=3):
-    """Assert that both measurements agree, but for a tolerance where profiles come from tables."""
+    """Assert that both measurements agree, but for a tolerance, as the compiled profiles come from tables."""
     found, expected = measure_features(cutouts, FEATURES + FLAGS), reference.measure_features(cutouts, order)
     for name in FEATURES:
-        limit = tolerance if name in FROM_TABLES else 1e-9
         pair = found[name], expected[name]
         if name in SPREAD_MODELS:  # beyond 1, objects have less light than noise
             pair = np.clip(pair, -1, 1)
-        np.testing.assert_allclose(*pair, rtol=limit, atol=limit, err_msg=name)
+        np.testing.assert_allclose(*pair, rtol=tolerance, atol=tolerance, err_msg=name)
     for name in FLAGS:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
@@ -105,13 +103,13 @@ class Bounded(np.ndarray):
 @pytest.fixture
 def plain_python(monkeypatch):
     """Let the functions of the measurement run as plain Python, with arrays that refuse odd indices."""
-    for module in (compiled, sky):
+    for module in (compiled, psf_fit, sky):
         for name, value in list(vars(module).items()):
             if hasattr(value, "py_func"):
                 monkeypatch.setattr(module, name, value.py_func)
     empty, zeros = (lambda *a, make=make, **k: make(*a, **k).view(Bounded) for make in (np.empty, np.zeros))
     bounded = SimpleNamespace(**vars(np) | {"empty": empty, "zeros": zeros})
-    for module in (compiled, sky):
+    for module in (compiled, psf_fit, sky):
         monkeypatch.setattr(module, "np", bounded)
 
 

@@ -83,6 +83,11 @@ def test_a_star_has_no_spread_and_the_concentration_of_its_image(fwhm):
     np.testing.assert_allclose(features[CONCENTRATION].mean(), 0, atol=0.005)
 
 
+def test_sharp_stars_have_no_spread_wherever_they_are_on_their_pixel():
+    sharp = cutout_set(250 + 1e5 * moffat_stars(*near_middle(40), 0.75, BETA), 0.75, saturate=1e9)
+    np.testing.assert_allclose(measure_features(sharp)[SPREAD], 0, atol=0.01)
+
+
 @pytest.mark.parametrize("fwhm", FWHMS)
 def test_a_star_has_its_psf_magnitude(fwhm):
     features = measure_features(stars(fwhm=fwhm, flux=1e4))
@@ -140,7 +145,7 @@ def test_without_aperture_corrections_the_psf_is_a_guess_and_flagged(bundle):
     change = flagged[list(FEATURES)] - measure_features(some)
     assert change["magnitude"].abs().max() < 0.1
     assert change["spread_model_2.0"].abs().median() < 0.1
-    assert (change["ellipticity"] == 0).all()
+    assert change["ellipticity"].abs().quantile(0.9) < 0.01
 
 
 def test_of_two_aperture_corrections_nothing_follows():
@@ -245,12 +250,12 @@ def test_orientation_does_not_matter(turns, flipped, broader):
     np.testing.assert_allclose(measure_features(turned), measure_features(cutouts), atol=1e-4)
 
 
-@pytest.mark.parametrize("broader, tolerance", [(1, 0.005), (1.5, 0.04)])
+@pytest.mark.parametrize("broader, tolerance", [(1, 0.01), (1.5, 0.04)])
 @pytest.mark.parametrize("extra", [-70, 50, 150])
 def test_a_sky_of_other_level_changes_neither_spread_nor_concentration(extra, broader, tolerance):
     cutouts = stars(flux=2e4, broader=broader)
     change = measure_features(cutout_set(cutouts.images + extra)) - measure_features(cutouts)
-    np.testing.assert_allclose(change[CONCENTRATION], 0, atol=1e-4)
+    np.testing.assert_allclose(change[CONCENTRATION], 0, atol=2e-3)
     np.testing.assert_allclose(change[SPREAD], 0, atol=tolerance)
 
 

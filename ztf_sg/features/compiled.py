@@ -4,15 +4,23 @@ A pass over a cutout looks only at the pixels that matter for each quantity. Sig
 image [DN], shape (height, width); x and y are the centre of the object [px, from 0].
 """
 
-from functools import cache
-
 import numpy as np
 
-from ztf_sg.compilation import compiled, inlined
+from ztf_sg.compilation import compiled
+from ztf_sg.features.psf_fit import (
+    LINEAR_SHARE,
+    REFINED_FWHM,
+    compare_with_psf,
+    fit_radius,
+    fitted_centre,
+    near,
+    profile_of_index,
+)
 from ztf_sg.features.sky import border_pixels, sky_and_noise
 
 CENTROID_RADIUS = 2.5  # the object is sought this close to the middle of the cutout [px]
 CENTROID_FWHM = 3.0  # of the weight, or that of a broader PSF [px]
+PIXEL_FWHM_SQUARED = 8 * np.log(2.0) / 12  # of a Gaussian with the variance of a pixel [px2]
 CENTROID_STEPS = 3  # how often the weight is moved
 CENTROID_REACH = 1.5  # how far the weight is followed [its FWHM]
 CORE_RADIUS = 2.5  # within which no light is taken for a neighbour's [px]
@@ -20,46 +28,21 @@ NEIGHBOUR_SIGMA = 4.0  # by how much a neighbour's pixel outshines the opposite 
 OBJECT_ERROR = 0.4  # relative difference of opposite pixels of one object
 APERTURE_PARTS = 5  # that each pixel is split into per side
 EDGE = 0.81  # a pixel whose centre is that much nearer than the edge of a circle is inside of it [px]
-FLUX_RADIUS = 2.0  # of the aperture whose light is the guess of an object's [px]
-FIT_RADII, FIT_WIDTHS = (4.0, 7.0), 2.2  # profiles are compared within so many PSF widths, from 4 to 7 px
-LINEAR_SHARE = 0.8  # of the level SATURATE, above which counts are not compared with a profile
-# Errors of the PSF: relative to it, so that bright pixels do not have all the weight, and relative to all its
-# light, so that the wings of bright stars have not.
-PSF_ERROR, WINGS_ERROR = 0.02, 3e-4
+FLUX_RADIUS, FLAG_RADIUS = (
+    2.0,
+    7.0,
+)  # of the light that is the guess of an object's; within which neighbours count [px]
 MOMENTS_FWHM = 6.0  # of the weight of the second moments [px]
-# Nine nodes of Gauss's quadrature over a pixel [px], and their weights.
-NODES_Y = np.repeat([-np.sqrt(0.15), 0.0, np.sqrt(0.15)], 3)
-NODES_X = NODES_Y.reshape(3, 3).T.copy().ravel()
-WEIGHTS = np.outer([5.0, 8.0, 5.0], [5.0, 8.0, 5.0]).ravel() / 18**2
 BLENDED_SHARE = 0.1  # of an object's light, from which on the light of neighbours is worth a flag
-LARGEST_RADIUS, STEPS_PER_RADIUS = 24, 64  # of tabulated Moffat profiles, in units of alpha
-LOWEST_INVERSE, HIGHEST_INVERSE, TABULATED = 1 / 12, 1 / 1.35, 128  # of their indices
-
-
-@cache
-def tabulated_profiles():
-    """Return Moffat profiles (1 + t**2)**-beta of inverse indices in equal steps, shape (indices, radii).
-
-    The last two radii stand for all those beyond the table, and have no light.
-    """
-    squared = (np.arange(LARGEST_RADIUS * STEPS_PER_RADIUS + 2) / STEPS_PER_RADIUS) ** 2
-    beta = 1 / np.linspace(LOWEST_INVERSE, HIGHEST_INVERSE, TABULATED)
-    profiles = np.exp(-beta[:, None] * np.log1p(squared))
-    profiles[:, -2:] = 0
-    return profiles
-
-
-@inlined
-def near(centre, reach, length):
-    """Return the range of the pixels of an axis that are within some reach of a centre."""
-    return range(max(int(np.ceil(centre - reach)), 0), min(int(np.floor(centre + reach)) + 1, length))
 
 
 @compiled
 def centroid(signal, fwhm):
-    """Return x and y of the object in the middle, under a moving Gaussian weight of some width [px].
+    """Return x and y of the object in the middle, under a moving Gaussian weight; `fwhm` is that of the PSF.
 
     It starts at the brightest pixel of the lightly smoothed middle, and stays within 2.5 px of the middle.
+    The weight draws the mean of a star's light towards its own centre; a step is longer than the mean is far
+    from there, by 1 + (width of the star / width of the weight)**2, which makes up for that.
     """
     height, width = signal.shape
     middle_y, middle_x = 0.5 * (height - 1), 0.5 * (width - 1)
@@ -73,7 +56,9 @@ def centroid(signal, fwhm):
                         total += signal[min(max(i + k, 0), height - 1), min(max(j + m, 0), width - 1)]
                 if total > brightest:
                     brightest, y, x = total, float(i), float(j)
-    sharpness, reach = 4 * np.log(2.0) / fwhm**2, CENTROID_REACH * fwhm
+    width_of_weight = max(CENTROID_FWHM, fwhm)
+    step = 1 + min((fwhm**2 + PIXEL_FWHM_SQUARED) / width_of_weight**2, 1.0)
+    sharpness, reach = 4 * np.log(2.0) / width_of_weight**2, CENTROID_REACH * width_of_weight
     weights = np.empty(width)
     for _ in range(CENTROID_STEPS):
         total = sum_x = sum_y = 0.0
@@ -90,8 +75,8 @@ def centroid(signal, fwhm):
             sum_x += weight * row_x
             sum_y += weight * row * (i - y)
         if total > 0:
-            x += min(max(2 * sum_x / total, -1.0), 1.0)
-            y += min(max(2 * sum_y / total, -1.0), 1.0)
+            x += min(max(step * sum_x / total, -1.0), 1.0)
+            y += min(max(step * sum_y / total, -1.0), 1.0)
             x = min(max(x, middle_x - CENTROID_RADIUS), middle_x + CENTROID_RADIUS)
             y = min(max(y, middle_y - CENTROID_RADIUS), middle_y + CENTROID_RADIUS)
     return x, y
@@ -176,101 +161,6 @@ def second_moments(signal, x, y):
     return np.sqrt(trace), min(np.hypot((xx - yy) / total, 2 * xy / total) / trace, 1.0)
 
 
-@inlined
-def profile_at(profile, place):
-    """Return a tabulated profile at a place between its radii; 0 beyond the table."""
-    place = min(place, len(profile) - 2.0)
-    k = int(place)
-    return profile[k] + (place - k) * (profile[k + 1] - profile[k])
-
-
-@inlined
-def pixel_of_profile(profile, places, scale):
-    """Return the average of a tabulated profile over a pixel from the places of its nine nodes."""
-    total = 0.0
-    for k in range(9):
-        total += WEIGHTS[k] * profile_at(profile, places[k] * scale)
-    return total
-
-
-@compiled
-def means_of_border(profile, unit, scales, x, y, border, means):
-    """Fill `means` with the means over the border of a profile, in places `unit` per pixel, by its scales."""
-    means[:] = 0.0
-    for n in range(border.shape[1]):
-        place = unit * np.sqrt((border[0, n] - y) ** 2 + (border[1, n] - x) ** 2)
-        for k in range(len(scales)):
-            means[k] += profile_at(profile, place * scales[k])
-    for k in range(len(scales)):
-        means[k] *= scales[k] ** 2 / border.shape[1]
-
-
-@inlined
-def fit_radius(fwhm):
-    """Return the radius within which an object is compared with its PSF [px]."""
-    return min(max(FIT_WIDTHS * fwhm, FIT_RADII[0]), FIT_RADII[1])
-
-
-@compiled
-def compare_with_psf(
-    signal, x, y, noise, gain, limit, flux, radius, alpha, beta, profile, scales, border, found
-):
-    """Fill `found` with the log10 of the S/N of the PSF fitted to an object, and its spread_model by width.
-
-    With weights W of the pixels, PSF phi, a broader profile G and the image p, spread_model is
-    (G W p) / (phi W p) - (G W phi) / (phi W phi), as of Desai et al. 2012, ApJ 757, 83. The profiles lose
-    what the sky, measured in the border, takes from them. `scales` are 1, that of the PSF, and those of the
-    broader profiles [1 / PSF width]; `flux` is a guess of the object's [DN]; pixels farther away than
-    `radius`, and those above `limit` [DN], do not count.
-    """
-    n_scales = len(scales)
-    height = (beta - 1) / (np.pi * alpha**2)
-    unit = STEPS_PER_RADIUS / alpha
-    places, borders = np.empty(9), np.empty(n_scales)
-    in_image, in_psf = np.zeros(n_scales), np.zeros(n_scales)
-    means_of_border(profile, unit, scales, x, y, border, borders)
-    floor = noise**2 + (WINGS_ERROR * flux) ** 2
-    second = third = matched = 0.0
-    for i in near(y, radius, signal.shape[0]):
-        for j in near(x, radius, signal.shape[1]):
-            if (i - y) ** 2 + (j - x) ** 2 >= radius**2 or signal[i, j] > limit:
-                continue
-            for k in range(9):
-                places[k] = unit * np.sqrt((i - y + NODES_Y[k]) ** 2 + (j - x + NODES_X[k]) ** 2)
-            psf = height * (pixel_of_profile(profile, places, 1.0) - borders[0])
-            light = max(psf, 0.0) * flux
-            weight = 1 / (floor + light / gain + (PSF_ERROR * light) ** 2)
-            second += psf**2
-            third += psf**2 * max(psf, 0.0)
-            matched += psf * signal[i, j]
-            in_psf[0] += weight * psf**2
-            in_image[0] += weight * psf * signal[i, j]
-            for k in range(1, n_scales):
-                broad = scales[k] ** 2 * pixel_of_profile(profile, places, scales[k]) - borders[k]
-                broad *= weight * height
-                in_image[k] += broad * signal[i, j]
-                in_psf[k] += broad * psf
-    if second == 0:  # all pixels are saturated
-        found[:] = 0.0
-        return
-    variance = noise**2 * second + max(matched / second, 0) * third / gain
-    found[0] = np.log10(max(matched / np.sqrt(variance), 1.0))
-    psf_in_image = max(in_image[0], 0.1 * np.sqrt(in_psf[0]))
-    for k in range(1, n_scales):
-        found[k] = in_image[k] / psf_in_image - in_psf[k] / in_psf[0]
-
-
-@compiled
-def profile_of_index(profiles, beta, profile):
-    """Fill `profile` with the Moffat profile of an index, between those of `tabulated_profiles`."""
-    place = (1 / beta - LOWEST_INVERSE) / (HIGHEST_INVERSE - LOWEST_INVERSE) * (len(profiles) - 1)
-    place = min(max(place, 0.0), len(profiles) - 1.0)
-    k = min(int(place), len(profiles) - 2)
-    share = place - k
-    for m in range(profile.size):
-        profile[m] = (1 - share) * profiles[k, m] + share * profiles[k + 1, m]
-
-
 @compiled
 def flags(image, signal, cleaned, x, y, saturate, radius, flux, found):
     """Fill `found` with whether an object is saturated, truncated, blended.
@@ -286,8 +176,8 @@ def flags(image, signal, cleaned, x, y, saturate, radius, flux, found):
             found[0] |= image[i, j] >= saturate
     found[1] = min(x, y, width - 1 - x, height - 1 - y) + 0.5 < radius
     neighbours = 0.0
-    for i in near(y, FIT_RADII[1], height):
-        for j in near(x, FIT_RADII[1], width):
+    for i in near(y, FLAG_RADIUS, height):
+        for j in near(x, FLAG_RADIUS, width):
             neighbours += signal[i, j] - cleaned[i, j]
     found[2] = neighbours > BLENDED_SHARE * max(flux, 0.0) and neighbours > 0
 
@@ -305,7 +195,7 @@ def measure(images, gain, saturate, read_noise, fwhm, alpha, beta, profiles, rad
     read_noise : float
         [e-]
     profiles : numpy.ndarray
-        `tabulated_profiles`.
+        `~ztf_sg.features.psf_fit.tabulated_profiles`.
     radii : numpy.ndarray
         Of apertures [px], k of them.
     widths : numpy.ndarray
@@ -334,30 +224,19 @@ def measure(images, gain, saturate, read_noise, fwhm, alpha, beta, profiles, rad
         for i in range(height):
             for j in range(width):
                 signal[i, j] = images[row, i, j] - sky
-        x, y = centroid(signal, max(CENTROID_FWHM, fwhm[row]))
+        x, y = centroid(signal, fwhm[row])
         replace_neighbours(signal, x, y, noise[row], gain[row], cleaned)
+        flux, radius = max(aperture_flux(cleaned, x, y, FLUX_RADIUS), 1.0), fit_radius(fwhm[row])
+        limit = LINEAR_SHARE * saturate[row] - sky
+        profile_of_index(profiles, beta[row], profile)
+        given = noise[row], gain[row], limit, flux, alpha[row], beta[row], profile
+        if fwhm[row] < REFINED_FWHM:
+            x, y = fitted_centre(cleaned, x, y, *given)
         for k in range(len(radii)):
             fluxes[row, k] = aperture_flux(cleaned, x, y, radii[k])
         if moments:
             shapes[row] = second_moments(cleaned, x, y)
-        flux, radius = aperture_flux(cleaned, x, y, FLUX_RADIUS), fit_radius(fwhm[row])
-        profile_of_index(profiles, beta[row], profile)
-        compare_with_psf(
-            cleaned,
-            x,
-            y,
-            noise[row],
-            gain[row],
-            LINEAR_SHARE * saturate[row] - sky,
-            max(flux, 1.0),
-            radius,
-            alpha[row],
-            beta[row],
-            profile,
-            scales,
-            border,
-            comparison[row],
-        )
+        compare_with_psf(cleaned, x, y, *given, radius, scales, border, comparison[row])
         flags(images[row], signal, cleaned, x, y, saturate[row], radius, flux, found[row])
     return fluxes, noise, shapes, comparison, found
 

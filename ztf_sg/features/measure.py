@@ -7,6 +7,7 @@ from ztf_sg.cutouts import CutoutSet
 from ztf_sg.features import compiled
 from ztf_sg.features.photometry import APERTURES
 from ztf_sg.features.psf import curve_of_growth, image_psf, moffat_radius
+from ztf_sg.features.psf_fit import tabulated_profiles
 from ztf_sg.parallel import map_chunks
 from ztf_sg.ztf import READ_NOISE
 
@@ -81,7 +82,7 @@ def measure_features(cutouts, features=FEATURES):
     images.flags.writeable = False  # as those of some files are: other arrays would be compiled for once more
     photometry, moments = (not set(names).isdisjoint(features) for names in (PHOTOMETRY, SHAPES))
     radii = np.array(APERTURES if photometry else ()) / 2
-    constants = compiled.tabulated_profiles(), radii, np.array(SPREAD_WIDTHS), moments
+    constants = tabulated_profiles(), radii, np.array(SPREAD_WIDTHS), moments
 
     def measure(rows):
         columns = (column[rows] for column in (images, gain, saturate))
