@@ -9,12 +9,12 @@ import pandas as pd
 from ztf_sg.positions.catalogue import stripped_text
 
 MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>", "nat", "--", "-", "...", "masked")
-# signs and spaces that typesetting puts in the place of plain ones
-PLAIN_SIGNS = str.maketrans({"−": "-", "–": "-", "‒": "-", "﹣": "-", "\u00a0": " ", "\u2009": " "})
+# of the signs and spaces that typesetting has, and of decimal commas
+PLAIN_SIGNS = str.maketrans({"−": "-", "–": "-", "‒": "-", "﹣": "-", "\u00a0": " ", "\u2009": " ", ",": "."})
 SEXAGESIMAL = re.compile(
-    r"(?P<sign>[+-]?)\s*(?P<first>\d+(?:\.\d*)?)\s*(?P<unit>h|d|deg|°|:|\s)\s*"
-    r"(?:(?P<minutes>\d+(?:\.\d*)?)\s*(?:m|'|′|:|\s|$)\s*"
-    r"(?:(?P<seconds>\d+(?:\.\d*)?)\s*(?:s|\"|″|'')?)?)?"
+    r"([+-]?)\s*(\d+(?:\.\d*)?)\s*(h|d|deg|°|:|\s)\s*"
+    r"(?:(\d+(?:\.\d*)?)\s*(?:m|'|′|:|\s|$)\s*"
+    r"(?:(\d+(?:\.\d*)?)\s*(?:s|\"|″|'')?)?)?"
 )
 
 
@@ -40,16 +40,7 @@ def read_numbers(column):
 
     Text may have a decimal comma, a plus and the minus of typesetting.
     """
-    if is_numeric(column):
-        values = column.to_numpy(float, na_value=np.nan)
-        return values, np.isnan(values)
-    text = column_text(column)
-    values = pd.to_numeric(text, errors="coerce").to_numpy(float).copy()
-    odd = np.flatnonzero(np.isnan(values))
-    plain = _plain(text.iloc[odd])
-    values[odd] = pd.to_numeric(plain, errors="coerce").to_numpy(float)
-    empty = np.zeros(len(text), bool)
-    empty[odd] = plain.str.lower().isin(MISSING)
+    values, empty, _, _ = _numbers(column)
     return values, empty
 
 
@@ -67,32 +58,47 @@ def read_angles(column, unit, sexagesimal_unit):
     sexagesimal_unit : astropy.units.Unit
         Of sexagesimal text that names none, hourangle for right ascension.
     """
-    numbers, empty = read_numbers(column)
-    values = numbers * unit.to(u.deg)
-    odd = np.flatnonzero(np.isnan(values) & ~empty)
-    if len(odd) and not is_numeric(column):
-        values[odd] = _sexagesimal(_plain(column_text(column).iloc[odd]), sexagesimal_unit)
+    values, empty, rows, text = _numbers(column)
+    values = values * unit.to(u.deg)
+    odd = np.isnan(values[rows]) & ~empty[rows]
+    values[rows[odd]] = _sexagesimal(text[odd], sexagesimal_unit)
     return values, empty
 
 
+def _numbers(column):
+    """Return what read_numbers does, and the rows that are no plain numbers, with their text."""
+    if is_numeric(column):
+        values = column.to_numpy(float, na_value=np.nan)
+        return values, np.isnan(values), np.array([], int), pd.Series([], dtype=str)
+    text = column_text(column)
+    values = pd.to_numeric(text, errors="coerce").to_numpy(float).copy()
+    rows = np.flatnonzero(np.isnan(values))
+    text = pd.Series([_plain(value) for value in text.iloc[rows]], dtype=str)
+    values[rows] = pd.to_numeric(text, errors="coerce").to_numpy(float)
+    empty = np.zeros(len(values), bool)
+    empty[rows] = text.isin(MISSING)
+    return values, empty, rows, text
+
+
 def _plain(text):
-    """Return text with plain signs and spaces, and a point in the place of a decimal comma."""
-    text = text.astype(object).map(lambda value: value.translate(PLAIN_SIGNS).strip())
-    return text.str.replace(",", ".").str.replace(r"^([+-])\s+", r"\1", regex=True)
+    """Return text in small letters, with plain signs and spaces, and a point for a decimal comma."""
+    text = text.lower().translate(PLAIN_SIGNS).strip()
+    return text[0] + text[1:].lstrip() if text[:1] in ("+", "-") else text
 
 
 def _sexagesimal(text, unit):
     """Return sexagesimal text as degrees, NaN where it is none."""
+    no_match = (None,) * SEXAGESIMAL.groups
+    matches = map(SEXAGESIMAL.fullmatch, text)
     parts = pd.DataFrame(
-        [match.groupdict() if (match := SEXAGESIMAL.fullmatch(value.lower())) else {} for value in text],
-        columns=list(SEXAGESIMAL.groupindex),
+        [match.groups() if match else no_match for match in matches],
+        columns=["sign", "first", "mark", "minutes", "seconds"],
+        dtype=object,
     )
-    first, minutes, seconds = (
-        pd.to_numeric(parts[name]).to_numpy(float) for name in ("first", "minutes", "seconds")
-    )
-    named = parts["unit"].isin(["h", "d", "deg", "°"])
-    hours = ((parts["unit"] == "h") | (~named & (unit == u.hourangle))).to_numpy()
-    whole = (~np.isnan(minutes) & (first % 1 == 0)) | (named & np.isnan(minutes)).to_numpy()
+    first, minutes, seconds = parts[["first", "minutes", "seconds"]].to_numpy(float).T
+    named = parts["mark"].isin(["h", "d", "deg", "°"]).to_numpy()
+    hours = np.where(named, parts["mark"] == "h", unit == u.hourangle)
+    whole = np.where(np.isnan(minutes), named, first % 1 == 0)
     whole &= np.isnan(seconds) | (minutes % 1 == 0)
     minutes, seconds = np.nan_to_num(minutes), np.nan_to_num(seconds)
     size = first + minutes / 60 + seconds / 3600
