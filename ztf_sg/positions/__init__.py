@@ -44,6 +44,7 @@ from ztf_sg.positions.cuts import (
 )
 from ztf_sg.positions.files import read_positions, write_audit, write_positions
 from ztf_sg.positions.fractions import MAGNITUDE_EDGES, galaxy_fraction
+from ztf_sg.positions.lists import object_list
 
 __all__ = [
     "DEC_RANGE",
@@ -73,6 +74,7 @@ __all__ = [
     "labels_of_types",
     "magnitude",
     "motion_significance",
+    "object_list",
     "position_table",
     "ra_ranges",
     "read_positions",

@@ -61,7 +61,7 @@ def standard_columns(catalogue, needed=()):
         raise KeyError(f"the catalogue lacks {', '.join(missing)}; it has {', '.join(found)}{hint}")
     wanted = {"RA", "DEC", *needed}.intersection(table.columns)
     numbers = {name: _numbers(table[name]) for name in wanted - TEXT_COLUMNS - ID_COLUMNS}
-    texts = {name: _text(table[name]) for name in wanted & TEXT_COLUMNS}
+    texts = {name: stripped_text(table[name]) for name in wanted & TEXT_COLUMNS}
     table = table.assign(**numbers, **texts)
     if "TYPE" in table:
         table = table.assign(TYPE=_type_names(table["TYPE"]))
@@ -179,7 +179,7 @@ def _numbers(column):
     return pd.Series(numbers.to_numpy(float, na_value=np.nan), column.index)
 
 
-def _text(values):
+def stripped_text(values):
     """Return values as stripped text, empty where they are missing."""
     values = pd.Series(values, dtype=object)
     values = values.where(values.notna(), "")
@@ -191,7 +191,7 @@ def _text(values):
 
 def _type_names(types):
     """Return types as stripped upper-case text."""
-    return _text(types).str.upper()
+    return stripped_text(types).str.upper()
 
 
 def _check_types(types):
