@@ -15,6 +15,7 @@ LINEAR_SHARE = 0.8  # of the level SATURATE, above which counts are not compared
 # Errors of the PSF: relative to it, so that bright pixels do not have all the weight, and relative to all its
 # light, so that the wings of bright stars have not.
 PSF_ERROR, WINGS_ERROR = 0.02, 3e-4
+LONG_BORDER = 128  # pixels of the border of a cutout whose edge is far from its middle
 REFINED_FWHM, REFINED_RADIUS = 2.0, 2.2  # PSFs below this are fitted to the pixels this near [px]
 REFINEMENTS, LONGEST_STEP = 2, 0.2  # how often, and how far at once, the centre is moved [px]
 # Nine nodes of Gauss's quadrature over a pixel [px], and their weights.
@@ -64,14 +65,21 @@ def pixel_of_profile(profile, places, scale):
 
 @compiled
 def means_of_border(profile, unit, scales, x, y, border, means):
-    """Fill `means` with the means over the border of a profile, in places `unit` per pixel, by its scales."""
+    """Fill `means` with the means over the border of a profile, in places `unit` per pixel, by its scales.
+
+    Far from the middle the profile is smooth, and the pixels of one colour of a chessboard will do.
+    """
     means[:] = 0.0
+    colours = 2 if border.shape[1] >= LONG_BORDER else 1
+    used = 0
     for n in range(border.shape[1]):
-        place = unit * np.sqrt((border[0, n] - y) ** 2 + (border[1, n] - x) ** 2)
-        for k in range(len(scales)):
-            means[k] += profile_at(profile, place * scales[k])
+        if (border[0, n] + border[1, n]) % colours == 0:
+            used += 1
+            place = unit * np.sqrt((border[0, n] - y) ** 2 + (border[1, n] - x) ** 2)
+            for k in range(len(scales)):
+                means[k] += profile_at(profile, place * scales[k])
     for k in range(len(scales)):
-        means[k] *= scales[k] ** 2 / border.shape[1]
+        means[k] *= scales[k] ** 2 / used
 
 
 @inlined

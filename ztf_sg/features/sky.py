@@ -5,7 +5,7 @@ import numpy as np
 from ztf_sg.compilation import compiled
 
 BORDER = 2  # width of the border that the sky is measured in [px]
-GAPS = (132, 57, 23, 10, 4, 1)  # of Ciura 2001, by which the pixels are sorted
+SAMPLED, BEYOND = 8, 2.0  # which of the pixels guess their range; by how much of it the buckets exceed it
 CLIP_SIGMA, CLIP_ROUNDS = 3.0, 5  # of its pixels
 
 
@@ -55,14 +55,37 @@ def sky_and_noise(image, border, ranked):
 
 @compiled
 def _sort(values):
-    """Sort values in the manner of Shell: numba's own sort takes seconds to compile."""
-    for gap in GAPS:
-        for i in range(gap, len(values)):
-            value, j = values[i], i
-            while j >= gap and values[j - gap] > value:
-                values[j] = values[j - gap]
-                j -= gap
-            values[j] = value
+    """Sort values: into buckets of equal width first, which for noise hold one or two each.
+
+    The buckets reach as far as the middle half of a sample does, twice more on both sides; what lies beyond
+    is in the outermost ones. (numba's own sort takes seconds to compile, and is half as fast.)
+    """
+    n = len(values)
+    sample = values[::SAMPLED].copy()
+    _insertion_sort(sample)
+    lower, upper = sample[len(sample) // 4], sample[(3 * len(sample)) // 4]
+    low = lower - BEYOND * (upper - lower)
+    scale = n / max((1 + 2 * BEYOND) * (upper - lower), 1e-30)
+    buckets, ends, unsorted = np.empty(n, dtype=np.intp), np.zeros(n, dtype=np.intp), values.copy()
+    for i in range(n):
+        buckets[i] = int(min(max((values[i] - low) * scale, 0.0), n - 1.0))
+        ends[buckets[i]] += 1
+    for k in range(1, n):
+        ends[k] += ends[k - 1]
+    for i in range(n):
+        ends[buckets[i]] -= 1
+        values[ends[buckets[i]]] = unsorted[i]
+    _insertion_sort(values)
+
+
+@compiled
+def _insertion_sort(values):
+    for i in range(1, len(values)):
+        value, j = values[i], i
+        while j > 0 and values[j - 1] > value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
 
 
 @compiled
