@@ -589,7 +589,7 @@ class TestSeveralImages:
         client.kill()
         client.wait()
         saved, asked = names_of(there, ".fits"), len(archive.log)
-        assert start_client(objects, there, **options).wait(300) == 0
+        fetch(objects, there, **options)
         assert 9 <= len(saved) < 24
         numbers = {f"{ra:.5f}": number for number, ra in enumerate(objects["RA"])}
         names = set()

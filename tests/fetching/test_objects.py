@@ -14,6 +14,7 @@ from astropy.wcs import WCS
 from ztf_sg.cutouts import CutoutSet, load_cutouts
 from ztf_sg.fetching import ImageChooser, ManifestError, fetch_cutouts, read_manifest
 from ztf_sg.fetching.choose import IMAGES_PER_OBJECT
+from ztf_sg.positions import object_list
 from ztf_sg.services.errors import NothingFound
 from ztf_sg.ztf import image_name
 
@@ -206,6 +207,21 @@ class TestOwnNumbers:
         manifest = fetch(table, tmp_path, service, filters="zi", n_images=1)
         assert manifest["object"].tolist() == [0, 2]
         assert [name[:9] for name in manifest["file"]] == ["object_0_", "object_2_"]
+
+    def test_file_of_an_astronomer_is_fetched_as_object_list_reads_it(self, objects, tmp_path, service):
+        lines = [
+            f"{row.name};{row.RA:.6f};{row.DEC:.6f};2000;-1000" for row in objects.itertuples(index=False)
+        ]
+        lines.insert(1, "unknown;;;;")
+        (tmp_path / "mine.csv").write_text("\n".join(["Name;RAJ2000;DEJ2000;pmRA;pmDE", *lines]))
+        manifest = fetch(
+            object_list(tmp_path / "mine.csv"), tmp_path / "out", service, filters="zi", n_images=1
+        )
+        assert manifest["object"].tolist() == [0, 2, 3]
+        assert manifest["name"].tolist() == objects["name"].tolist()
+        assert set(manifest["status"]) == {"saved"}
+        for row in manifest.itertuples():
+            assert offset_from_middle(tmp_path / "out" / row.file, row.RA, row.DEC) > 15
 
     def test_list_of_nothing_but_faults_fetches_nothing(self, objects, tmp_path, service):
         fetch(objects, tmp_path, service)

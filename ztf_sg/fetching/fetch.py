@@ -97,7 +97,7 @@ def fetch_cutouts(
         that lacks types in some rows is one of objects of unknown class. It may have the columns name;
         pmra (with the cosine of DEC), pmdec [mas/yr] and ref_epoch [Julian year], by which an object is moved
         to the epoch of each image; fault, a text in rows that are not to be fetched; and object, integers
-        that are the numbers N of a part of a list.
+        that are the numbers N of a part of a list. :func:`ztf_sg.positions.object_list` makes such tables.
     directory : path-like
         Folder for the files and their ``manifest.csv``.
     service : image service
