@@ -706,3 +706,29 @@ class TestFrames:
         with pytest.warns(UserWarning, match="star_1.fits: the WCS cannot be used"):
             table = load_cutouts(folder).table
         assert table["ra"].isna().tolist() == [False, True, False]
+
+
+class TestObjects:
+    """Names such as object_3_zr_20180917123456 state the number of an object of unknown class."""
+
+    def test_numbers_are_a_column_of_integers_in_natural_order(self, tmp_path):
+        for number in (10, 2):
+            write_cutout(tmp_path / f"object_{number}_zr_20180917123456.fits")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            cutouts = load_cutouts(tmp_path)
+        assert cutouts.table["object"].dtype == np.int64
+        assert cutouts.table["object"].tolist() == [2, 10]
+        assert cutouts.labels.tolist() == [-1, -1]
+
+    def test_files_of_other_names_are_of_no_object_and_warned_of(self, tmp_path):
+        for name in ("object_2_zr_20180917123456", "objects_3", "star_4_zr_20180917123456"):
+            write_cutout(tmp_path / f"{name}.fits")
+        with pytest.warns(UserWarning, match="1 of 3 names start with neither"):
+            cutouts = load_cutouts(tmp_path)
+        assert cutouts.table["object"].tolist() == [2, -1, -1]
+        assert cutouts.labels.tolist() == [-1, -1, 0]
+
+    def test_folder_without_them_has_no_such_column(self, tmp_path):
+        write_cutout(tmp_path / "star_4_zr_20180917123456.fits")
+        assert "object" not in load_cutouts(tmp_path).table

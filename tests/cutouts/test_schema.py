@@ -12,6 +12,7 @@ from ztf_sg.cutouts.schema import (
     check_labels,
     label_of,
     natural_key,
+    object_of,
 )
 
 HEADER = {
@@ -40,6 +41,21 @@ def test_natural_order_is_that_of_the_numbers(numbers):
 )
 def test_labels_are_stated_by_prefixes(name, label):
     assert label_of(name) == label
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("object_3_zr_20180917123456", 3),
+        ("part1/object_12", 12),
+        ("object_3zr", -1),
+        ("object_", -1),
+        ("my_object_3_zr", -1),
+        ("star_3_zr_20180917123456", -1),
+    ],
+)
+def test_numbers_of_objects_are_stated_after_the_prefix(name, number):
+    assert object_of(name) == number
 
 
 def test_labels_are_int8_and_others_are_refused():

@@ -13,9 +13,11 @@ from ztf_sg.fetching.choose import (
     ImageChooser,
     compare_requests,
     costs_less_whole,
-    pixel_positions,
+    pixels_towards,
     plan_downloads,
+    tangent_planes,
 )
+from ztf_sg.fetching.motion import directions
 from ztf_sg.services.errors import BadAnswer, Unreachable
 from ztf_sg.services.retries import Retries
 from ztf_sg.ztf import CUTOUT_BYTES, IMAGE_BYTES, PIXEL_SCALE, QUADRANT, image_wcs
@@ -53,6 +55,10 @@ def service(mock_sky):
 @pytest.fixture
 def stars(mock_positions):
     return mock_positions[0].head(5)
+
+
+def pixel_positions(images, ra, dec):
+    return pixels_towards(tangent_planes(images), directions(ra, dec)[0])
 
 
 def pixels_by_astropy(images, ra, dec):
@@ -190,6 +196,63 @@ class TestImageChooser:
         for ra in np.arange(0, 360, 0.9):
             chooser.choose(ra, dec)
         assert chooser.searches <= 360 * np.cos(np.radians(abs(dec) - PATCH_SIZE / 2)) / PATCH_SIZE + 1
+
+
+def make_nights(*nights, **columns):
+    """Return metadata of images that differ by their nights and the given columns only."""
+    images = make_images(len(nights), angle=0.0).assign(crpix1=1536.5)
+    images["filefracday"] = [
+        20200101000000 + 1_000_000 * night + number for number, night in enumerate(nights)
+    ]
+    return images.assign(**{"seeing": 1.5, "maglimit": 20.5, "infobits": 0} | columns)
+
+
+class TestNights:
+    """Images of several nights, the best first."""
+
+    def rank(self, images, ra=7.5, dec=-2.5, **options):
+        ranked = ImageChooser(FixedAnswer(images)).rank_nights(ra, dec, **options)
+        return [int(image["filefracday"] % 100) for image in ranked]
+
+    @pytest.mark.parametrize(
+        ("columns", "order"),
+        [
+            ({"seeing": [1.5, 1.3, 1.7]}, [1, 0, 2]),
+            ({"maglimit": [20.0, 20.5, 21.0]}, [2, 1, 0]),
+            ({"maglimit": [20.0, np.nan, 21.0]}, [2, 0, 1]),
+            ({"crpix1": [800.5, 1536.5, 1300.5]}, [1, 2, 0]),
+            ({"infobits": [1, 0, 4], "seeing": [1.0, 1.8, 1.1]}, [1, 0, 2]),
+            # a sixth sharper is as good as four tenths of a magnitude deeper
+            ({"seeing": [1.5, 1.25, 1.5], "maglimit": [20.8, 20.5, 21.0]}, [2, 1, 0]),
+        ],
+    )
+    def test_sharp_deep_central_and_good_images_come_first(self, columns, order):
+        assert self.rank(make_nights(0, 1, 2, **columns)) == order
+
+    def test_nights_rank_by_their_best_image_and_have_no_more_than_are_tried(self):
+        images = make_nights(0, 0, 1, 1, 1, 1, seeing=[1.5, 1.2, 1.7, 1.4, 1.3, 1.6])
+        assert self.rank(images) == [1, 4, 3, 0, 5]
+        assert self.rank(images, most=1) == [1, 0]
+
+    def test_no_more_than_wanted_and_none_of_the_nights_left_out(self):
+        images = make_nights(0, 1, 2, 3, seeing=[1.1, 1.2, 1.3, 1.4])
+        assert self.rank(images, most=2) == [0, 1]
+        assert self.rank(images, most=2, without={20200101, 20200103}) == [1, 3]
+
+    def test_patch_without_images_has_no_nights(self, mock_sky):
+        assert ImageChooser(mock_sky).rank_nights(200.0, 0.5) == []
+
+    def test_moving_object_is_looked_for_where_it_is_in_each_image(self):
+        """It leaves the image at the edge between the two nights, which are four years apart."""
+        images = make_nights(0, 0).assign(filefracday=[20160101000000, 20200101000001])
+        ra, dec = image_wcs(images.iloc[0]).all_pix2world(EDGE_MARGIN + 4, 1500, 0)
+        east = np.array([images["cd11"][0], images["cd21"][0]]) / np.hypot(
+            images["cd11"][0], images["cd21"][0]
+        )
+        motion = (*(-2000.0 * east), 2016.0)
+        assert self.rank(images, float(ra), float(dec)) == [0, 1]
+        assert self.rank(images, float(ra), float(dec), motion=motion) == [0]
+        assert len(ImageChooser(FixedAnswer(images)).rank(float(ra), float(dec), motion)) == 1
 
 
 def make_images(n=1, ra=7.5, dec=-2.5, angle=0.3):

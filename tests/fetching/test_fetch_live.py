@@ -524,6 +524,88 @@ class TestKills:
         assert manifest["source_image"].iloc[0].startswith(header["FILENAME"].removesuffix(".fits"))
 
 
+class TestSeveralImages:
+    """Objects of unknown class, with images of three nights each; all of them share the images."""
+
+    OPTIONS = {"filters": ["zi"], "n_images": 3, "max_seeing": 1.85}
+
+    @pytest.fixture
+    def objects(self, stars):
+        return stars[["RA", "DEC"]].head(8)
+
+    def test_three_nights_are_saved_with_one_search_and_true_pixels(self, archive, objects, tmp_path):
+        manifest = fetch(objects, tmp_path, **self.OPTIONS)
+        assert kinds_of(manifest) == {"saved": 24}
+        assert_true_cutouts(archive, tmp_path, manifest)
+        assert [len(requests_for(archive, what)) for what in ("search", "image", "cutout")] == [1, 0, 24]
+        assert manifest["source_image"].str[4:12].nunique() == 3
+
+    def test_each_filter_is_searched_for_once_though_it_has_no_images(self, archive, objects, tmp_path):
+        options = self.OPTIONS | {"filters": ["zg", "zi"], "n_images": 1}
+        manifest = fetch(objects, tmp_path, **options)
+        assert kinds_of(manifest) == {"saved": 8, "skipped": 8}
+        assert len(requests_for(archive, "search")) == 2
+
+    def test_images_that_many_objects_share_are_fetched_once(self, archive, objects, tmp_path):
+        manifest = fetch(objects, tmp_path / "whole", request_cost=np.inf, **self.OPTIONS)
+        assert kinds_of(manifest) == {"saved": 24}
+        assert [len(requests_for(archive, what)) for what in ("image", "cutout")] == [3, 0]
+        one_by_one = fetch(objects, tmp_path / "one", request_cost=0, **self.OPTIONS)
+        assert manifest.equals(one_by_one)
+        assert_true_cutouts(archive, tmp_path / "whole", manifest)
+
+    @pytest.mark.usefixtures("impatient")
+    def test_faults_do_no_harm_and_the_next_run_asks_for_nothing(self, archive, objects, tmp_path):
+        archive.faults.rate, archive.faults.kinds = 0.3, tuple(set(KINDS) - {"timeout", "slow_drip"})
+        archive.faults.where = for_data
+        manifest = fetch(objects, tmp_path, make_irsa(tries=12), **self.OPTIONS)
+        assert kinds_of(manifest) == {"saved": 24}
+        assert_true_cutouts(archive, tmp_path, manifest)
+        assert names_of(tmp_path) == {*manifest["file"], "manifest.csv"}
+        archive.faults.rate = 0.0
+        archive.log.clear()
+        assert fetch(objects, tmp_path, **self.OPTIONS).equals(read_manifest(tmp_path))
+        assert not archive.log
+
+    def test_missing_image_is_made_up_for_by_another_one_of_its_night(
+        self, archive, objects, tmp_path, monkeypatch
+    ):
+        whole = fetch(objects, tmp_path / "all", **self.OPTIONS)
+        best = whole["source_image"][0]
+        product = next(path for path in archive.sky.quadrants if path.endswith(best))
+        monkeypatch.delitem(archive.sky.quadrants, product)
+        manifest = fetch(objects, tmp_path / "rest", **self.OPTIONS)
+        assert kinds_of(manifest) == {"saved": 24}
+        assert best not in set(manifest["source_image"])
+        assert manifest["tried"].str.startswith(best).sum() == 8
+        nights = manifest.assign(night=manifest["source_image"].str[4:12])
+        assert not nights.duplicated(["object", "night"]).any()
+        assert_true_cutouts(archive, tmp_path / "rest", manifest)
+
+    def test_killed_and_finished_is_as_never_disturbed(self, archive, objects, tmp_path, start_client):
+        options, there = self.OPTIONS | {"request_cost": 0}, tmp_path / "killed"
+        client = start_client(objects, there, **options)
+        wait_for_files(client, there, 9)
+        client.kill()
+        client.wait()
+        saved, asked = names_of(there, ".fits"), len(archive.log)
+        fetch(objects, there, **options)
+        assert 9 <= len(saved) < 24
+        numbers = {f"{ra:.5f}": number for number, ra in enumerate(objects["RA"])}
+        names = set()
+        for record in archive.log[asked:]:
+            if "center" in record.args:
+                ra = float(record.args["center"].split(",")[0])
+                names.add(f"object_{numbers[f'{ra:.5f}']}_zi_{Path(record.path).name[4:18]}.fits")
+        assert names and not saved & names
+        fetch(objects, tmp_path / "undisturbed", **options)
+        contents = [
+            {path.name: path.read_bytes() for path in (tmp_path / name).glob("[!.]*")}
+            for name in ("killed", "undisturbed")
+        ]
+        assert contents[0] == contents[1]
+
+
 class Interrupting:
     """Irsa, where the user presses Ctrl-C while a request is under way."""
 

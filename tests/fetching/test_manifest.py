@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ztf_sg.fetching.manifest import (
+    IMAGES_COLUMNS,
     MANIFEST_COLUMNS,
     Manifest,
     ManifestError,
@@ -124,7 +125,7 @@ def test_other_settings_are_refused(tmp_path, key, value):
     manifest.append(make_row())
     with pytest.raises(ManifestError, match=f"made with {key} .*name another folder"):
         manifest.check({}, SETTINGS | {key: value})
-    manifest.check({"star_0.fits": Position(7.5, -2.5, "PSF")}, SETTINGS)
+    manifest.check({"star_0": Position(7.5, -2.5, "PSF")}, SETTINGS)
 
 
 @given(st.floats(0.1, 10))
@@ -145,7 +146,7 @@ def test_other_position_is_refused(tmp_path, position):
     manifest = Manifest(tmp_path)
     manifest.append(make_row())
     with pytest.raises(ManifestError, match="star_0.fits was made for RA 7.5, DEC -2.5, but the list now"):
-        manifest.check({"star_0.fits": position}, SETTINGS)
+        manifest.check({"star_0": position}, SETTINGS)
 
 
 class TestManifestFromBeforeMaxInfobitsWasKept:
@@ -224,3 +225,74 @@ def test_manifest_that_this_user_may_not_write_is_named_with_a_remedy(tmp_path, 
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(ManifestError, match="manifest.csv: may not be written by this user.*umask 002"):
         manifest.check_writable()
+
+
+class TestManifestOfSeveralImages:
+    @pytest.fixture
+    def manifest(self, tmp_path):
+        return Manifest(tmp_path, IMAGES_COLUMNS)
+
+    def make_row(self, number=0, rank=1, file="object_{}_zi_20190105192708.fits", **changes):
+        row = make_row(file.format(number)) | {"object": number, "name": "", "rank": rank, "type": ""}
+        return row | changes
+
+    def test_has_a_line_per_object_filter_and_rank(self, manifest, tmp_path):
+        rows = [self.make_row(rank=1), self.make_row(rank=2), self.make_row(rank=1, filter="zr")]
+        manifest.append(*rows)
+        assert list(Manifest(tmp_path, IMAGES_COLUMNS).rows) == [
+            "object_0_zi_1",
+            "object_0_zi_2",
+            "object_0_zr_1",
+        ]
+        assert read_manifest(tmp_path).to_dict("records") == [
+            {k: row[k] for k in IMAGES_COLUMNS} for row in rows
+        ]
+
+    def test_later_line_with_another_image_replaces_the_earlier_one(self, manifest, tmp_path):
+        manifest.append(self.make_row(status="failed: HTTP status 503"))
+        manifest.append(self.make_row(file="object_{}_zi_20200105192708.fits"))
+        assert read_manifest(tmp_path)["file"].tolist() == ["object_0_zi_20200105192708.fits"]
+
+    def test_lines_without_image_are_of_the_class_of_the_type(self, manifest, tmp_path):
+        for kind in ("PSF", "REX", ""):
+            manifest.append(self.make_row(file="", type=kind, status="skipped: no image"))
+        assert list(manifest.rows) == ["star_0_zi_1", "galaxy_0_zi_1", "object_0_zi_1"]
+        assert len(read_manifest(tmp_path)) == 3
+        assert count_outcomes(read_manifest(tmp_path))["skipped"].to_dict() == {
+            "galaxy": 1,
+            "object": 1,
+            "star": 1,
+        }
+
+    @pytest.mark.parametrize("name", ["M 31", "a, b", "007", "NA", 'the "x"', "1e5", ""])
+    def test_names_are_read_as_they_were_written(self, manifest, tmp_path, name):
+        manifest.append(self.make_row(name=name))
+        assert read_manifest(tmp_path)["name"].tolist() == [name]
+
+    def test_is_not_mixed_with_one_of_single_images(self, manifest, tmp_path):
+        manifest.append(self.make_row())
+        with pytest.raises(ManifestError, match="its files are named by their images.*name another folder"):
+            Manifest(tmp_path)
+
+    def test_single_images_are_not_mixed_with_several(self, tmp_path):
+        Manifest(tmp_path).append(make_row())
+        with pytest.raises(ManifestError, match="its files are not named by their images.*another folder"):
+            Manifest(tmp_path, IMAGES_COLUMNS)
+
+    @pytest.mark.parametrize("length", [0, 3, len("file,object,name,rank"), 200, 2000])
+    def test_torn_anywhere_keeps_its_whole_lines(self, manifest, tmp_path, length):
+        for number in range(3):
+            manifest.append(self.make_row(number))
+        content = manifest.path.read_bytes()[:length]
+        manifest.path.write_bytes(content)
+        torn = Manifest(tmp_path, IMAGES_COLUMNS)
+        assert len(torn.rows) == max(content.count(b"\n") - 1, 0)
+        torn.append(self.make_row(9))
+        assert read_manifest(tmp_path)["object"].tolist()[-1] == 9
+
+    def test_list_with_another_position_is_refused_whatever_the_filter(self, manifest):
+        manifest.append(self.make_row(3, filter="zr"))
+        settings = {key: value for key, value in SETTINGS.items() if key != "filter"}
+        manifest.check({"object_3": Position(7.5, -2.5, "")}, settings)
+        with pytest.raises(ManifestError, match="object_3_zi_20190105192708.fits was made for RA 7.5"):
+            manifest.check({"object_3": Position(7.6, -2.5, "")}, settings)

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztf_sg.fetching.selection import Selection, positions_by_class
+from ztf_sg.fetching.selection import Selection
+from ztf_sg.fetching.targets import targets_by_class
 
 
 def table(types, n):
@@ -12,7 +13,7 @@ def table(types, n):
 
 def select(n_stars=5, n_galaxies=0, n_cutouts=None, **outcomes):
     tables = [table(["PSF"], n_stars)] + [table(["REX", "SER"], n_galaxies)] * bool(n_galaxies)
-    selection = Selection(positions_by_class(tables), n_cutouts)
+    selection = Selection(targets_by_class(tables), n_cutouts)
     selection.outcomes |= {f"{name}.fits": outcome for name, outcome in outcomes.items()}
     return selection
 
@@ -22,26 +23,25 @@ def stars(*numbers):
 
 
 def test_files_are_named_by_class_and_row():
-    classes = positions_by_class([table(["REX", "EXP"], 2), table(["PSF"], 3)])
-    assert {kind: list(targets) for kind, targets in classes.items()} == {
+    classes = targets_by_class([table(["REX", "EXP"], 2), table(["PSF"], 3)])
+    assert {kind: [t.slot for targets in objects for t in targets] for kind, objects in classes.items()} == {
         "galaxy": ["galaxy_0.fits", "galaxy_1.fits"],
         "star": stars(0, 1, 2),
     }
-    assert classes["galaxy"]["galaxy_1.fits"].type == "EXP"
+    assert classes["galaxy"][1][0].type == "EXP"
 
 
 @pytest.mark.parametrize(
     ("tables", "message"),
     [
         ([table(["PSF", "REX"], 2)], "all stars or all galaxies; its types are: PSF, REX"),
-        ([table(["DUP"], 1)], "DUP"),
         ([table(["PSF"], 0)], "empty"),
         ([table(["PSF"], 1), table(["PSF"], 2)], "two tables of star positions"),
     ],
 )
 def test_tables_that_are_not_one_per_class_are_refused(tables, message):
     with pytest.raises(ValueError, match=message):
-        positions_by_class(tables)
+        targets_by_class(tables)
 
 
 def test_all_are_wanted_unless_a_number_is_given():
@@ -64,7 +64,7 @@ def test_number_is_that_of_each_class():
 
 def test_skipped_ones_are_made_up_for_by_later_rows_and_failed_ones_are_not():
     selection = select(n_cutouts=2, star_0="skipped", star_1="failed")
-    assert selection.names() == stars(0, 1, 2)
+    assert selection.slots() == stars(0, 1, 2)
     assert selection.missing() == stars(2)
 
 
@@ -86,7 +86,7 @@ outcomes = st.dictionaries(st.sampled_from(stars(*range(8))), st.sampled_from(["
 def test_every_wanted_cutout_is_missing_or_has_an_outcome(n_cutouts, known):
     selection = select(n_stars=8, n_cutouts=n_cutouts)
     selection.outcomes |= known
-    names, skipped = selection.names(), [name for name in selection.names() if known.get(name) == "skipped"]
+    names, skipped = selection.slots(), [name for name in selection.slots() if known.get(name) == "skipped"]
     assert names == stars(*range(len(names)))
     assert len(names) - len(skipped) == n_cutouts or len(names) == 8
     assert selection.counts().total() + len(selection.missing()) == len(names)

@@ -12,7 +12,15 @@ from ztf_sg.cutouts.cutout_set import (
 )
 from ztf_sg.cutouts.folder import header_values, read_cutout
 from ztf_sg.cutouts.listing import cutout_names, list_cutouts, list_files, list_source
-from ztf_sg.cutouts.schema import CLASS_NAMES, HEADER_KEYS, UNKNOWN, CutoutError, check_cutout, masks_by_class
+from ztf_sg.cutouts.schema import (
+    CLASS_NAMES,
+    HEADER_KEYS,
+    OBJECT,
+    UNKNOWN,
+    CutoutError,
+    check_cutout,
+    masks_by_class,
+)
 from ztf_sg.cutouts.tables import csv_name, read_image_csv, write_image_csv
 
 __all__ = [
@@ -23,6 +31,7 @@ __all__ = [
     "HEADER_KEYS",
     "IMAGE",
     "LABEL",
+    "OBJECT",
     "UNKNOWN",
     "check_cutout",
     "csv_name",

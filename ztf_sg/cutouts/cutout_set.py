@@ -194,7 +194,8 @@ def load_cutouts(folder, on_error="raise"):
     Parameters
     ----------
     folder : path-like
-        Files named ``star_*.fits`` and ``galaxy_*.fits`` get labels 0 and 1, all others -1.
+        Files named ``star_*.fits`` and ``galaxy_*.fits`` get labels 0 and 1, all others -1. If there are
+        files named ``object_N_*.fits``, the table has an integer column object, which is N; -1 in other rows.
     on_error : {"raise", "skip"}
         "skip" leaves out files that cannot be used, and lists them in the ``skipped`` table.
 
@@ -217,7 +218,7 @@ def load_cutouts(folder, on_error="raise"):
     if not len(cutouts):
         names, reasons = cutouts.skipped["name"], cutouts.skipped["reason"]
         raise CutoutError(f"{folder}: none of its {len(names)} FITS files can be used; {reasons[0]}")
-    unknown = int(np.sum(cutouts.labels == UNKNOWN))
+    unknown = int(np.sum((cutouts.labels == UNKNOWN) & (cutouts.table.get("object", UNKNOWN) == UNKNOWN)))
     if unknown:
         warnings.warn(
             f"{folder}: {unknown} of {len(cutouts)} names start with neither star_ nor galaxy_; labelled -1",

@@ -31,12 +31,14 @@ from ztf_sg.cutouts.schema import (
     REFERENCE_KEYS,
     SKIPPED_COLUMNS,
     TEXT_KEYS,
+    UNKNOWN,
     CutoutError,
     CutoutParts,
     check_cutout,
     check_on_error,
     label_of,
     natural_key,
+    object_of,
     shape_fault,
     without_single_axes,
 )
@@ -287,7 +289,8 @@ def _metadata_table(files, shape):
     for key in HEADER_KEYS:
         values = [file.header.get(key) for file in files]
         table[key.lower()] = values if key in TEXT_KEYS else np.array(values, dtype=float)
-    return table
+    objects = np.array([object_of(file.name) for file in files], dtype=np.int64)
+    return table.assign(object=objects) if (objects != UNKNOWN).any() else table
 
 
 def _centres(files, shape):

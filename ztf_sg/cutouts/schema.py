@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 CLASS_NAMES = ("star", "galaxy")
+OBJECT = "object"  # what names of cutouts of unknown class begin with, before the number of the object
 UNKNOWN = -1
 LABELS = (0, 1, UNKNOWN)
 
@@ -55,6 +56,12 @@ def label_of(name):
     """Return the label that a file name's prefix states: 0 for star_, 1 for galaxy_, else -1."""
     prefix = Path(name).name.split("_")[0]
     return CLASS_NAMES.index(prefix) if prefix in CLASS_NAMES else UNKNOWN
+
+
+def object_of(name):
+    """Return the number of the object that a name such as object_3_zr_20180917123456 states; else -1."""
+    match = re.match(rf"{OBJECT}_(\d+)(_|$)", Path(name).name)
+    return int(match[1]) if match else UNKNOWN
 
 
 def masks_by_class(labels):

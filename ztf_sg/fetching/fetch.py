@@ -13,19 +13,31 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
 from tqdm.auto import tqdm
 
 from ztf_sg.checks import is_number
-from ztf_sg.cutouts import CLASS_NAMES
-from ztf_sg.fetching.choose import REQUEST_COST, ImageChooser, costs_less_whole
+from ztf_sg.cutouts import OBJECT
+from ztf_sg.fetching.choose import IMAGES_PER_OBJECT, REQUEST_COST, ImageChooser, costs_less_whole
 from ztf_sg.fetching.cut import check_answer, check_image, is_cutout, is_whole_image, open_image, read_answer
-from ztf_sg.fetching.manifest import FAILED, SAVED, SKIPPED, Manifest, ManifestError, outcome
-from ztf_sg.fetching.selection import Selection, positions_by_class
+from ztf_sg.fetching.manifest import (
+    FAILED,
+    IMAGES_COLUMNS,
+    MANIFEST_COLUMNS,
+    SAVED,
+    SKIPPED,
+    Manifest,
+    ManifestError,
+    outcome,
+)
+from ztf_sg.fetching.motion import night_of
+from ztf_sg.fetching.resuming import saved_nights, unlisted_files
+from ztf_sg.fetching.selection import Selection
+from ztf_sg.fetching.targets import check_filters, targets_by_class
 from ztf_sg.files import atomic_write, local_path, lock_folder
-from ztf_sg.positions import position_table
 from ztf_sg.services import (
     AuthenticationError,
     NothingFound,
@@ -56,37 +68,54 @@ def fetch_cutouts(
     directory,
     service,
     n_cutouts=None,
-    filtercode="zi",
+    filters=("zi",),
+    n_images=1,
     max_seeing=MAX_SEEING,
     max_infobits=0,
     request_cost=REQUEST_COST,
     progress=True,
 ):
-    """Fetch a cutout of every position into a folder, as ``star_N.fits`` or ``galaxy_N.fits``.
+    """Fetch cutouts of every position into a folder.
 
-    N is the position's row in its table. A run that was stopped, by whatever means, is continued by the
-    same call: what is there is not fetched again. Each cutout ends up in the manifest as *saved*; *skipped*,
-    when there is no usable one; or *failed*, when the service did not deliver it, though it was asked again
-    and again: the next run tries those once more. If an image is missing or of no use, the next best ones are
-    tried, :data:`~ztf_sg.fetching.choose.IMAGES_PER_OBJECT` in all; the manifest tells which.
+    Objects whose class is known, by a Tractor type, become ``star_N.fits`` or ``galaxy_N.fits``, where N is
+    the position's row in its table. Several images of an object, in several filters or of several nights, are
+    named after the images, too: ``star_N_zr_YYYYMMDDffffff.fits``. Objects of unknown class always are:
+    ``object_N_zr_YYYYMMDDffffff.fits``.
+
+    A run that was stopped, by whatever means, is continued by the same call: what is there is not fetched
+    again. The same list with more filters or images adds to the folder. Each wanted cutout ends up in the
+    manifest as *saved*; *skipped*, when there is no usable one; or *failed*, when the service did not deliver
+    it, though it was asked again and again: the next run tries those once more. If an image is missing or of
+    no use, the next best ones are tried, :data:`~ztf_sg.fetching.choose.IMAGES_PER_OBJECT` in all; the
+    manifest tells which.
 
     Parameters
     ----------
     positions : pandas.DataFrame or list of pandas.DataFrame
-        Columns RA, DEC [deg, ICRS] and type (a Tractor type). A table of stars, one of galaxies, or a list
-        of both, which are then fetched together: an image that they share is fetched once.
+        Columns RA, DEC [deg, ICRS] and, where the class is known, type. A table of stars, one of galaxies, or
+        a list of both, which are then fetched together: an image that they share is fetched once. A table
+        that lacks types in some rows is one of objects of unknown class. It may have the columns name;
+        pmra (with the cosine of DEC), pmdec [mas/yr] and ref_epoch [Julian year], by which an object is moved
+        to the epoch of each image; fault, a text in rows that are not to be fetched; and object, integers
+        that are the numbers N of a part of a list. :func:`ztf_sg.positions.object_list` makes such tables.
     directory : path-like
         Folder for the files and their ``manifest.csv``.
     service : image service
         See the module's description.
     n_cutouts : int, optional
-        How many cutouts of each class are wanted, from the top of its table; later rows make up for those
+        How many objects of each class are wanted, from the top of its table; later rows make up for those
         skipped. All positions by default.
-    filtercode : {"zi", "zr", "zg"}
+    filters : sequence of str
+        Some of "zg", "zr" and "zi".
+    n_images : int
+        Images of each object in each filter, of different nights: the best by
+        :meth:`~ztf_sg.fetching.ImageChooser.rank_nights`, or what there is. One image in all of an object of
+        known class is the one on which it is best centred.
     max_seeing : float
         Only images sharper than this [arcsec, FWHM].
     max_infobits : int
-        Largest value of the images' quality flags; 0 is none raised.
+        Largest value of the images' quality flags; 0 is none raised. They are of whole images: a cutout comes
+        without the archive's mask of bad pixels.
     request_cost : float
         What a request costs beside its answer [bytes]. Where many objects share an image, it is fetched
         whole and cut here, with the same pixels, if that costs less: 0 counts bytes alone, infinity requests.
@@ -101,13 +130,16 @@ def fetch_cutouts(
     Raises
     ------
     ManifestError
-        The folder holds cutouts of another origin, filter, limit of seeing or quality, or list of positions,
-        or files that its manifest does not list; or another run is at work there.
+        The folder holds cutouts of another origin, limit of seeing or quality, list of positions, or way to
+        name files (with one image of each object, also of another filter), or files that its manifest does
+        not list; or another run is at work there.
     TypeError
         The positions are no tables, or the service is no image service.
+    KeyError
+        A table lacks RA or DEC.
     ValueError
-        A table is not all stars or all galaxies, has a row without a position, or does not go with a mock
-        sky; or an argument makes no sense.
+        A table holds stars and galaxies, has a row without a position, or does not go with a mock sky; or an
+        argument makes no sense.
     FetchStopped
         A KeyboardInterrupt: the user stopped it.
     ServiceDown, WrongPassword
@@ -121,50 +153,47 @@ def fetch_cutouts(
     _check_service(service)
     if not (is_number(request_cost) and request_cost >= 0):
         raise ValueError(f"request_cost={request_cost!r}: expected a number of bytes, 0 or more")
-    chooser = ImageChooser(service, filtercode, max_seeing, max_infobits)
-    tables = positions if isinstance(positions, list | tuple) else [positions]
-    if not tables:
-        raise ValueError("positions: expected a table of stars, one of galaxies, or both, got an empty list")
-    tables = [position_table(table) for table in tables]
-    selection = Selection(positions_by_class(tables), n_cutouts)
-    settings = {"origin": service.origin, "filter": filtercode}
-    settings |= {"max_seeing": float(max_seeing), "max_infobits": int(max_infobits)}
+    filters = check_filters(filters)
+    choosers = {code: ImageChooser(service, code, max_seeing, max_infobits) for code in filters}
+    selection = Selection(targets_by_class(positions, filters, n_images), n_cutouts)
+    settings = {"origin": service.origin, "max_seeing": float(max_seeing), "max_infobits": int(max_infobits)}
     with lock_folder(directory, ManifestError):
-        manifest = Manifest(directory)
-        manifest.check(selection.targets, settings)
-        _check_unlisted_files(manifest, selection, service.origin)
-        if hasattr(service, "check_positions"):
-            service.check_positions(pd.concat(tables))
+        manifest = Manifest(directory, IMAGES_COLUMNS if selection.named_by_image else MANIFEST_COLUMNS)
+        only_filter = {} if selection.named_by_image else {"filter": filters[0]}
+        manifest.check(selection.objects, settings | only_filter)
+        unlisted = unlisted_files(manifest, selection, service.origin)
+        _check_positions(selection, service)
         selection.outcomes |= manifest.lasting_outcomes()
         if missing := selection.missing():
             manifest.check_writable()
-            quiet = not progress or all(name in manifest.rows for name in missing)
-            wanted, name = sum(selection.wanted.values()), f"cutouts of {' and '.join(selection.wanted)}"
-            with tqdm(total=wanted, desc=name, unit="file", disable=quiet) as bar:
-                _Fetcher(selection, manifest, settings, chooser, request_cost, bar).run()
+            quiet = not progress or all(slot in manifest.rows for slot in missing)
+            name = f"cutouts of {' and '.join(selection.wanted)}"
+            with tqdm(total=selection.n_wanted, desc=name, unit="file", disable=quiet) as bar:
+                _Fetcher(selection, manifest, settings, choosers, unlisted, request_cost, bar).run()
         # what runs that were killed may have left
         shutil.rmtree(directory / IMAGE_FOLDER, ignore_errors=True)
         for path in [*directory.glob("*.fits.part"), Path(f"{manifest.path}.part")]:
             path.unlink(missing_ok=True)
-    return manifest.select(selection.names())
+    return manifest.select(selection.slots())
 
 
 class _Fetcher:
     """Fetches what is missing of a selection, in several threads, and enters it into the manifest."""
 
-    def __init__(self, selection, manifest, settings, chooser, request_cost, bar):
+    def __init__(self, selection, manifest, settings, choosers, unlisted, request_cost, bar):
         self.selection = selection
         self.manifest = manifest
         self.settings = settings
-        self.chooser = chooser
-        self.service = chooser.service
-        self.retries = chooser.retries
+        self.choosers = choosers
+        self.service, self.retries = next((it.service, it.retries) for it in choosers.values())
+        self.unlisted = unlisted
         self.request_cost = request_cost
         self.bar = bar
         self.counts = selection.counts()
-        self.images = {}  # the metadata row of the image chosen for each name
-        self._others = {}  # the next best images of each name
-        self._tried = {}  # the errors of the images that were of no use to each name, by image
+        self.images = {}  # the metadata row of the image chosen for each slot
+        self._others = {}  # the images that are left, for all slots of an object and filter
+        self._tried = {}  # the errors of the images that were of no use to each slot, by image
+        self._nights = saved_nights(selection, manifest)  # of the images in use, by object and filter
         self._takes_any = False  # whether to give up an image that does not come now
         self.image_folder = manifest.directory / IMAGE_FOLDER
         self._refused = {}  # the error of each image that the account may not see, or that is missing
@@ -176,8 +205,8 @@ class _Fetcher:
         try:
             self._fetch_missing()
             self._takes_any = True
-            for name in self.selection.forget_failed():
-                del self.images[name]
+            for slot in self.selection.forget_failed():
+                del self.images[slot]
             self._fetch_missing()
         except KeyboardInterrupt:
             raise FetchStopped(f"stopped: {self.selection.summary()}; run it again to go on") from None
@@ -189,10 +218,10 @@ class _Fetcher:
         self.manifest.sort(self.selection.targets)
 
     def _fetch_missing(self):
-        while names := self._choose_images():
+        while slots := self._choose_images():
             with ThreadPoolExecutor(getattr(self.service, "concurrency", 1)) as pool:
                 try:
-                    tasks = [pool.submit(*task) for task in self._tasks(names)]
+                    tasks = [pool.submit(*task) for task in self._tasks(slots)]
                     for task in as_completed(tasks):
                         task.result()
                 except BaseException:
@@ -202,33 +231,75 @@ class _Fetcher:
 
     def _choose_images(self):
         """Choose the image of each missing cutout, past those that have none; return what is missing then."""
-        while names := [name for name in self.selection.missing() if name not in self.images]:
-            positions = pd.DataFrame([self.selection.targets[name] for name in names], index=names)
-            for name, *position in positions[["RA", "DEC"]].itertuples(index=True):
-                images = self.chooser.rank(*position)
-                self._tried[name] = {}
-                if images:
-                    self.images[name], *self._others[name] = images
-                else:
-                    self._enter(name, "", f"{SKIPPED}: no image holds it well inside its edges")
+        while slots := [slot for slot in self.selection.missing() if slot not in self.images]:
+            without = []
+            for _, group in groupby(slots, self._group):
+                without += self._share_images(list(group))
+            self._enter(*without)
         self.counts = self.selection.counts()
         self._show()
         return self.selection.missing()
 
-    def _tasks(self, names):
+    def _group(self, slot):
+        """Return what cutouts of different nights share: object and filter."""
+        target = self.selection.targets[slot]
+        return target.object, target.filter
+
+    def _share_images(self, slots):
+        """Give cutouts of an object in a filter an image each; return those left over for `_enter`."""
+        group, without = self._group(slots[0]), []
+        self._nights.setdefault(group, set())
+        self._others[group] = self._rank_images(slots)
+        for slot in slots:
+            self._tried[slot] = {}
+            if not self._take_image(slot):
+                nights = len(self._nights[group])
+                found = f"no more than {nights} nights have an image that" if nights else "no image"
+                without.append((slot, "", f"{SKIPPED}: {found} holds it well inside its edges"))
+        return without
+
+    def _take_image(self, slot):
+        """Give a cutout the best image that is left of the nights that are free; tell if there is one."""
+        group, own = self._group(slot), self._night_of(slot)
+        others, nights = self._others[group], self._nights[group]
+        for number, image in enumerate(others):
+            if night_of(image["filefracday"]) not in nights - {own}:
+                self.images[slot] = others.pop(number)
+                nights.discard(own)
+                nights.add(self._night_of(slot))
+                return True
+        return False
+
+    def _night_of(self, slot):
+        """Return the night of the image of a cutout, None without an image."""
+        return night_of(int(self.images[slot]["filefracday"])) if slot in self.images else None
+
+    def _rank_images(self, slots):
+        """Return the best images for cutouts of an object in a filter, as many as may be tried."""
+        target = self.selection.targets[slots[0]]
+        position, chooser = (target.RA, target.DEC, target.motion), self.choosers[target.filter]
+        if not target.rank:
+            return chooser.rank(*position)
+        nights = self._nights[self._group(slots[0])]
+        images = chooser.rank_nights(*position, IMAGES_PER_OBJECT * len(slots), nights)
+        if self.unlisted:  # what a run that was killed has saved without listing it is wanted first
+            images.sort(key=lambda image: target.file(image_name(image)) not in self.unlisted)
+        return images
+
+    def _tasks(self, slots):
         """Return functions and arguments that fetch some cutouts: one per cutout, or one per whole image."""
         groups = {}
-        for name in names:
-            groups.setdefault(image_name(self.images[name]), []).append(name)
+        for slot in slots:
+            groups.setdefault(image_name(self.images[slot]), []).append(slot)
         whole = [source for source in groups if self._is_fetched_whole(source, len(groups[source]))]
         if whole:
             cut = sum(len(groups[source]) for source in whole)
             self.bar.write(
                 f"{len(groups)} images: {len(whole)} fetched whole, for {cut} cutouts; "
-                f"{len(names) - cut} cutouts fetched one by one"
+                f"{len(slots) - cut} cutouts fetched one by one"
             )
         tasks = [(self._fetch_by_image, groups.pop(source)) for source in whole]
-        return tasks + [(self._fetch, name) for group in groups.values() for name in group]
+        return tasks + [(self._fetch, slot) for group in groups.values() for slot in group]
 
     def _is_fetched_whole(self, source, cutouts):
         """Tell whether to fetch a whole image; one that is there from a stopped run costs nothing."""
@@ -236,65 +307,69 @@ class _Fetcher:
             return False
         return (self.image_folder / source).exists() or costs_less_whole(cutouts, self.request_cost)
 
-    def _fetch_by_image(self, names):
+    def _fetch_by_image(self, slots):
         """Fetch a whole image, cut it and remove it; if that does not work, fetch the cutouts one by one."""
-        image = self.images[names[0]]
+        image = self.images[slots[0]]
         path = self.image_folder / image_name(image)
         try:
             if not is_whole_image(path, image):
                 self.retries.call(self._download_image, image, path)
             with open_image(path) as cut:
-                for name in names:
-                    self._fetch(name, cut)
+                for slot in slots:
+                    self._fetch(slot, cut)
         except ENDING_THE_RUN:
             raise
         except NothingFound as error:
             self._refused[path.name] = error
-            for name in names:
-                self._move_on(name, path.name, error)
+            for slot in slots:
+                self._move_on(slot, path.name, error)
         except (ServiceError, OSError):
-            for name in names:
-                if name not in self.selection.outcomes:
-                    self._fetch(name)
+            for slot in slots:
+                if slot not in self.selection.outcomes:
+                    self._fetch(slot)
         path.unlink(missing_ok=True)
 
-    def _fetch(self, name, cut=None):
+    def _fetch(self, slot, cut=None):
         """Save a cutout, made by `cut` from a whole image if that works, and enter what became of it."""
-        path, image = self.manifest.directory / name, self.images[name]
-        source, expected = image_name(image), (self.settings["origin"], self.selection.targets[name], image)
+        image, target = self.images[slot], self.selection.targets[slot]
+        source, expected = (
+            image_name(image),
+            (self.settings["origin"], target.at(image["filefracday"]), image),
+        )
+        path = self.manifest.directory / target.file(source)
         try:
             if source in self._refused:
                 raise self._refused[source]
             # a run that was killed may have saved it without listing it
             if not is_cutout(path, *expected):
-                cutout = self._get_cutout(cut, name, *expected)
+                cutout = self._get_cutout(cut, path.name, *expected)
                 with atomic_write(path) as file:
                     cutout.writeto(file, output_verify="ignore")  # it was verified when it was read
-            self._enter(name, source, SAVED)
+            self._enter((slot, source, SAVED))
         except ENDING_THE_RUN:
             raise
         except (NothingFound, UnusableAnswer, AuthenticationError) as error:
             if isinstance(error, AuthenticationError):
                 self._refused[source] = error
-            self._move_on(name, source, error)
+            self._move_on(slot, source, error)
         except ServiceError as error:
             if self._takes_any:
-                self._move_on(name, source, error)
+                self._move_on(slot, source, error)
             else:
-                self._enter(name, source, f"{FAILED}: {error}")
+                self._enter((slot, source, f"{FAILED}: {error}"))
 
-    def _move_on(self, name, source, error):
+    def _move_on(self, slot, source, error):
         """Choose the next best image of a cutout; if there is none left, enter what came of it.
 
         It failed if any of the images may be there later, and is skipped if all are of no use.
         """
-        if self._others[name]:
-            self._tried[name][source] = error
-            self.images[name] = self._others[name].pop(0)
-            return
-        errors = [*self._tried[name].values(), error]
+        with self._lock:
+            if len(self._tried[slot]) + 1 < IMAGES_PER_OBJECT and self._take_image(slot):
+                self._tried[slot][source] = error
+                return
+        errors = [*self._tried[slot].values(), error]
         is_useless = all(isinstance(error, UnusableAnswer) for error in errors)
-        self._enter(name, source, f"{SKIPPED if is_useless else FAILED}: {error}")
+        self._enter((slot, source, f"{SKIPPED if is_useless else FAILED}: {error}"))
 
     def _get_cutout(self, cut, name, origin, position, image):
         """Return a good cutout, cut from a whole image if there is one and that works, else downloaded."""
@@ -314,19 +389,33 @@ class _Fetcher:
             file.write(content)
         logger.info("%s: kept", path.name)
 
-    def _enter(self, name, source, status):
-        position = self.selection.targets[name]
-        row = {"file": name, "RA": position.RA, "DEC": position.DEC, "type": position.type}
-        tried = "; ".join(f"{image}: {error}" for image, error in self._tried[name].items())
-        row |= {"source_image": source, "tried": tried, "status": status, **self.settings}
-        known = self.manifest.rows.get(name, {})
-        if any(known.get(key) != row[key] for key in ("status", "source_image", "tried")):
-            self.manifest.append(row)
-        logger.info("%s: %s", name, status)
+    def _enter(self, *entries):
+        """Enter what became of cutouts: for each, its slot, the image it is from, and its status."""
+        rows = {slot: self._row(slot, source, status) for slot, source, status in entries}
+        if new := [row for slot, row in rows.items() if not self._is_listed(slot, row)]:
+            self.manifest.append(*new)
         with self._lock:
-            self.selection.outcomes[name] = outcome(row)
-            self.counts[outcome(row)] += 1
+            for slot, row in rows.items():
+                logger.info("%s: %s", row["file"] or slot, row["status"])
+                self.selection.outcomes[slot] = outcome(row)
+                self.counts[outcome(row)] += 1
+                if outcome(row) != SAVED:
+                    self._nights[self._group(slot)].discard(self._night_of(slot))
             self._show()
+
+    def _is_listed(self, slot, row):
+        listed = self.manifest.rows.get(slot, {})
+        return all(listed.get(key) == row[key] for key in ("status", "source_image", "tried"))
+
+    def _row(self, slot, source, status):
+        """Return a line of the manifest."""
+        target = self.selection.targets[slot]
+        row = {"file": target.file(source), "RA": target.RA, "DEC": target.DEC, "type": target.type}
+        if target.rank:
+            row |= {"object": target.number, "name": target.name, "rank": target.rank}
+        tried = "; ".join(f"{image}: {error}" for image, error in self._tried[slot].items())
+        row |= {"source_image": source, "tried": tried, "status": status, "filter": target.filter}
+        return row | self.settings
 
     def _show(self):
         others = {kind: self.counts[kind] for kind in (SKIPPED, FAILED)}
@@ -344,16 +433,8 @@ def _check_service(service):
         )
 
 
-def _check_unlisted_files(manifest, selection, origin):
-    """Make sure that every file is listed, or else one that a stopped run saved and did not list yet."""
-    for path in manifest.directory.glob("*.fits"):
-        if path.name in manifest.rows:
-            continue
-        kind, position = path.name.split("_")[0], selection.targets.get(path.name)
-        # a file of a class that is not fetched now is for a run of that class to judge
-        known = position is not None or (kind in CLASS_NAMES and kind not in selection.wanted)
-        if not (known and is_cutout(path, origin, position)):
-            raise ManifestError(
-                f"{manifest.directory}: holds FITS files that its manifest does not list, such as "
-                f"{path.name}; name another folder"
-            )
+def _check_positions(selection, service):
+    """Let the service check the positions; of an object of unknown class, empty sky is an answer, too."""
+    labelled = [target for target in selection.objects.values() if target.kind != OBJECT]
+    if labelled and hasattr(service, "check_positions"):
+        service.check_positions(pd.DataFrame(labelled)[["RA", "DEC"]])
