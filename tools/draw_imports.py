@@ -23,6 +23,7 @@ LEVELS = (
     ("fetching",),
     ("classification", "pixels"),
     ("survey",),
+    ("own_objects",),
     ("evaluation", "plotting"),
 )
 RANKS = {room: number for number, level in enumerate(LEVELS) for room in level}

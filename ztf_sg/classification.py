@@ -1,10 +1,13 @@
 """The classifier of cutouts as star or galaxy: photometric features, scaling and MuyGPs."""
 
+import json
 import warnings
+from hashlib import sha256
 from numbers import Real
 from pathlib import Path
 
 import numpy as np
+from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
@@ -215,8 +218,9 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         dict of str to numpy.ndarray
-            p_galaxy, posterior_variance, class (0 star, 1 galaxy), ambiguous, outside, and the flags of
-            :func:`~ztf_sg.features.measure_features`, shape (n,) each.
+            p_galaxy; log_ratio, the natural logarithm of how much likelier the image is for a galaxy than for
+            a star, before any prior; posterior_variance, class (0 star, 1 galaxy), ambiguous, outside, and
+            the flags of :func:`~ztf_sg.features.measure_features`, shape (n,) each.
         """
         check_is_fitted(self)
         mean, variance = self._posterior(features)
@@ -226,6 +230,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         outside = outside_by_condition(conditions_of(features), self.ranges_).any(axis=1).to_numpy()
         return {
             "p_galaxy": probability,
+            "log_ratio": self.pipeline_[-1].log_odds(mean, variance) - logit(self.training_fraction_),
             "posterior_variance": variance,
             "class": galaxy.astype(int),
             "ambiguous": undecided | ((mean > 0) != galaxy) | outside,
@@ -289,6 +294,14 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             return False
         same = all(np.array_equal(array, others[name]) for name, array in arrays.items())
         return same and description == other_description
+
+    def fingerprint(self):
+        """Return 16 hexadecimal digits that tell this trained classifier from others, by their SHA-256."""
+        arrays, description = self._get_state()
+        digest = sha256(json.dumps(description, sort_keys=True).encode())
+        for name in sorted(arrays):
+            digest.update(np.ascontiguousarray(arrays[name], dtype=float).tobytes())
+        return digest.hexdigest()[:16]
 
     def _get_state(self):
         """Return the arrays of a trained classifier, and a description that JSON can hold."""

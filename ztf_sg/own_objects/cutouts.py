@@ -1,0 +1,119 @@
+"""Classes of cutouts that are there: of each, or of each object that has several images."""
+
+import numpy as np
+import pandas as pd
+
+from ztf_sg.classification import StarGalaxyClassifier
+from ztf_sg.cutouts import OBJECT, UNKNOWN, CutoutSet
+from ztf_sg.cutouts.schema import object_of
+from ztf_sg.fetching import read_manifest
+from ztf_sg.fetching.manifest import SAVED, SKIPPED
+from ztf_sg.files import local_path
+from ztf_sg.own_objects.part import judge_images
+from ztf_sg.own_objects.provenance import provenance
+from ztf_sg.own_objects.results import classes_of, split_prior
+from ztf_sg.priors import check_fraction
+from ztf_sg.survey.classify import PARTITION, trained_model
+from ztf_sg.survey.partition import plan_partitions, read_cutouts
+
+
+def classify_cutouts(source, model=None, galaxy_fraction=None, max_error=0.01):
+    """Classify the objects of cutouts, each from all of its images.
+
+    Parameters
+    ----------
+    source : path-like
+        A Parquet file, a folder of ``*.parquet`` files, or a folder of FITS cutouts, as of
+        :func:`ztf_sg.classify_survey`. Cutouts named ``object_N_...``, or with a column object of numbers
+        from 0 on, are combined by N; each other cutout is an object.
+    model, galaxy_fraction, max_error
+        As of :func:`ztf_sg.own_objects.classify_positions`, but galaxy_fraction is a number.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per object, as of `classify_positions`: those of several images by their numbers, then the
+        others in the order of the source. RA and DEC are those of the centre of the first cutout, NaN if it
+        cannot be used.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such source.
+    TypeError, ValueError, NotFittedError
+        If an argument makes no sense.
+    """
+    source = local_path(source)
+    check_fraction(galaxy_fraction)
+    model, fraction = split_prior(trained_model(model), galaxy_fraction, 0)
+    threshold = model.confidence_threshold(max_error)
+    tables = [_image_table(*batch, model) for batch in _batches(source)]
+    images = pd.concat(tables, ignore_index=True)
+    images["object"] = _group(images)
+    firsts = images.drop_duplicates("object").set_index("object").sort_index()
+    table = pd.DataFrame({"name": _names(firsts, source), "RA": firsts["RA"], "DEC": firsts["DEC"]})
+    table = table.join(classes_of(images, table.index, fraction, threshold)).rename_axis(None)
+    origins = sorted(images["origin"].dropna().unique())
+    table.attrs = {"list": str(source), "images_from": ", ".join(origins)}
+    table.attrs |= provenance(model, fraction, max_error)
+    return table
+
+
+def find_cutouts(source, is_wanted):
+    """Return the cutouts of a source that a function wants, as a CutoutSet.
+
+    Parameters
+    ----------
+    source : path-like
+        As of :func:`classify_cutouts`.
+    is_wanted : function
+        Takes a CutoutSet, and returns bool (n,).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such source.
+    """
+    found = [cutouts[is_wanted(cutouts)] for cutouts, _ in _batches(local_path(source))]
+    found = [cutouts for cutouts in found if len(cutouts)] or found[:1]
+    images, labels, tables = zip(*((each.images, each.labels, each.table) for each in found), strict=True)
+    return CutoutSet(np.concatenate(images), np.concatenate(labels), pd.concat(tables, ignore_index=True))
+
+
+def _batches(source):
+    """Yield the cutouts of a source a few at a time, and a table of those that cannot be used."""
+    for part in plan_partitions(source, PARTITION):
+        yield from read_cutouts(*part, StarGalaxyClassifier())
+
+
+def _image_table(cutouts, skipped, model):
+    """Return the rows for `classes_of`, of cutouts that cannot be used, too, with name, position, origin."""
+    table = cutouts.table
+    numbers = table.get(OBJECT, pd.Series(UNKNOWN, table.index)).to_numpy()
+    there = judge_images(cutouts, model, {}).reset_index()
+    there = there.assign(RA=table["ra"], DEC=table["dec"], origin=table["origin"], number=numbers)
+    numbers = skipped["name"].map(object_of).astype(int)
+    status = f"{SKIPPED}: " + skipped["reason"].astype(str)
+    others = pd.DataFrame({"name": skipped["name"], "number": numbers, "status": status})
+    rows = pd.concat([there.assign(status=SAVED), others], ignore_index=True)
+    return rows.assign(source_image=rows["name"])
+
+
+def _group(images):
+    """Return the numbers of the objects of images, from 0, in the order of the results."""
+    numbers = images["number"].to_numpy()
+    several = numbers >= 0
+    known = np.unique(numbers[several])
+    groups = np.searchsorted(known, numbers)
+    groups[~several] = len(known) + np.arange(np.count_nonzero(~several))
+    return groups
+
+
+def _names(firsts, source):
+    """Return the names of objects, given the first image of each: those of its list, if that is known."""
+    names = firsts["name"].where(firsts["number"] < 0, f"{OBJECT}_" + firsts["number"].astype(str))
+    manifest = read_manifest(source) if source.is_dir() else pd.DataFrame()
+    if "rank" in manifest:
+        listed = (f"{OBJECT}_" + manifest["object"].astype(str)).to_list()
+        names = names.replace(dict(zip(listed, manifest["name"], strict=True)))
+    return names
