@@ -25,6 +25,8 @@ LEVELS = (
     ("survey",),
     ("own_objects",),
     ("evaluation", "plotting"),
+    ("cli",),
+    ("__main__",),
 )
 RANKS = {room: number for number, level in enumerate(LEVELS) for room in level}
 

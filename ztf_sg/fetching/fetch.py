@@ -292,7 +292,7 @@ class _Fetcher:
         for slot in slots:
             groups.setdefault(image_name(self.images[slot]), []).append(slot)
         whole = [source for source in groups if self._is_fetched_whole(source, len(groups[source]))]
-        if whole:
+        if whole and not self.bar.disable:
             cut = sum(len(groups[source]) for source in whole)
             self.bar.write(
                 f"{len(groups)} images: {len(whole)} fetched whole, for {cut} cutouts; "

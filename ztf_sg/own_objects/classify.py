@@ -1,11 +1,9 @@
 """Positions in, classes out: parts of a list are fetched and classified on Dask, and combined at the end."""
 
 import os
-import shutil
 import tempfile
 import warnings
 from contextlib import contextmanager
-from copy import copy
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,17 +12,10 @@ import pandas as pd
 
 from ztf_sg.checks import is_whole_number
 from ztf_sg.cutouts.listing import RESULTS as NOTES
-from ztf_sg.fetching import FetchStopped
 from ztf_sg.fetching.fetch import check_service
 from ztf_sg.fetching.targets import check_filters
 from ztf_sg.files import local_path, lock_folder
-from ztf_sg.own_objects.part import (
-    STOPPED,
-    classify_part,
-    fetched_folder,
-    is_finished,
-    read_part,
-)
+from ztf_sg.own_objects.part import read_part
 from ztf_sg.own_objects.places import divide_by_place, objects_per_part
 from ztf_sg.own_objects.provenance import provenance
 from ztf_sg.own_objects.results import (
@@ -35,9 +26,10 @@ from ztf_sg.own_objects.results import (
     split_prior,
     unclassified,
 )
+from ztf_sg.own_objects.run import check_workers, run_parts
 from ztf_sg.positions import object_list
 from ztf_sg.survey.classify import SurveyError, trained_model
-from ztf_sg.survey.running import check_scheduler, keep_settings, open_scheduler, run_tasks
+from ztf_sg.survey.running import keep_settings
 from ztf_sg.ztf import FILTERCODES, MAX_SEEING, check_limits
 
 SEARCHES = "searches"  # folder of the archive's answers to searches
@@ -100,6 +92,7 @@ def classify_positions(
     pandas.DataFrame
         One row per row of the list, in its order:
 
+        - object, the number of the row, from 0, as in the names of cutouts;
         - name, RA, DEC [deg, ICRS], as of `object_list`;
         - p_galaxy, the probability of being a galaxy, and class: "star", "galaxy", or "" if there is none;
         - ambiguous: better looked at by eye, as the probability is too low for `max_error`, the class hangs
@@ -124,7 +117,7 @@ def classify_positions(
     SurveyError
         If another run is at work in the directory.
     FetchStopped
-        A KeyboardInterrupt: the user stopped it.
+        A KeyboardInterrupt: the user stopped it. What was done is in the directory, if one was named.
     ServiceDown, WrongPassword, MissingAccount
         The service does not answer any more; it refused the account; it wants one.
     ImportError
@@ -146,7 +139,7 @@ def classify_positions(
     model, fraction = split_prior(trained_model(model), galaxy_fraction, len(objects))
     threshold = model.confidence_threshold(max_error)
     request = _checked_request(filters, n_images, max_seeing)
-    _check_workers(workers)
+    check_workers(workers)
     is_kept = directory is not None
     with _folder(directory) as folder:
         service = _checked_service(service, folder)
@@ -154,7 +147,7 @@ def classify_positions(
         settings = {"list": _fingerprint(objects), "origin": service.origin, "parts": len(parts), **request}
         with lock_folder(folder / NOTES, SurveyError):
             keep_settings(folder, model, settings)
-            errors = _run(parts, objects, service, request, workers, progress, is_kept)
+            errors = run_parts(parts, objects, service, request, workers, progress)
             table, dates = _classes(parts, objects, errors, fraction, threshold)
     table.attrs = {
         "list": os.fsdecode(source) if isinstance(source, str | bytes | os.PathLike) else "a table",
@@ -205,71 +198,9 @@ def _plan(objects, folder, request):
     return {folder / f"part-{number:05d}.parquet": rows[part] for number, part in enumerate(parts)}
 
 
-def _check_workers(workers):
-    if not is_whole_number(workers) and not isinstance(workers, bool):
-        check_scheduler(workers)
-    elif isinstance(workers, bool) or workers < 1:
-        raise ValueError(f"workers={workers!r}: expected a whole number, 1 or more, or a client of Dask")
-
-
 def _fingerprint(objects):
     """Return a text that changes with any value of a list."""
     return sha256(objects.to_csv().encode()).hexdigest()
-
-
-def _run(parts, objects, service, request, workers, progress, is_kept):
-    """Classify the parts that are not finished; return the errors of those that went wrong, by file name."""
-    waiting = []
-    for path in parts:
-        if not is_finished(path):
-            waiting.append(path)
-        else:  # its run may have been killed before this
-            shutil.rmtree(fetched_folder(path), ignore_errors=True)
-    if not waiting:
-        return {}
-    notes = waiting[0].parent / NOTES
-    (notes / STOPPED).unlink(missing_ok=True)
-    try:
-        rows = _run_parts(waiting, parts, objects, service, request, workers, progress)
-    except KeyboardInterrupt:
-        (notes / STOPPED).touch()
-        done = sum(map(is_finished, parts))
-        remedy = "run it again to go on" if is_kept else "nothing is kept, as no directory was named"
-        raise FetchStopped(f"stopped with {done} of {len(parts)} parts of the list done; {remedy}") from None
-    for row in rows:
-        if "ended" in row:
-            raise row["ended"]
-    return {row["file"]: row["error"] for row in rows if "error" in row}
-
-
-def _run_parts(paths, parts, objects, service, request, workers, progress):
-    """Have the workers classify parts of a list; return what their tasks return."""
-    scheduler = workers
-    if is_whole_number(workers):
-        scheduler = "processes" if workers > 1 else "synchronous"
-    with open_scheduler(scheduler) as opened:
-        number = _number_of_workers(workers, opened, service)
-        alone = scheduler == "synchronous"
-        wanted = objects.drop(columns="fault").assign(object=objects.index)
-        options = share_of(service, number), request, progress and alone, alone
-        tasks = [(path, wanted.iloc[parts[path]], *options) for path in paths]
-        return run_tasks(classify_part, tasks, opened, progress and len(tasks) > 1, "parts", number)
-
-
-def _number_of_workers(workers, scheduler, service):
-    """Return how many tasks may be at work at a time."""
-    if not is_whole_number(workers):
-        workers = max(1, sum(scheduler.nthreads().values()))
-    return int(min(workers, getattr(service, "concurrency", workers)))
-
-
-def share_of(service, workers):
-    """Return a service for each of some workers, which together send as many requests at a time as it may."""
-    if workers == 1 or not hasattr(service, "concurrency"):
-        return service
-    shared = copy(service)
-    shared.concurrency = max(1, service.concurrency // workers)
-    return shared
 
 
 def _classes(parts, objects, errors, galaxy_fraction, threshold):
@@ -285,7 +216,9 @@ def _classes(parts, objects, errors, galaxy_fraction, threshold):
         dates.append(note["date"])
         of_part = galaxy_fraction if np.isscalar(galaxy_fraction) else galaxy_fraction[rows]
         tables.append(classes_of(images, rows, of_part, threshold))
-    return objects[["name", "RA", "DEC"]].join(pd.concat(tables)), dates
+    table = objects[["name", "RA", "DEC"]].join(pd.concat(tables))
+    table.insert(0, "object", objects.index)
+    return table, dates
 
 
 def _warn_of_failures(table, is_kept):

@@ -1,10 +1,14 @@
 """Classes of cutouts that are there: of each, or of each object that has several images."""
 
+from contextlib import suppress
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ztf_sg.classification import StarGalaxyClassifier
-from ztf_sg.cutouts import OBJECT, UNKNOWN, CutoutSet
+from ztf_sg.cutouts import IMAGE, OBJECT, UNKNOWN
 from ztf_sg.cutouts.schema import object_of
 from ztf_sg.fetching import read_manifest
 from ztf_sg.fetching.manifest import SAVED, SKIPPED
@@ -15,6 +19,8 @@ from ztf_sg.own_objects.results import classes_of, split_prior
 from ztf_sg.priors import check_fraction
 from ztf_sg.survey.classify import PARTITION, trained_model
 from ztf_sg.survey.partition import plan_partitions, read_cutouts
+
+PARQUET_MAGIC = b"PAR1"  # what Parquet files begin with
 
 
 def classify_cutouts(source, model=None, galaxy_fraction=None, max_error=0.01):
@@ -51,7 +57,8 @@ def classify_cutouts(source, model=None, galaxy_fraction=None, max_error=0.01):
     images = pd.concat(tables, ignore_index=True)
     images["object"] = _group(images)
     firsts = images.drop_duplicates("object").set_index("object").sort_index()
-    table = pd.DataFrame({"name": _names(firsts, source), "RA": firsts["RA"], "DEC": firsts["DEC"]})
+    table = firsts[["number", "RA", "DEC"]].rename(columns={"number": "object"})
+    table.insert(1, "name", _names(firsts, source))
     table = table.join(classes_of(images, table.index, fraction, threshold)).rename_axis(None)
     origins = sorted(images["origin"].dropna().unique())
     table.attrs = {"list": str(source), "images_from": ", ".join(origins)}
@@ -59,25 +66,52 @@ def classify_cutouts(source, model=None, galaxy_fraction=None, max_error=0.01):
     return table
 
 
-def find_cutouts(source, is_wanted):
-    """Return the cutouts of a source that a function wants, as a CutoutSet.
+def holds_cutouts(path):
+    """Tell whether a path is a folder, or a Parquet file with a column image, and so no list of positions."""
+    path = local_path(path)
+    if not path.is_file():
+        return path.is_dir()
+    with open(path, "rb") as file:
+        is_parquet = file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+    with suppress(pa.ArrowException):  # whoever reads it says what is wrong with it
+        return is_parquet and IMAGE in pq.read_schema(path).names
+    return False
+
+
+def images_by_band(source, table):
+    """Return an image of each object of a table in each band.
 
     Parameters
     ----------
     source : path-like
-        As of :func:`classify_cutouts`.
-    is_wanted : function
-        Takes a CutoutSet, and returns bool (n,).
+        As of :func:`classify_cutouts`; of the results of `classify_positions`, its folder ``cutouts``.
+    table : pandas.DataFrame
+        n rows of results.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such source.
+    Returns
+    -------
+    list of n dict of str to numpy.ndarray (height, width)
+        The first image [DN] in g, r and i, as far as there is one.
     """
-    found = [cutouts[is_wanted(cutouts)] for cutouts, _ in _batches(local_path(source))]
-    found = [cutouts for cutouts in found if len(cutouts)] or found[:1]
-    images, labels, tables = zip(*((each.images, each.labels, each.table) for each in found), strict=True)
-    return CutoutSet(np.concatenate(images), np.concatenate(labels), pd.concat(tables, ignore_index=True))
+    keys = [_key(*row) for row in zip(table["object"], table["name"], strict=True)]
+    found = {key: {} for key in keys}
+    for cutouts, _ in _batches(local_path(source)):
+        numbers, bands = _numbers(cutouts.table), cutouts.table["filter"].astype(str).str[-1]
+        rows = zip(numbers, cutouts.table["name"], bands, cutouts.images, strict=True)
+        for number, name, band, image in rows:
+            if (key := _key(number, name)) in found:
+                found[key].setdefault(band, image)
+    return [found[key] for key in keys]
+
+
+def _key(number, name):
+    """Return what tells an object from others: its number, or its name if it has none."""
+    return int(number) if number >= 0 else str(name)
+
+
+def _numbers(table):
+    """Return the numbers of the objects of cutouts, int (n,); -1 without one."""
+    return table.get(OBJECT, pd.Series(UNKNOWN, table.index)).to_numpy()
 
 
 def _batches(source):
@@ -89,9 +123,8 @@ def _batches(source):
 def _image_table(cutouts, skipped, model):
     """Return the rows for `classes_of`, of cutouts that cannot be used, too, with name, position, origin."""
     table = cutouts.table
-    numbers = table.get(OBJECT, pd.Series(UNKNOWN, table.index)).to_numpy()
     there = judge_images(cutouts, model, {}).reset_index()
-    there = there.assign(RA=table["ra"], DEC=table["dec"], origin=table["origin"], number=numbers)
+    there = there.assign(RA=table["ra"], DEC=table["dec"], origin=table["origin"], number=_numbers(table))
     numbers = skipped["name"].map(object_of).astype(int)
     status = f"{SKIPPED}: " + skipped["reason"].astype(str)
     others = pd.DataFrame({"name": skipped["name"], "number": numbers, "status": status})

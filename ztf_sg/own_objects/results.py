@@ -123,6 +123,11 @@ def _first_status(images):
     return images.groupby("object")["status"].first().str.replace(r"^\w+: ", "", regex=True)
 
 
+def is_incomplete(table):
+    """Tell of each object of a table of results whether the same call may get more of it later, bool (n,)."""
+    return (table["n_failed"] > 0) | table["reason"].str.startswith(NOT_ASKED)
+
+
 def summarize(table):
     """Say in a few lines how many objects there are of what kind, in a table of results."""
     classified = table[table["class"] != ""]
