@@ -1,9 +1,8 @@
 """Positions classified from IRSA, with faults and kills. IRSA is on loopback."""
 
+import pandas as pd
 import pytest
 from archives.own_objects import audit, run_with_kills
-
-import pandas as pd
 
 pytestmark = pytest.mark.slow
 

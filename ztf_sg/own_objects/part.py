@@ -130,13 +130,14 @@ def read_part(path):
 def _image_table(manifest, judged, skipped):
     """Return a row per wanted image, with what is judged of those that are there."""
     names = manifest["file"].str.removesuffix(".fits")
-    faults = zip(skipped["name"], skipped["reason"], strict=True)
-    reasons = names.map({name: f"{SKIPPED}: {reason}" for name, reason in faults})
+    reasons = dict(zip(skipped["name"], skipped["reason"], strict=True))
+    useless = {name: f"{SKIPPED}: {reason}" for name, reason in reasons.items()}
+    status = [useless.get(*pair) for pair in zip(manifest["file"], manifest["status"], strict=True)]
     found = judged.drop(columns="filter").reindex(names).set_index(manifest.index)
     found[list(JUDGED)] = found[list(JUDGED)].eq(True)
     return manifest[["object", "rank", "source_image"]].assign(
         filter=manifest["filter"].str[-1],
-        status=reasons.fillna(manifest["status"]).astype(str),
+        status=status,
         **found.astype({"obsmjd": float, "log_ratio": float}),
     )
 
