@@ -214,7 +214,8 @@ class TestFailures:
         assert (status, out) == (130, "")
         parts = tmp_path / "classes.csv.parts"
         assert err == (
-            f"ztf-sg: stopped with 0 of 1 parts of the list done, which {parts} keeps; run it again to go on\n"
+            f"ztf-sg: stopped with 0 of 1 parts of the list done, which {parts} keeps; "
+            "run it again to go on\n"
         )
         assert run(*command)[0] == 0
         assert len(sky.asked) == 5, "each once, and the one that was under way again"
