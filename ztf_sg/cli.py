@@ -10,8 +10,6 @@ import warnings
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
-import ztf_sg
-
 FINE, FAULT, USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 BANDS = ("g", "r", "i")
 PLOTTED = 24  # objects on the page of the most uncertain ones
@@ -267,5 +265,7 @@ class _Version(argparse.Action):
     """Print the version, which takes a while to find, only if it is asked for."""
 
     def __call__(self, parser, *_):
-        print(f"ztf-sg {ztf_sg.__version__}")
+        from importlib.metadata import version
+
+        print(f"ztf-sg {version('ztf_sg')}")
         parser.exit(FINE)

@@ -236,7 +236,7 @@ class TestFailures:
         sky.faults[12] = ServiceDown("no answer for 900 s")
         with pytest.raises(ServiceDown, match="no answer for 900 s.*nothing is lost"):
             classify(bright, tmp_path, sky)
-        assert len(sky.asked) == 13, "the other parts did not ask"
+        assert 13 <= len(sky.asked) < 20, "the other parts did not ask"
         assert (classify(bright, tmp_path, sky)["class"] != "").all()
 
     @pytest.mark.parametrize(

@@ -136,8 +136,9 @@ def classify_positions(
     >>> classes = classify_positions(positions, "my_objects", MockSky())  # doctest: +SKIP
     """
     objects = object_list(source).drop(columns="type", errors="ignore")
-    model, fraction = split_prior(trained_model(model), galaxy_fraction, len(objects))
+    model = trained_model(model)
     threshold = model.confidence_threshold(max_error)
+    model, fraction = split_prior(model, galaxy_fraction, len(objects))
     request = _checked_request(filters, n_images, max_seeing)
     check_workers(workers)
     is_kept = directory is not None

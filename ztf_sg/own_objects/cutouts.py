@@ -13,7 +13,7 @@ from ztf_sg.cutouts.schema import object_of
 from ztf_sg.fetching import read_manifest
 from ztf_sg.fetching.manifest import SAVED, SKIPPED
 from ztf_sg.files import local_path
-from ztf_sg.own_objects.part import judge_images
+from ztf_sg.own_objects.part import JUDGED, judge_images
 from ztf_sg.own_objects.provenance import provenance
 from ztf_sg.own_objects.results import classes_of, split_prior
 from ztf_sg.priors import check_fraction
@@ -51,8 +51,9 @@ def classify_cutouts(source, model=None, galaxy_fraction=None, max_error=0.01):
     """
     source = local_path(source)
     check_fraction(galaxy_fraction)
-    model, fraction = split_prior(trained_model(model), galaxy_fraction, 0)
+    model = trained_model(model)
     threshold = model.confidence_threshold(max_error)
+    model, fraction = split_prior(model, galaxy_fraction, 0)
     tables = [_image_table(*batch, model) for batch in _batches(source)]
     images = pd.concat(tables, ignore_index=True)
     images["object"] = _group(images)
@@ -128,6 +129,7 @@ def _image_table(cutouts, skipped, model):
     numbers = skipped["name"].map(object_of).astype(int)
     status = f"{SKIPPED}: " + skipped["reason"].astype(str)
     others = pd.DataFrame({"name": skipped["name"], "number": numbers, "status": status})
+    others = others.assign(**dict.fromkeys(JUDGED, False))
     rows = pd.concat([there.assign(status=SAVED), others], ignore_index=True)
     return rows.assign(source_image=rows["name"])
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-OBJECTS = 1000  # largest number of objects of a part
+OBJECTS = 2500  # largest number of objects of a part: the larger, the fewer requests per object
 CUTOUTS = 24_000  # and of their cutouts, which are held in memory at a time: 40 MB
 
 
