@@ -73,7 +73,7 @@ class TestClassify:
         assert (table["class"] != "").tolist() == [True, False, True, True, False, True]
         stars = (table["class"] == "star").sum()
         assert out.splitlines()[0] == f"asked 6, classified 4: {stars} stars, {4 - stars} galaxies"
-        assert out.splitlines()[-1] == "without a class 2; bad row: 1; no image: 1"
+        assert out.splitlines()[-1] == "without a class 2: bad row 1, no image 1"
         assert (status, err) == (0, "")
         assert names_in(tmp_path) == ["classes.csv", "positions.csv"], "what was on the way is gone"
 
@@ -137,7 +137,7 @@ class TestFailures:
         sky.missing = lambda image, ra: ra == pd.read_csv(positions)["RA"][0]
         status, out, err = run(*command)
         assert status == 3
-        assert "failed: " in out
+        assert "without a class 3: failed 1, " in out
         assert err.startswith("ztf-sg: warning: ") and "run it again" in err and err.count("\n") == 1
         assert (tmp_path / "classes.csv.parts").is_dir()
         sky.missing = None

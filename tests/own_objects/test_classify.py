@@ -1,6 +1,8 @@
 """Positions in, classes out, offline: every row has its answer, and no work is done twice."""
 
 import re
+import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,7 @@ from ztf_sg.own_objects.results import is_incomplete, summarize
 from ztf_sg.services.errors import ServiceDown, Unreachable
 from ztf_sg.services.irsa import Irsa
 from ztf_sg.survey import SurveyError
+from ztf_sg.survey.running import open_scheduler, run_tasks
 
 OPTIONS = {"filters": ("zi",), "n_images": 1, "progress": False}
 
@@ -81,7 +84,7 @@ class TestTable:
         assert kinds == ["", "bad row", "", "bad row", "no image", ""]
         assert not is_incomplete(table).any()
         assert "asked 6, classified 3" in summarize(table)
-        assert "bad row: 2; no image: 1" in summarize(table)
+        assert "without a class 3: bad row 2, no image 1" in summarize(table)
 
     def test_list_of_nothing_but_bad_rows_has_a_row_each(self, sky, tmp_path):
         table = classify(pd.DataFrame({"RA": [np.nan, 5.0], "DEC": [0.0, 95.0]}), tmp_path, sky)
@@ -107,6 +110,9 @@ class TestTable:
         assert attrs["images_from"] == sky.origin
         assert attrs["model"] == "pretrained"
         assert attrs["galaxy_fraction"] == 0.2
+        own = StarGalaxyClassifier.pretrained()
+        own.training_fraction_ = 0.4
+        assert classify(path, None, sky, model=own).attrs["model"] == "of one's own"
         assert re.match(r"\d{4}-\d\d-\d\dT", attrs["asked"])
 
 
@@ -140,16 +146,16 @@ class TestPriors:
 
 class TestResuming:
     def test_stopped_run_goes_on_and_asks_for_nothing_twice(self, bright, sky, tmp_path, monkeypatch):
-        monkeypatch.setattr(places, "OBJECTS", 10)
-        sky.faults[25] = KeyboardInterrupt()
+        monkeypatch.setattr(places, "OBJECTS", 5)
+        sky.faults[13] = KeyboardInterrupt()
         with pytest.raises(FetchStopped, match="stopped with 2 of 4 parts of the list done.*run it again"):
-            classify(bright, tmp_path, sky)
+            classify(bright[::2], tmp_path, sky)
         parts = {path: path.stat().st_mtime_ns for path in tmp_path.glob("part-*.parquet")}
         assert len(parts) == 2
-        table = classify(bright, tmp_path, sky)
+        table = classify(bright[::2], tmp_path, sky)
         assert {path: path.stat().st_mtime_ns for path in parts} == parts
-        assert len(sky.asked) == 41, "each once, and the one that was under way again"
-        pd.testing.assert_frame_equal(table, classify(bright, None, sky))
+        assert len(sky.asked) == 21, "each once, and the one that was under way again"
+        pd.testing.assert_frame_equal(table, classify(bright[::2], None, sky))
 
     @pytest.mark.parametrize(
         ("change", "name"),
@@ -222,22 +228,22 @@ class TestFailures:
         assert table["reason"].str.match("no usable image: .*object_.*fits: is empty").sum() == 1
 
     def test_search_that_fails_costs_no_other_part(self, bright, sky, tmp_path, monkeypatch):
-        monkeypatch.setattr(places, "OBJECTS", 10)
+        monkeypatch.setattr(places, "OBJECTS", 5)
         sky.search_faults[1] = Unreachable("no answer")
-        with pytest.warns(UserWarning, match="10 of 40 objects could not be asked for"):
-            table = classify(bright, tmp_path, sky)
+        with pytest.warns(UserWarning, match="5 of 20 objects could not be asked for"):
+            table = classify(bright[::2], tmp_path, sky)
         without = table["class"] == ""
-        assert without.sum() == 10 and is_incomplete(table).sum() == 10
+        assert without.sum() == 5 and is_incomplete(table).sum() == 5
         assert set(table["reason"][without]) == {"not asked: no answer"}
-        assert (classify(bright, tmp_path, sky)["class"] != "").all()
+        assert (classify(bright[::2], tmp_path, sky)["class"] != "").all()
 
     def test_service_that_is_down_ends_the_run(self, bright, sky, tmp_path, monkeypatch):
-        monkeypatch.setattr(places, "OBJECTS", 10)
-        sky.faults[12] = ServiceDown("no answer for 900 s")
+        monkeypatch.setattr(places, "OBJECTS", 5)
+        sky.faults[7] = ServiceDown("no answer for 900 s")
         with pytest.raises(ServiceDown, match="no answer for 900 s.*nothing is lost"):
-            classify(bright, tmp_path, sky)
-        assert 13 <= len(sky.asked) < 20, "the other parts did not ask"
-        assert (classify(bright, tmp_path, sky)["class"] != "").all()
+            classify(bright[::2], tmp_path, sky)
+        assert 8 <= len(sky.asked) <= 10, "the other parts did not ask"
+        assert (classify(bright[::2], tmp_path, sky)["class"] != "").all()
 
     @pytest.mark.parametrize(
         ("options", "match"),
@@ -262,12 +268,25 @@ class TestFailures:
 
 class TestWorkers:
     def test_workers_of_a_cluster_find_what_this_process_finds(self, bright, sky, tmp_path, monkeypatch):
-        monkeypatch.setattr(places, "OBJECTS", 10)
-        alone = classify(bright, None, sky)
+        monkeypatch.setattr(places, "OBJECTS", 5)
+        alone = classify(bright[::2], None, sky)
         options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
         with LocalCluster(processes=False, **options) as cluster:
-            pd.testing.assert_frame_equal(classify(bright, tmp_path, sky, workers=cluster), alone)
+            pd.testing.assert_frame_equal(classify(bright[::2], tmp_path, sky, workers=cluster), alone)
         assert len(list(tmp_path.glob("part-*.parquet"))) == 4
+
+    def test_cluster_has_no_more_tasks_at_work_than_it_may(self):
+        def work(path):
+            started = time.monotonic()
+            time.sleep(0.05)
+            return {"file": path.name, "span": (started, time.monotonic())}
+
+        tasks = [(Path(str(number)),) for number in range(4)]
+        options = {"n_workers": 1, "threads_per_worker": 4, "dashboard_address": None}
+        with LocalCluster(processes=False, **options) as cluster, open_scheduler(cluster) as client:
+            rows = run_tasks(work, tasks, client, progress=False, at_a_time=1)
+        ends = np.array(sorted(row["span"] for row in rows))
+        assert len(rows) == 4 and (ends[1:, 0] >= ends[:-1, 1]).all()
 
     def test_requests_at_a_time_are_shared_among_workers(self):
         irsa = Irsa(concurrency=4)

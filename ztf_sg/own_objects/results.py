@@ -133,11 +133,12 @@ def summarize(table):
     classified = table[table["class"] != ""]
     stars, galaxies = ((classified["class"] == name).sum() for name in CLASSES.values())
     kinds = table.loc[table["class"] == "", "reason"].str.split(":").str[0].value_counts()
+    counted = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+    contradictory, outside = classified["contradictory"].sum(), classified["outside"].sum()
     lines = [
         f"asked {len(table)}, classified {len(classified)}: {stars} stars, {galaxies} galaxies",
-        f"ambiguous {classified['ambiguous'].sum()}, of which contradictory "
-        f"{classified['contradictory'].sum()}, outside {classified['outside'].sum()}",
-        f"without a class {kinds.sum()}" + "".join(f"; {kind}: {count}" for kind, count in kinds.items()),
+        f"ambiguous {classified['ambiguous'].sum()}: contradictory {contradictory}, outside {outside}",
+        f"without a class {kinds.sum()}" + f": {counted}" * bool(counted),
     ]
     if partly := ((table["n_failed"] > 0) & (table["class"] != "")).sum():
         lines.append(f"classified without images that the archive did not deliver so far: {partly}")
