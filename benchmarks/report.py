@@ -37,6 +37,7 @@ SECTIONS = {
     "Accuracy on the bundled cutouts": "accuracy",
     "Ablation on the bundled cutouts": "ablation",
     "Kinds of PSFs that the training set has not": "unseen_psfs",
+    "Several images of one object": f"combining --plot {PLOT}",
     "Reading real cutouts, and the job of notebook 3": f"reading_speed {REAL}",
     "Realism of the simulated cutouts": f"realism {REAL}",
     "Accuracy on real cutouts": f"accuracy {REAL}",

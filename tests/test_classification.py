@@ -8,6 +8,7 @@ from helpers import ROOT, modules_after, run_python
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.special import expit
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import (
@@ -135,6 +136,18 @@ def test_a_prediction_does_not_depend_on_its_company(trained, halves):
     some = halves[1][:20]
     alone = np.vstack([trained.predict_proba(some[row]) for row in range(20)])
     np.testing.assert_allclose(alone, trained.predict_proba(some), atol=1e-4)
+
+
+def test_log_ratio_knows_neither_the_share_of_galaxies_that_is_wanted_nor_that_of_the_training_set(few):
+    model = StarGalaxyClassifier(nn_count=15).fit(few[:90])
+    features = model.features(few)
+    found = model.classify_features(features, 0.0)
+    assert model.training_fraction_ == pytest.approx(2 / 3)
+    np.testing.assert_allclose(expit(found["log_ratio"] + np.log(2)), found["p_galaxy"], rtol=1e-9)
+    model.galaxy_fraction = 0.5
+    even = model.classify_features(features, 0.0)
+    np.testing.assert_array_equal(even["log_ratio"], found["log_ratio"])
+    np.testing.assert_allclose(expit(even["log_ratio"]), even["p_galaxy"], rtol=1e-9)
 
 
 def test_training_twice_gives_the_same(few):

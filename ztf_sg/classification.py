@@ -5,6 +5,7 @@ from numbers import Real
 from pathlib import Path
 
 import numpy as np
+from scipy.special import logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, RobustScaler
@@ -215,8 +216,9 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         dict of str to numpy.ndarray
-            p_galaxy, posterior_variance, class (0 star, 1 galaxy), ambiguous, outside, and the flags of
-            :func:`~ztf_sg.features.measure_features`, shape (n,) each.
+            p_galaxy; log_ratio, the natural logarithm of how much likelier the image is for a galaxy than for
+            a star, before any prior; posterior_variance, class (0 star, 1 galaxy), ambiguous, outside, and
+            the flags of :func:`~ztf_sg.features.measure_features`, shape (n,) each.
         """
         check_is_fitted(self)
         mean, variance = self._posterior(features)
@@ -226,6 +228,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         outside = outside_by_condition(conditions_of(features), self.ranges_).any(axis=1).to_numpy()
         return {
             "p_galaxy": probability,
+            "log_ratio": self.pipeline_[-1].log_odds(mean, variance) - logit(self.training_fraction_),
             "posterior_variance": variance,
             "class": galaxy.astype(int),
             "ambiguous": undecided | ((mean > 0) != galaxy) | outside,

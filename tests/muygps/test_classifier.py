@@ -279,6 +279,17 @@ def test_probabilities_sum_to_one_and_agree_with_the_prediction():
     np.testing.assert_array_equal(classifier.predict(queries), classifier.classes_[probabilities.argmax(1)])
 
 
+def test_log_odds_are_those_of_the_probability_and_finite_however_sure():
+    X, y = points()
+    classifier = MuyGPSClassifier().fit(X, y)
+    mean, variance = classifier.posterior(X)
+    odds = np.exp(classifier.log_odds(mean, variance))
+    np.testing.assert_allclose(odds / (1 + odds), classifier.probability(mean, variance), rtol=1e-9)
+    sure = classifier.log_odds(np.array([-1e3, 1e3]), np.zeros(2))
+    assert np.isfinite(sure).all()
+    assert sure[0] == -sure[1] < -1e5
+
+
 @pytest.mark.parametrize("factor", [1e-6, 1e6])
 def test_units_of_the_features_do_not_matter(factor):
     X, y = points()

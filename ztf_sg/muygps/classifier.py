@@ -169,7 +169,12 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
 
     def probability(self, mean, variance):
         """Return the probability of the second class from a posterior; see :meth:`predict_proba`."""
-        return ndtr(self.slope_ * mean / np.sqrt(1 + self.slope_**2 * variance))
+        return ndtr(self._probit(mean, variance))
+
+    def log_odds(self, mean, variance):
+        """Return the natural logarithm of the odds of the second class, finite however sure it is."""
+        probit = self._probit(mean, variance)
+        return log_ndtr(probit) - log_ndtr(-probit)
 
     def predict(self, X):
         """Return the more probable class of each row of X, shape (n,)."""
@@ -220,6 +225,9 @@ class MuyGPSClassifier(ClassifierMixin, BaseEstimator):
 
         check_is_fitted(self)
         return training.compose(self.smoothness, (self.length_scale_,), (self.noise_,), self.scale_)
+
+    def _probit(self, mean, variance):
+        return self.slope_ * mean / np.sqrt(1 + self.slope_**2 * variance)
 
     def _check_parameters(self):
         for name in ("nn_count", "batch_count"):
