@@ -180,8 +180,9 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         """Return which cutouts a person should look at, bool, shape (n,).
 
         The probability of their likelier class is at most :meth:`confidence_threshold` (a large posterior
-        variance keeps it near 1/2, arXiv:2105.01106), their class changes with `galaxy_fraction`, or they are
-        outside of what the classifier was trained on, see `ranges_`.
+        variance keeps it near 1/2, arXiv:2105.01106), their class changes with `galaxy_fraction`, they are
+        outside of what the classifier was trained on, see `ranges_`, or they are saturated and seem to be
+        galaxies, as a star does whose light has bled along its column.
 
         Parameters
         ----------
@@ -226,12 +227,13 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         galaxy = probability > 0.5
         undecided = confidence(self.pipeline_[-1].probability(mean, variance)) <= threshold
         outside = outside_by_condition(conditions_of(features), self.ranges_).any(axis=1).to_numpy()
+        saturated = features["saturated"].to_numpy()
         return {
             "p_galaxy": probability,
             "log_ratio": self.pipeline_[-1].log_odds(mean, variance) - logit(self.training_fraction_),
             "posterior_variance": variance,
             "class": galaxy.astype(int),
-            "ambiguous": undecided | ((mean > 0) != galaxy) | outside,
+            "ambiguous": undecided | ((mean > 0) != galaxy) | outside | (saturated & galaxy),
             "outside": outside,
             **{name: features[name].to_numpy() for name in FLAGS},
         }
