@@ -34,6 +34,8 @@ SECTIONS = {
     "Simulating cutouts": f"simulate {SCRATCH}",
     "Fetching cutouts: requests": "fetch_requests",
     "Fetching cutouts: faults": "fetch_faults --cutouts 2000",
+    "Positions of one's own, end to end": "own_objects",
+    "Positions of one's own, from a faulty archive": "own_objects --live 200",
     "Accuracy on the bundled cutouts": "accuracy",
     "Ablation on the bundled cutouts": "ablation",
     "Kinds of PSFs that the training set has not": "unseen_psfs",

@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 from ztf_sg.features.photometry import APERTURES
 from ztf_sg.features.psf import moffat_radius
 from ztf_sg.fetching import ImageChooser
+from ztf_sg.services.errors import NothingFound
 from ztf_sg.services.legacy_survey import COLUMNS
 from ztf_sg.simulation.detector import sky_level
 from ztf_sg.ztf import image_name
@@ -227,3 +228,44 @@ def write_cutout(path, pixels=None, **changes):
     path.parent.mkdir(parents=True, exist_ok=True)
     fits.PrimaryHDU(make_pixels() if pixels is None else pixels, make_header(**changes)).writeto(path)
     return path
+
+
+class StoredSky:
+    """A simulated sky that draws each cutout once, and notes what it is asked.
+
+    `faults` and `search_faults` are raised at the request or search of that number, from 0; `missing`, a
+    function of image and RA, says which images are not there.
+    """
+
+    def __init__(self, sky, cutouts=None, searches=None):
+        self.sky, self.origin = sky, sky.origin
+        self._cutouts, self._searches = ({} if kept is None else kept for kept in (cutouts, searches))
+        self.asked, self.searches, self.faults, self.search_faults, self.missing = [], [], {}, {}, None
+
+    def fresh(self):
+        """Return a sky with the same cutouts, that has not been asked anything."""
+        return StoredSky(self.sky, self._cutouts, self._searches)
+
+    def search_images(self, *arguments):
+        self.searches.append(arguments)
+        if fault := self.search_faults.get(len(self.searches) - 1):
+            raise fault
+        if arguments not in self._searches:
+            try:
+                self._searches[arguments] = self.sky.search_images(*arguments)
+            except NothingFound as error:
+                self._searches[arguments] = error
+        if isinstance(self._searches[arguments], NothingFound):
+            raise self._searches[arguments]
+        return self._searches[arguments]
+
+    def get_cutout(self, image, ra, dec, size):
+        self.asked.append((image_name(image), ra))
+        if fault := self.faults.get(len(self.asked) - 1):
+            raise fault
+        if self.missing and self.missing(image, ra):
+            raise NothingFound("HTTP status 404")
+        key = image_name(image), ra, dec, size
+        if key not in self._cutouts:
+            self._cutouts[key] = self.sky.get_cutout(image, ra, dec, size)
+        return self._cutouts[key]

@@ -1,6 +1,9 @@
 """The README and the pages of docs/ are right: their links lead somewhere, their Python runs."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from helpers import ROOT, run_python
@@ -49,6 +52,19 @@ def test_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     blocks = [block for block in python_blocks(page) if not any(text in block for text in NOT_RUN)]
     assert blocks
     run_python("\n".join(blocks), tmp_path)
+
+
+@pytest.mark.slow
+def test_first_command_of_the_readme_prints_what_it_says(tmp_path):
+    commands, printed = re.findall(r"^```(?:sh|text)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)[:2]
+    assert "ztf-sg classify" in commands
+    script = f'ztf-sg() {{ "{sys.executable}" -m ztf_sg "$@"; }}\n{commands}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (0, printed, "")
+    assert len((tmp_path / "classes.csv").read_text().splitlines()) == 5
 
 
 def test_all_python_of_the_readme_runs_and_every_excuse_is_needed():

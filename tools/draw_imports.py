@@ -23,7 +23,10 @@ LEVELS = (
     ("fetching",),
     ("classification", "pixels"),
     ("survey",),
+    ("own_objects",),
     ("evaluation", "plotting"),
+    ("cli",),
+    ("__main__",),
 )
 RANKS = {room: number for number, level in enumerate(LEVELS) for room in level}
 

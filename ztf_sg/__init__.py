@@ -18,6 +18,7 @@ _HOME = {
     "fetch_cutouts": "fetching",
     "classify_partition": "survey",
     "classify_survey": "survey",
+    "classify_positions": "own_objects",
 }
 
 __all__ = sorted(_HOME)

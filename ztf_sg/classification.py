@@ -1,6 +1,8 @@
 """The classifier of cutouts as star or galaxy: photometric features, scaling and MuyGPs."""
 
+import json
 import warnings
+from hashlib import sha256
 from numbers import Real
 from pathlib import Path
 
@@ -294,6 +296,14 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             return False
         same = all(np.array_equal(array, others[name]) for name, array in arrays.items())
         return same and description == other_description
+
+    def fingerprint(self):
+        """Return 16 hexadecimal digits that tell this trained classifier from others, by their SHA-256."""
+        arrays, description = self._get_state()
+        digest = sha256(json.dumps(description, sort_keys=True).encode())
+        for name in sorted(arrays):
+            digest.update(np.ascontiguousarray(arrays[name], dtype=float).tobytes())
+        return digest.hexdigest()[:16]
 
     def _get_state(self):
         """Return the arrays of a trained classifier, and a description that JSON can hold."""

@@ -34,6 +34,21 @@ def test_cutouts_of_different_sizes_are_drawn(cutouts):
     assert len(plotting.plot_cutouts([cutouts[0], cutouts[1][:, 1:]]).axes) == 2
 
 
+def test_objects_are_drawn_in_their_bands_under_their_names(cutouts):
+    images = [{"g": cutouts[0], "i": cutouts[1]}, {"r": cutouts[2]}]
+    fig = plotting.plot_objects(images, ["first", "second"], labels=[1, 0])
+    assert [len(ax.images) for ax in fig.axes] == [1, 0, 1, 0, 1, 0]
+    assert [ax.get_xlabel() for ax in fig.axes] == ["g", "no r", "i", "no g", "r", "no i"]
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["first", "", "", "second", "", ""]
+    frames = [to_hex(ax.spines["left"].get_edgecolor()).upper() for ax in fig.axes]
+    assert frames == [GALAXY_COLOR] * 3 + [STAR_COLOR] * 3
+
+
+def test_objects_without_a_name_each_are_refused(cutouts):
+    with pytest.raises(ValueError, match="expected 1 names"):
+        plotting.plot_objects([{"g": cutouts[0]}], [])
+
+
 def test_frames_take_the_colour_of_the_class(cutouts):
     fig = plotting.plot_cutouts(cutouts[:3], labels=[0, 1, -1])
     frames = [to_hex(ax.spines["left"].get_edgecolor()).upper() for ax in fig.axes]

@@ -1,5 +1,6 @@
 import io
 import logging
+import pickle
 import posixpath
 import re
 import socket
@@ -369,3 +370,13 @@ def test_live_cutout_has_the_pixels_of_the_whole_image():
     pixels = np.array([[0, 0], [9.5, 9.5], [19, 0]])
     sky = WCS(cutout.header).all_pix2world(pixels, 0)
     np.testing.assert_allclose(WCS(cut.header).wcs_world2pix(sky, 0), pixels, rtol=0, atol=1e-6)
+
+
+def test_copy_for_another_process_asks_as_patiently_with_the_same_account(tmp_path):
+    retries = Retries(tries=3, patience=7.0)
+    service = Irsa(auth=("somebody", "secret"), cache=tmp_path, concurrency=2, retries=retries)
+    copied = pickle.loads(pickle.dumps(service))
+    assert (copied.concurrency, copied.cache.directory, repr(copied)) == (2, tmp_path, repr(service))
+    assert (copied.retries.tries, copied.retries.patience) == (3, 7.0)
+    assert copied.session is not service.session
+    assert repr(pickle.loads(pickle.dumps(Irsa()))) == repr(Irsa())

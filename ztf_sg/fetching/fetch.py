@@ -150,7 +150,7 @@ def fetch_cutouts(
     if isinstance(directory, pd.DataFrame):
         raise TypeError("give both tables as a list: fetch_cutouts([stars, galaxies], folder, service)")
     directory = local_path(directory)
-    _check_service(service)
+    check_service(service)
     if not (is_number(request_cost) and request_cost >= 0):
         raise ValueError(f"request_cost={request_cost!r}: expected a number of bytes, 0 or more")
     filters = check_filters(filters)
@@ -292,7 +292,7 @@ class _Fetcher:
         for slot in slots:
             groups.setdefault(image_name(self.images[slot]), []).append(slot)
         whole = [source for source in groups if self._is_fetched_whole(source, len(groups[source]))]
-        if whole:
+        if whole and not self.bar.disable:
             cut = sum(len(groups[source]) for source in whole)
             self.bar.write(
                 f"{len(groups)} images: {len(whole)} fetched whole, for {cut} cutouts; "
@@ -423,7 +423,7 @@ class _Fetcher:
         self.bar.update(self.counts[SAVED] - self.bar.n)
 
 
-def _check_service(service):
+def check_service(service):
     """Raise a TypeError unless something has what image services need."""
     lacking = [name for name in NEEDED_OF_SERVICES if not hasattr(service, name)]
     if lacking or isinstance(service, type):

@@ -12,7 +12,12 @@ from ztf_sg.plotting.classification import (
     plot_posterior_1d,
     plot_uncertainty,
 )
-from ztf_sg.plotting.cutouts import plot_cutouts, plot_normalization_gallery, plot_pixel_histograms
+from ztf_sg.plotting.cutouts import (
+    plot_cutouts,
+    plot_normalization_gallery,
+    plot_objects,
+    plot_pixel_histograms,
+)
 from ztf_sg.plotting.sky import (
     plot_colour_magnitude,
     plot_cut_report,
@@ -41,6 +46,7 @@ __all__ = [
     "plot_motions",
     "plot_muygps_sketch",
     "plot_normalization_gallery",
+    "plot_objects",
     "plot_pixel_histograms",
     "plot_posterior_1d",
     "plot_sky_map",

@@ -1,5 +1,6 @@
 """Figures of notebook 3, and galleries in others: cutouts, their normalizations, their pixels."""
 
+from itertools import product
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -9,6 +10,7 @@ from astropy.visualization import AsinhStretch
 from ztf_sg.plotting import style
 
 BLACK, WHITE = 1, 99.5  # percentiles of the pixels of a cutout [%]
+WIDEST = 9  # cutouts in a row of objects in several bands
 KINDS = {"star": (0, "-"), "galaxy": (1, "--"), "unknown": (-1, ":")}  # labels and lines of histograms
 
 
@@ -43,6 +45,44 @@ def plot_cutouts(images, titles=None, labels=None, *, title=None):
             ax.spines[:].set(color=style.COLORS[label], linewidth=2.5)
         dots = style.class_dots(style.class_counts(labels), with_counts=False)
     style.title_above(fig, title, dots)
+    return fig
+
+
+def plot_objects(images, names, *, labels=None, bands="gri", title=None):
+    """Gallery of objects, each in several bands side by side, every cutout on a scale of its own.
+
+    Parameters
+    ----------
+    images : sequence of n dict of str to array (height, width)
+        The cutout [DN] of each object by its band; those without one stay empty.
+    names : sequence of n str
+        What is written above each object.
+    labels : array_like (n,), optional
+        The class that colours the frames: 0 star, 1 galaxy, -1 unknown.
+    bands : str
+        One letter per band, in the order in which they are drawn.
+
+    Raises
+    ------
+    ValueError
+        If there are no objects, or names or labels are not n.
+    """
+    if len(names) != len(images):
+        raise ValueError(f"expected {len(images)} names, one per object; got {len(names)}")
+    labels = style.check_labels([-1] * len(images) if labels is None else labels, len(images))
+    columns = len(bands) * max(1, WIDEST // len(bands))
+    fig, axes = style.new_panels(len(images) * len(bands), columns, (1.15, 1.35), extra_height=0.7)
+    for ax, (row, band) in zip(axes, product(range(len(images)), bands), strict=True):
+        image = images[row].get(band)
+        if image is not None:
+            _show_image(ax, _stretched(np.asarray(image, float)), 0, 1)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(color=style.COLORS[labels[row]], linewidth=2)
+        ax.set_xlabel(band if image is not None else f"no {band}", fontsize=8, labelpad=2)
+        if band == bands[0]:
+            ax.set_title(names[row], fontsize=8, pad=3, loc="left")
+    fig.supxlabel(f"asinh stretch, each from its own {BLACK:g} to {WHITE:g} percentile", fontsize=9)
+    style.title_above(fig, title, style.class_dots(style.class_counts(labels), with_counts=False))
     return fig
 
 

@@ -38,9 +38,9 @@ class Account:
         # the message must not repeat what was given
         if auth is not None and not _is_account(auth):
             raise ValueError("auth: expected a user name and a password, both non-empty text, or None")
-        self.given = auth is not None
+        self.given = tuple(auth) if auth else None
         self.sessions = 0
-        self._auth = tuple(auth) if auth else None
+        self._auth = self.given
         self._session = session
         self._lock = threading.Lock()
         self._refusals = 0
@@ -51,7 +51,7 @@ class Account:
     @property
     def is_in_use(self):
         """Whether requests are sent with this account, or will be."""
-        return self.given or self.sessions > 0
+        return self.given is not None or self.sessions > 0
 
     @property
     def cache_key(self):

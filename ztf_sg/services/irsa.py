@@ -85,6 +85,10 @@ class Irsa:
         self.cache = QueryCache(cache)
         self._account = Account(auth, self.session)
 
+    def __reduce__(self):
+        """Let copies, and other processes, begin with sessions of their own."""
+        return type(self), (self._account.given, self.cache.directory, self.concurrency, self.retries)
+
     def __repr__(self):
         return f"{type(self).__name__}({'with account' if self._account.is_in_use else 'anonymous'})"
 

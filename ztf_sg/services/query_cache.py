@@ -6,6 +6,7 @@ Delete a file, or the folder, to have the service asked again.
 
 import hashlib
 from datetime import UTC, datetime
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
@@ -42,7 +43,8 @@ class QueryCache:
         record = {"service": service, "query": query, "date": date, "rows": len(table), "cached": False}
         table.attrs["query"] = record
         if path is not None:
-            with atomic_write(path) as file:
+            # two processes may have the same question
+            with atomic_write(path, path.with_name(f"{path.name}.{uuid4().hex}.part")) as file:
                 table.to_parquet(file, index=False)
         return table
 

@@ -72,6 +72,10 @@ class Retries:
         self._pause_until = 0.0
         self._warned_until = 0.0
 
+    def __reduce__(self):
+        """Let copies, and other processes, begin anew."""
+        return type(self), (self.tries, self.first_wait, self.longest_wait, self.patience)
+
     def call(self, attempt, *args, **kwargs):
         """Return what the function `attempt` returns, called with these arguments until it succeeds.
 

@@ -69,6 +69,10 @@ class MockSky:
         self.seed = seed
         self._headers = {}
 
+    def __reduce__(self):
+        """Let other processes simulate the sky anew, which is less than what it keeps."""
+        return type(self), (self.seed,)
+
     def __repr__(self):
         return f"MockSky(seed={self.seed})"
 

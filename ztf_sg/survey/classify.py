@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from sklearn.utils.validation import check_is_fitted
-from tqdm.auto import tqdm
 
 from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier
 from ztf_sg.conditions import describe, merge
@@ -23,9 +22,8 @@ from ztf_sg.cutouts import IMAGE, LABEL, UNKNOWN, CutoutSet
 from ztf_sg.cutouts.listing import RESULTS as NOTES
 from ztf_sg.cutouts.listing import SETTINGS
 from ztf_sg.cutouts.schema import SKIPPED_COLUMNS
-from ztf_sg.files import atomic_write, local_path, lock_folder
+from ztf_sg.files import local_path, lock_folder
 from ztf_sg.survey.partition import (
-    MODEL,
     OUTSIDE,
     READ,
     SKIPPED,
@@ -39,10 +37,10 @@ from ztf_sg.survey.partition import (
     usable,
     work,
 )
+from ztf_sg.survey.running import check_scheduler, keep_settings, open_scheduler, run_tasks
 
 PARTITION = 16384  # least number of cutouts in a partition
 ROW = "row within the partition"
-SCHEDULERS = ("threads", "processes", "synchronous")
 
 
 class SurveyError(RuntimeError):
@@ -93,7 +91,7 @@ def classify_partition(table, model=None, max_error=0.01):
         table = table.assign(**{LABEL: UNKNOWN, ROW: np.arange(len(table))})
     elif isinstance(table, pa.Table | pa.RecordBatch) and LABEL in table.schema.names:
         table = table.drop_columns([LABEL])
-    model = _trained(model)
+    model = trained_model(model)
     cutouts, skipped = usable(CutoutSet.from_table(table, on_error="skip"), model)
     result, summary = classified(cutouts, model, model.confidence_threshold(max_error), {})
     result = result.to_pandas()
@@ -111,7 +109,7 @@ def classify_partition(table, model=None, max_error=0.01):
     return result
 
 
-def _trained(model):
+def trained_model(model):
     """Return a model that is trained, the pretrained one for None; raise an error for anything else."""
     if model is None:
         return load_model(PRETRAINED, None)
@@ -186,9 +184,9 @@ def classify_survey(
     source, destination, model = (
         Path(os.path.realpath(local_path(source))),  # resolve() raises at links in a circle
         Path(os.path.realpath(local_path(destination))),
-        _trained(model),
+        trained_model(model),
     )
-    _check_scheduler(scheduler)
+    check_scheduler(scheduler)
     if source == destination:
         raise ValueError(f"{source}: is the source; name another folder for the results")
     threshold = model.confidence_threshold(max_error)  # raises before anything is written
@@ -197,12 +195,13 @@ def classify_survey(
     parts = {destination / f"part-{number:05d}.parquet": part for number, part in enumerate(plan)}
     settings = {"source": str(source), "partition": int(partition), "max_error": float(max_error)}
     with lock_folder(destination / NOTES, SurveyError):
-        _prepare(destination, model, settings)
+        keep_settings(destination, model, settings)
         _remove_outdated(destination, parts)
         missing = [path for path in parts if not path.exists()]
         alone = len(missing) == 1 or scheduler == "synchronous"
         tasks = [(path, *parts[path], threshold, alone) for path in missing]
-        done = {row["file"]: row for row in _run(tasks, scheduler, progress)}
+        with open_scheduler(scheduler) if tasks else nullcontext() as opened:
+            done = {row["file"]: row for row in run_tasks(work, tasks, opened, progress)}
         shutil.rmtree(destination / NOTES / UNFINISHED, ignore_errors=True)
     failed = sorted((row for row in done.values() if "error" in row), key=lambda row: row["file"])
     if failed:
@@ -267,18 +266,6 @@ def _warn_of_skipped(destination, skipped):
         )
 
 
-def _check_scheduler(scheduler):
-    if isinstance(scheduler, str):
-        is_known = scheduler in SCHEDULERS or "://" in scheduler
-    else:  # clients and clusters have this; to import their classes would take long
-        is_known = hasattr(scheduler, "scheduler_info") and not isinstance(scheduler, type)
-    if not is_known:
-        raise ValueError(
-            f"scheduler: expected {', '.join(map(repr, SCHEDULERS))}, a client, a cluster, or an address "
-            f"such as 'tcp://localhost:8786', got {scheduler!r}"
-        )
-
-
 def _remove_outdated(destination, parts):
     """Remove the results of partitions whose files have changed or disappeared since they were read."""
     for path in destination.glob("part-*.parquet"):
@@ -288,60 +275,6 @@ def _remove_outdated(destination, parts):
         path.unlink()
         for note in (note_of(path, SKIPPED, "csv"), note_of(path, OUTSIDE, "json")):
             note.unlink(missing_ok=True)
-
-
-def _prepare(destination, model, settings):
-    """Store model and settings, or check that the results there are from the same ones."""
-    notes = destination / NOTES
-    kept = notes / SETTINGS
-    if not kept.exists():
-        if any(destination.glob("part-*.parquet")):
-            raise ValueError(f"{destination}: holds results of unknown origin; name another destination")
-        model.save(notes / MODEL)
-        with atomic_write(kept) as file:
-            file.write(json.dumps(settings).encode())
-    try:
-        before = json.loads(kept.read_text())
-    except ValueError as error:
-        raise ValueError(f"{kept}: damaged ({error}); remove {destination} and classify anew") from error
-    if not isinstance(before, dict):
-        raise ValueError(f"{kept}: damaged, as it holds no settings; remove {destination} and classify anew")
-    changed = [name for name in settings if before.get(name) != settings[name]]
-    if not model.is_saved_in(notes / MODEL):
-        changed.append("model")
-    if changed:
-        raise ValueError(
-            f"{destination}: holds results with another {', '.join(changed)}; name another destination, or "
-            "remove it"
-        )
-
-
-def _run(tasks, scheduler, progress):
-    """Return what `work` returns for each task, in any order."""
-    if not tasks:
-        return []
-    is_local = isinstance(scheduler, str) and scheduler in SCHEDULERS
-    try:
-        if is_local:
-            import dask
-            from tqdm.dask import TqdmCallback
-        else:
-            import distributed
-    except ImportError as error:
-        raise ImportError(f"surveys need Dask: pip install 'ztf_sg[survey]' ({error})") from error
-    if is_local:
-        with TqdmCallback(desc="partitions", tqdm_class=tqdm) if progress else nullcontext():
-            return dask.compute([dask.delayed(work)(*task) for task in tasks], scheduler=scheduler)[0]
-    is_client = isinstance(scheduler, distributed.Client)
-    with nullcontext(scheduler) if is_client else distributed.Client(scheduler) as client:
-        futures = client.map(work, *zip(*tasks, strict=True), pure=False, retries=2)
-        names = {future.key: task[0].name for future, task in zip(futures, tasks, strict=True)}
-        finished = distributed.as_completed(futures, with_results=True, raise_errors=False)
-        bar = tqdm(finished, total=len(futures), desc="partitions", disable=not progress)
-        return [
-            row if future.status == "finished" else {"file": names[future.key], "error": repr(row)}
-            for future, row in bar
-        ]
 
 
 def _known(path):

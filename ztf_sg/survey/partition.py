@@ -31,9 +31,10 @@ from ztf_sg.cutouts.schema import SKIPPED_COLUMNS
 from ztf_sg.features import FLAGS
 from ztf_sg.files import atomic_write
 from ztf_sg.priors import fraction_faults
+from ztf_sg.survey.running import MODEL
 
 BATCH = 4096  # cutouts that each task holds in memory at a time
-MODEL, SKIPPED, READ, OUTSIDE, UNFINISHED = "model.npz", "skipped", "read", "outside", "unfinished"
+SKIPPED, READ, OUTSIDE, UNFINISHED = "skipped", "read", "outside", "unfinished"
 RESULT = pa.schema(
     {"name": pa.string()}
     | dict.fromkeys(("ra", "dec", "p_galaxy", "posterior_variance"), pa.float64())
@@ -98,7 +99,7 @@ def work(path, paths, names, groups, threshold, alone):
             model = load_model(notes / MODEL, (notes / MODEL).stat().st_mtime_ns)
             read = fingerprint(paths, names, groups)
             started = perf_counter()
-            for cutouts, faults in _cutouts(paths, names, groups, model):
+            for cutouts, faults in read_cutouts(paths, names, groups, model):
                 seconds["reading"] += perf_counter() - started
                 result, summary = classified(cutouts, model, threshold, seconds)
                 started = perf_counter()
@@ -119,7 +120,7 @@ def work(path, paths, names, groups, threshold, alone):
     return {"file": path.name, "objects": objects, "skipped": sum(map(len, skipped)), **seconds}
 
 
-def _cutouts(paths, names, groups, model):
+def read_cutouts(paths, names, groups, model):
     """Yield what :func:`usable` returns of a partition, a few cutouts at a time; files are skipped, too."""
     if groups is None:
         for first in range(0, len(paths), BATCH):
