@@ -255,7 +255,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         return features.assign(galaxy_fraction=fraction_column(cutouts.table, self.galaxy_fraction))
 
     def summarize_outside(self, features):
-        """Return how many of the objects of some :meth:`features` are outside, see `training_range.summarize`."""
+        """Return how many of the objects of some :meth:`features` are outside, as `summarize`."""
         return summarize(conditions_of(features), self.ranges_)
 
     def save(self, path):
