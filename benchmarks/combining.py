@@ -246,7 +246,7 @@ def plot(table):
     axes.set(
         xlabel="images per object that are not outside",
         ylabel="wrong classes [%]",
-        xlim=(0.5, rows["inside"].max() + 1.5),
+        xlim=(0.5, rows["inside"].max() + 2),
     )
     axes.set_ylim(0, 120 * rows["errors"].max())
     axes.grid(alpha=0.3)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import requests
 import ztfquery.io
-from archives import KINDS, ArchiveServer, point_clients_to, server
+from archives import KINDS, ArchiveServer, ImageParts, point_clients_to, server
 from archives.sky import HEIGHT, WIDTH
 from astropy.io import fits
 from astropy.table import Table
@@ -203,6 +203,55 @@ def test_some_cutouts_have_an_extra_row_and_those_at_the_edge_fewer(archive, pro
     assert 0.01 < (widths == 21).mean() < 0.03
     (corner,) = quadrant.wcs.wcs_pix2world([[3, 2]], 0)
     assert archive.sky.cutout(product, *corner).shape[0] < 15
+
+
+@pytest.fixture
+def part(archive, product, centre, tmp_path, monkeypatch):
+    """Serve 300 x 260 px of the first image; return the server and the ranges of these pixels."""
+    quadrant = archive.sky.quadrants[product]
+    x, y = (int(v) for v in quadrant.to_pixel(*centre))
+    ranges = (x - 100, x + 200), (y - 200, y + 60)
+    (tmp_path / Path(product).name).write_bytes(quadrant.cutout_bytes(ranges))
+    with ArchiveServer(sky=ImageParts(tmp_path)) as server:
+        point_clients_to(server.url, monkeypatch.setattr)
+        yield server, ranges
+
+
+def test_part_of_an_image_has_the_metadata_of_the_whole(archive, product, part):
+    row = archive.sky.images.iloc[0]
+    (found,) = search((row["ra"], row["dec"]), size=0.1).to_dict("records")
+    assert found["seeing"] == pytest.approx(row["seeing"], abs=2e-3)
+    for name in ("filefracday", "field", "ccdid", "qid", "filtercode", "crpix1", "crpix2", "infobits"):
+        assert found[name] == row[name]
+    for name in ("ra", "dec", "crval1", "cd11", "ra1", "dec1", "ra2", "dec2", "ra3", "dec3", "ra4", "dec4"):
+        assert found[name] == pytest.approx(row[name], abs=0.01)
+    (url,) = metatable_to_url(search(sql_query="seeing<5"), datakind="sci")
+    assert url.endswith(product)
+
+
+def test_cutouts_of_a_part_are_those_of_the_whole_image_and_end_where_it_ends(archive, url, centre, part):
+    server, ((left, _), (bottom, top)) = part
+    from_part = url.replace(archive.url, server.url)
+    whole, cutout = (fits.open(io.BytesIO(requests.get(where).content))[0] for where in (url, from_part))
+    np.testing.assert_array_equal(cutout.data, whole.data)
+    for name in ("CRPIX1", "CRPIX2", "CRVAL1", "CD1_1", "PV1_2", "FILENAME", "QID", "SEEING"):
+        assert cutout.header[name] == whole.header[name]
+    wcs = next(iter(archive.sky.quadrants.values())).wcs
+    at = {name: wcs.wcs_pix2world(left + 50, y, 0) for name, y in (("edge", top - 3), ("off", top + 20))}
+    answers = {
+        name: requests.get(from_part.replace("center={},{}".format(*centre), f"center={ra},{dec}"))
+        for name, (ra, dec) in at.items()
+    }
+    assert pixels(answers["edge"].content).shape in {(12, 20), (13, 20), (12, 21), (13, 21)}
+    assert answers["off"].status_code == 400
+
+
+def test_whole_image_of_a_part_has_no_other_pixels(product, archive, part):
+    server, ((x0, x1), (y0, y1)) = part
+    image = pixels(requests.get(f"{server.url}/ibe/data/ztf/products/sci/{product}").content)
+    assert image.shape == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(image[y0:y1, x0:x1], archive.sky.quadrants[product].pixels[y0:y1, x0:x1])
+    assert np.isfinite(image).sum() == (x1 - x0) * (y1 - y0)
 
 
 @pytest.mark.parametrize(

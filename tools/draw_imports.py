@@ -17,7 +17,7 @@ LEVELS = (
     ("ztf",),
     ("cutouts",),
     ("positions",),
-    ("normalization", "features", "muygps", "model_file", "conditions", "priors"),
+    ("normalization", "features", "muygps", "model_file", "training_range", "priors"),
     ("services",),
     ("simulation",),
     ("fetching",),

@@ -8,9 +8,11 @@ with samples of one size; see two_sample.py. The figure is the difference of the
 (AUC), its mean over the splits and the standard error of that mean. Most cutouts are of two nights, which are
 never in the same half: the splits are not independent, and the true error is larger.
 
-g and r band: IMAGES are halved at random, and stars simulated with the headers of half B; see
-realism_images.py. So few images pull the floor below 0.5, as an image left out is missed on its own side;
-each simulated star has a real one of its image, and their AUC is not pulled.
+g and r band: IMAGES are halved at random, and stars are simulated with the headers of half B and with the
+ellipticity and coma of half A; see realism_images.py. They are told from the real stars of B, whole images
+left out. The floor is how well they are told from stars simulated with the ellipticity and coma of B: by how
+much the halves differ. (The real stars of A from those of B would be no floor: so few images pull it below
+0.5, as an image left out is missed on its own side. Here each image is on both sides.)
 
 REAL and IMAGES default to the folders that the environment variables ZTF_SG_REAL_CUTOUTS and
 ZTF_SG_REAL_IMAGES name.
@@ -51,7 +53,7 @@ def main():
     results = compare_nights(load_cutouts(options.real), options.splits)
     if options.images:
         results |= compare_images(options.images, options.splits)
-    print("\nAUC, 0.5 is a coin; mean and standard error over the splits")
+    print("\nAUC, 0.5 is a coin; mean and standard error over the splits; the floor is A from B")
     for name, scores in results.items():
         print(summary(name, scores))
 

@@ -15,7 +15,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ztf_sg.checks import check_unmasked, is_number
-from ztf_sg.conditions import (
+from ztf_sg.features import FLAGS, measure_features
+from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
+from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
+from ztf_sg.muygps.confidence import confidence, doubts, judge, least_confidence
+from ztf_sg.priors import check_fraction, fraction_column, with_fraction
+from ztf_sg.training_range import (
     check_ranges,
     conditions_of,
     describe,
@@ -23,11 +28,6 @@ from ztf_sg.conditions import (
     ranges_of,
     summarize,
 )
-from ztf_sg.features import FLAGS, measure_features
-from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
-from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
-from ztf_sg.muygps.confidence import confidence, doubts, judge, least_confidence
-from ztf_sg.priors import check_fraction, fraction_column, with_fraction
 
 CLASSIFIER_FEATURES = ("log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_4.0")
 PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
@@ -182,8 +182,9 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         """Return which cutouts a person should look at, bool, shape (n,).
 
         The probability of their likelier class is at most :meth:`confidence_threshold` (a large posterior
-        variance keeps it near 1/2, arXiv:2105.01106), their class changes with `galaxy_fraction`, or they are
-        outside of what the classifier was trained on, see `ranges_`.
+        variance keeps it near 1/2, arXiv:2105.01106), their class changes with `galaxy_fraction`, they are
+        outside of what the classifier was trained on, see `ranges_`, or they are saturated and seem to be
+        galaxies, as a star does whose light has bled along its column.
 
         Parameters
         ----------
@@ -228,12 +229,13 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         galaxy = probability > 0.5
         undecided = confidence(self.pipeline_[-1].probability(mean, variance)) <= threshold
         outside = outside_by_condition(conditions_of(features), self.ranges_).any(axis=1).to_numpy()
+        saturated = features["saturated"].to_numpy()
         return {
             "p_galaxy": probability,
             "log_ratio": self.pipeline_[-1].log_odds(mean, variance) - logit(self.training_fraction_),
             "posterior_variance": variance,
             "class": galaxy.astype(int),
-            "ambiguous": undecided | ((mean > 0) != galaxy) | outside,
+            "ambiguous": undecided | ((mean > 0) != galaxy) | outside | (saturated & galaxy),
             "outside": outside,
             **{name: features[name].to_numpy() for name in FLAGS},
         }
@@ -253,7 +255,7 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
         return features.assign(galaxy_fraction=fraction_column(cutouts.table, self.galaxy_fraction))
 
     def summarize_outside(self, features):
-        """Return how many of the objects of some :meth:`features` are outside, see `conditions.summarize`."""
+        """Return how many of the objects of some :meth:`features` are outside, as `summarize`."""
         return summarize(conditions_of(features), self.ranges_)
 
     def save(self, path):

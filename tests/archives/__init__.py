@@ -2,6 +2,7 @@
 
 from .clients import point_clients_to
 from .faults import KINDS
+from .parts import ImageParts
 from .server import ArchiveServer
 
-__all__ = ["KINDS", "ArchiveServer", "point_clients_to"]
+__all__ = ["KINDS", "ArchiveServer", "ImageParts", "point_clients_to"]

@@ -50,7 +50,7 @@ class ArchiveServer:
     Parameters
     ----------
     seed, n_images, seeing
-        Of the sky; `n_images` images at most, with the seeing of these [arcsec].
+        Of the mock sky; `n_images` images at most, with the seeing of these [arcsec].
     accounts : dict
         User to (password, whether it has rights to proprietary images).
     proprietary : float or function
@@ -63,6 +63,8 @@ class ArchiveServer:
         Limits of the TAP service, and how often a job must be asked for before it ends.
     port : int
         0 is any free one.
+    sky : Sky, optional
+        What is served instead of the mock sky, such as `ImageParts`.
     """
 
     def __init__(
@@ -81,10 +83,11 @@ class ArchiveServer:
         tap_area_limit=None,
         tap_polls=1,
         port=0,
+        sky=None,
     ):
         self.faults = Faults(fault_rate, kinds, fault_seed, where)
         self.inject, self.fault_counts = self.faults.inject, self.faults.counts
-        self.sky = Sky(seed, n_images, seeing)
+        self.sky = sky or Sky(seed, n_images, seeing)
         self.ibe = Ibe(self.sky, accounts, proprietary)
         self.expire_sessions = self.ibe.expire_sessions
         self.tap = Tap(self.sky, tap_row_limit, tap_area_limit, tap_polls)

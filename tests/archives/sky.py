@@ -91,8 +91,7 @@ class Sky:
     def cutout(self, product, ra, dec, size=20):
         """Return the true pixels of a cutout, without an extra first row or column."""
         quadrant = self.quadrant(product)
-        (x0, x1), (y0, y1) = quadrant.trimmed_range(ra, dec, size, size)
-        return np.array(quadrant.pixels[y0:y1, x0:x1], dtype=np.float32)
+        return np.array(quadrant.part(quadrant.trimmed_range(ra, dec, size, size)), dtype=np.float32)
 
 
 def product_path(row):
@@ -115,6 +114,8 @@ class OffImage(LookupError):
 
 class Quadrant:
     """One image: header and WCS at once, pixels in a FITS file when first needed."""
+
+    limits = ((0, WIDTH), (0, HEIGHT))  # the first pixel that is there and the one past the last, in x and y
 
     def __init__(self, row, sources, seed, path):
         self.row, self._sources, self._seed, self._path = row, sources, seed, path
@@ -161,17 +162,30 @@ class Quadrant:
             position = [float(v) for v in self.to_pixel(ra, dec)]
         except WcsError as error:
             raise OffImage from error
-        sides = zip(position, (width, height), (WIDTH, HEIGHT), strict=True)
+        sides = zip(position, (width, height), self.limits, strict=True)
         ranges = [_pixel_range(*side) for side in sides]
         if any(past <= first for first, past in ranges):
             raise OffImage
         return ranges
+
+    def holds(self, ra, dec, size):
+        """Tell whether a cutout of so many arcsec lies within the image."""
+        try:
+            ranges = self.trimmed_range(ra, dec, size, size)
+        except OffImage:
+            return False
+        return all(past - first == round(size / PIXEL_SCALE) for first, past in ranges)
 
     def trimmed_range(self, ra, dec, width, height):
         """Return the same without an extra first column or row."""
         ranges = self.cutout_range(ra, dec, width, height)
         sides = [int(round(side / PIXEL_SCALE)) for side in (width, height)]
         return [(max(first, past - side), past) for (first, past), side in zip(ranges, sides, strict=True)]
+
+    def part(self, ranges):
+        """Return the pixels of a slice of the image, float32, big-endian."""
+        (x0, x1), (y0, y1) = ranges
+        return self.pixels[y0:y1, x0:x1]
 
     def cutout_bytes(self, ranges):
         """Return the FITS file of a slice of the image: its header, with NAXISn and CRPIXn adapted."""
@@ -186,7 +200,7 @@ class Quadrant:
         for name, value in cards.items():
             start = self._slots[name]
             header[start : start + 80] = f"{name:8}= {value:>20}".ljust(80).encode()
-        data = self.pixels[y0:y1, x0:x1].tobytes()
+        data = self.part(ranges).tobytes()
         return bytes(header) + data + bytes(-len(data) % 2880)
 
     def _paint(self):
@@ -209,14 +223,14 @@ def _near(row, ra, dec):
     return np.hypot(east * np.cos(np.radians(row["dec"])), np.asarray(dec) - row["dec"]) < 1
 
 
-def _pixel_range(position, size, length):
+def _pixel_range(position, size, limits):
     width = int(round(size / PIXEL_SCALE))
     edge = position - FIRST_PIXEL - (width - 20) / 2
     first = int(np.ceil(edge))
     past = first + width
     if first - edge > 1 - EXTRA_PIXEL_SHARE:
         first -= 1
-    return max(first, 0), min(past, length)
+    return max(first, limits[0]), min(past, limits[1])
 
 
 def _add_source(image, source, position, row):

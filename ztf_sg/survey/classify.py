@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from sklearn.utils.validation import check_is_fitted
 
 from ztf_sg.classification import PRETRAINED, StarGalaxyClassifier
-from ztf_sg.conditions import describe, merge
 from ztf_sg.cutouts import IMAGE, LABEL, UNKNOWN, CutoutSet
 from ztf_sg.cutouts.listing import RESULTS as NOTES
 from ztf_sg.cutouts.listing import SETTINGS
@@ -38,6 +37,7 @@ from ztf_sg.survey.partition import (
     work,
 )
 from ztf_sg.survey.running import check_scheduler, keep_settings, open_scheduler, run_tasks
+from ztf_sg.training_range import describe, merge
 
 PARTITION = 16384  # least number of cutouts in a partition
 ROW = "row within the partition"

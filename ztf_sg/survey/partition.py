@@ -15,7 +15,6 @@ from joblib import parallel_config
 
 from ztf_sg.checks import is_whole_number
 from ztf_sg.classification import StarGalaxyClassifier
-from ztf_sg.conditions import merge
 from ztf_sg.cutouts import (
     CutoutError,
     cutout_names,
@@ -32,6 +31,7 @@ from ztf_sg.features import FLAGS
 from ztf_sg.files import atomic_write
 from ztf_sg.priors import fraction_faults
 from ztf_sg.survey.running import MODEL
+from ztf_sg.training_range import merge
 
 BATCH = 4096  # cutouts that each task holds in memory at a time
 SKIPPED, READ, OUTSIDE, UNFINISHED = "skipped", "read", "outside", "unfinished"
