@@ -6,9 +6,8 @@ python benchmarks/own_objects.py --live 200
 The positions are of objects of the simulated sky, in the filters g, r and i. To draw an object takes longer
 than all the rest, so each image draws its first objects only, and repeats them, with fresh noise, for the
 others. Memory is the largest of the process while nothing is drawn, since a rare galaxy takes the simulated
-sky 0.4 GB; requests are what IRSA would be sent: searches, and whole
-images or cutouts, whichever is cheaper. A quarter of the positions is classified before that, in a process of
-its own, too: its memory tells how the need grows.
+sky 0.4 GB. Requests are what IRSA would be sent: searches, and whole images or cutouts, whichever is cheaper.
+A quarter of the positions is classified first, in a process of its own: its memory tells how the need grows.
 
 With --live a loopback archive, at which a quarter of the requests meets a fault, is asked for so many
 positions, two images each, in parts of a dozen, while the process is killed (SIGKILL) five times.
