@@ -99,6 +99,16 @@ class TestClassify:
         assert table["n_images"].tolist() == [1, 0, 1, 1, 0, 1]
         assert table["p_galaxy"].isna().tolist() == [False, True, False, False, True, False]
 
+    @pytest.mark.parametrize("ending", ["csv", "ecsv", "vot", "parquet"])
+    def test_odd_names_of_objects_and_files_do_no_harm(self, run, sky, positions, tmp_path, ending):
+        table = pd.read_csv(positions)
+        table["name"] = ["$\\foo$", "a\x0bb", "星系", "&<'\">", "c\ufffed", "d\x1b[1m"]
+        source, path = tmp_path / "l\udce9 ü.csv", tmp_path / f"ä b.{ending}"
+        table.to_csv(source, index=False)
+        assert run("classify", source, *ARGUMENTS, "--output", path)[0] == 0
+        written = pd.read_parquet(path) if ending == "parquet" else Table.read(path)
+        assert list(written["name"]) == ["$\\foo$", "a b", "星系", "&<'\">", "c d", "d [1m"]
+
     def test_units_are_in_the_file(self, run, sky, positions, tmp_path):
         run("classify", positions, *ARGUMENTS, "--output", tmp_path / "classes.ecsv")
         table = Table.read(tmp_path / "classes.ecsv")

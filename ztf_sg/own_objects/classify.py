@@ -12,6 +12,7 @@ import pandas as pd
 
 from ztf_sg.checks import is_whole_number
 from ztf_sg.cutouts.listing import RESULTS as NOTES
+from ztf_sg.cutouts.listing import printable
 from ztf_sg.fetching.fetch import check_service
 from ztf_sg.fetching.targets import check_filters
 from ztf_sg.files import local_path, lock_folder
@@ -151,7 +152,9 @@ def classify_positions(
             errors = run_parts(parts, objects, service, request, workers, progress)
             table, dates = _classes(parts, objects, errors, fraction, threshold)
     table.attrs = {
-        "list": os.fsdecode(source) if isinstance(source, str | bytes | os.PathLike) else "a table",
+        "list": printable(os.fsdecode(source))
+        if isinstance(source, str | bytes | os.PathLike)
+        else "a table",
         "images_from": service.origin,
         "asked": " to ".join(sorted({min(dates), max(dates)})) if dates else "",
         **request,
