@@ -20,6 +20,7 @@ from ztf_sg.services.errors import ServiceDown, WrongPassword
 from ztf_sg.services.irsa import Irsa
 
 ARGUMENTS = ("--offline", "--filters", "i", "--images", "1")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(ztf_sg.__file__).parents[1])}
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,8 @@ class TestClassify:
         merged = of_list.merge(of_cutouts, on="name", suffixes=("", "_of_cutouts"))
         assert merged["name"].tolist() == list("acdf")
         assert merged["p_galaxy"].equals(merged["p_galaxy_of_cutouts"])
+        status, _, err = run("classify", tmp_path / "fits", "--output", tmp_path / "fits" / "fits.parquet")
+        assert status == 1 and "would be taken for cutouts in the next run" in err
 
     def test_list_in_a_parquet_file_is_no_cutouts(self, run, sky, positions, tmp_path):
         pd.read_csv(positions).to_parquet(tmp_path / "list.parquet")
@@ -209,7 +212,28 @@ class TestFailures:
         for output, fault in (("folder.csv", "is a folder"), ("file/classes.csv", "is a file")):
             status, _, err = run("classify", positions, *ARGUMENTS, "--output", tmp_path / output)
             assert status == 1 and fault in err
+        command = "classify", positions, *ARGUMENTS, "--output", tmp_path / "classes.csv"
+        status, _, err = run(*command, "--plot", tmp_path / "file" / "plot.png")
+        assert status == 1 and "is a file" in err
         assert not sky.searches
+
+    @pytest.mark.parametrize("by_link", [False, True])
+    def test_list_is_never_overwritten_by_its_classes(self, run, sky, positions, tmp_path, by_link):
+        before, output = positions.read_text(), positions
+        if by_link:
+            output = tmp_path / "link.csv"
+            output.symlink_to(positions)
+        status, _, err = run("classify", positions, *ARGUMENTS, "--output", output)
+        assert status == 1 and "is what is to be classified; name another file for --output" in err
+        assert positions.read_text() == before and not sky.searches
+
+    def test_folder_of_other_files_is_not_removed(self, run, sky, positions, tmp_path):
+        other = tmp_path / "classes.csv.parts" / "other.txt"
+        other.parent.mkdir()
+        other.touch()
+        status, _, err = run("classify", positions, *ARGUMENTS, "--output", tmp_path / "classes.csv")
+        assert status == 1 and "holds other files; move them, or name a folder with --directory" in err
+        assert other.exists() and not sky.searches
 
     def test_file_of_results_stays_as_it_was_if_the_next_run_fails(self, run, sky, positions, tmp_path):
         (tmp_path / "classes.csv").write_text("before")
@@ -274,9 +298,8 @@ class TestProcess:
             "--output",
             "classes.csv",
         ]
-        environment = {**os.environ, "PYTHONPATH": str(Path(ztf_sg.__file__).parents[1])}
         process = subprocess.Popen(
-            list(map(str, command)), cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+            list(map(str, command)), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
         )
         while not (tmp_path / "classes.csv.parts" / "fetched").exists() and process.poll() is None:
             time.sleep(0.01)

@@ -100,7 +100,7 @@ def _add_classify(commands, shared):
         help="largest share of errors among unambiguous objects (0.01)",
     )
     add("--workers", type=_count, metavar="N", help="processes at work at a time (1)")
-    add("--plot", type=_picture, metavar="FILE", help="draw the most uncertain objects")
+    add("--plot", metavar="FILE", help="draw the most uncertain objects")
     classify.set_defaults(run=_classify, fail=classify.error)
 
 
@@ -121,20 +121,17 @@ def _add_fetch(commands, shared):
 def _classify(options):
     """Classify a list or cutouts, and write the table; return a summary and the exit status."""
     from ztf_sg.own_objects import classify_cutouts, classify_positions, holds_cutouts
-    from ztf_sg.own_objects.output import check_output, write_classes
+    from ztf_sg.own_objects.output import write_classes
     from ztf_sg.own_objects.results import is_incomplete, summarize
 
-    try:
-        output = check_output(options.output)
-    except ValueError as error:
-        options.fail(error)
+    output = _checked_output(options)
     assumed = {"galaxy_fraction": options.galaxy_fraction, "max_error": options.max_error}
     if holds_cutouts(options.source):
         _refuse_options_of_lists(options)
         cutouts, directory = options.source, None
         table = classify_cutouts(options.source, **assumed)
     else:
-        directory = Path(options.directory or f"{output}.parts")
+        directory = Path(options.directory) if options.directory else _folder_of_parts(output)
         cutouts = directory / "cutouts"
         asked = _request(options) | {"workers": options.workers or 1, "progress": sys.stderr.isatty()}
         table = classify_positions(options.source, directory, _service(options), **asked, **assumed)
@@ -146,6 +143,35 @@ def _classify(options):
     if directory and not options.directory:
         shutil.rmtree(directory)
     return summarize(table), FINE
+
+
+def _checked_output(options):
+    """Return the path of the table; raise an error if it, or the plot, cannot be written, before any work."""
+    from ztf_sg.files import local_path
+    from ztf_sg.own_objects.output import WRITERS, check_output
+
+    try:
+        output = check_output(options.output, WRITERS)
+        if options.plot:
+            check_output(options.plot, PICTURES)
+    except ValueError as error:
+        options.fail(error)
+    source = local_path(options.source)
+    if source.exists() and output.exists() and output.samefile(source):
+        raise ValueError(f"{output}: is what is to be classified; name another file for --output")
+    if output.suffix.lower() == ".parquet" and output.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{output}: would be taken for cutouts in the next run; name a file beside {source}")
+    return output
+
+
+def _folder_of_parts(output):
+    """Return the folder that keeps what is done until all is; it is removed then, so it must be a run's."""
+    from ztf_sg.cutouts.listing import RESULTS
+
+    folder = Path(f"{output}.parts")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULTS).is_dir():
+        raise FileExistsError(f"{folder}: holds other files; move them, or name a folder with --directory")
+    return folder
 
 
 def _fetch(options):
@@ -253,12 +279,6 @@ def _share(text):
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
     return share
-
-
-def _picture(text):
-    if Path(text).suffix.lower() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"{text}: its ending is none of {', '.join(PICTURES)}")
-    return text
 
 
 class _Version(argparse.Action):

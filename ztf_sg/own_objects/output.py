@@ -28,23 +28,25 @@ COLUMNS = {  # unit, and description
 }
 
 
-def check_output(path):
+def check_output(path, endings):
     """Return the path of a file to be written; raise an error if it cannot be, before any work.
 
     Parameters
     ----------
     path : path-like
+    endings : iterable of str
+        What it may end in, such as ".csv", in any case.
 
     Raises
     ------
     ValueError
-        If it ends in none of `WRITERS`.
+        If it ends in none of these.
     IsADirectoryError, NotADirectoryError, PermissionError
         If it is a folder, its folder is a file, or this user may not write there.
     """
     path = local_path(path)
-    if path.suffix.lower() not in WRITERS:
-        raise ValueError(f"{path}: its ending is none of {', '.join(WRITERS)}; name another file")
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{path}: its ending is none of {', '.join(endings)}; name another file")
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; name a file, such as one in it")
     folder = next(folder for folder in path.absolute().parents if folder.exists())
@@ -72,7 +74,7 @@ def write_classes(table, path):
     ValueError, OSError
         As of :func:`check_output`.
     """
-    path = check_output(path)
+    path = check_output(path, WRITERS)
     if not is_numeric_dtype(table["name"]):
         table = table.assign(name=table["name"].map(one_line))
     content = BytesIO()
