@@ -283,6 +283,27 @@ class TestProcess:
     def test_version(self, run):
         assert run("--version")[:2] == (0, f"ztf-sg {ztf_sg.__version__}\n")
 
+    def test_reader_that_has_gone_does_not_matter_but_a_full_disk_does(self, tmp_path):
+        code = (
+            "import sys; from ztf_sg import cli; cli._classify = lambda options: ('summary', cli.FINE); "
+            "sys.exit(cli.main(['classify', '.', '--output', 'classes.csv']))"
+        )
+        for stdout, status in ((self._pipe_without_reader(), 0), (os.open("/dev/full", os.O_WRONLY), 1)):
+            ended = subprocess.run(
+                [sys.executable, "-c", code],
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                cwd=tmp_path,
+                env=ENVIRONMENT,
+            )
+            assert (ended.returncode, ended.stderr.count(b"\n")) == (status, status)
+
+    @staticmethod
+    def _pipe_without_reader():
+        reader, writer = os.pipe()
+        os.close(reader)
+        return writer
+
     def test_script_of_the_package_is_the_command(self):
         assert 'ztf-sg = "ztf_sg.cli:main"' in (ROOT / "pyproject.toml").read_text()
 

@@ -4,6 +4,7 @@ What takes long to load is imported by the functions that need it, so that ``ztf
 """
 
 import argparse
+import os
 import shutil
 import sys
 import warnings
@@ -46,6 +47,8 @@ def main(arguments=None):
         try:
             with redirect_stdout(sys.stderr):  # for what libraries print: standard output is for the summary
                 summary, status = options.run(options)
+            _print(summary)
+            return status
         except KeyboardInterrupt as error:
             _say(str(error) or "stopped; run it again to go on")
             return INTERRUPTED
@@ -54,8 +57,6 @@ def main(arguments=None):
                 raise
             _say(_message(error))
             return FAULT
-    print(summary)
-    return status
 
 
 def _parser():
@@ -259,6 +260,16 @@ def _message(error):
     if isinstance(error, OSError | ValueError | TypeError | LookupError | RuntimeError | ImportError):
         return text
     return f"{type(error).__name__}: {text}; run it with --debug for more"
+
+
+def _print(text):
+    """Print text, unless whoever read it has gone, as after ``| head``."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again at its end
+        if not isinstance(error, BrokenPipeError):
+            raise
 
 
 def _say(text):
