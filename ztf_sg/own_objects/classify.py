@@ -97,7 +97,7 @@ def classify_positions(
         - name, RA, DEC [deg, ICRS], as of `object_list`;
         - p_galaxy, the probability of being a galaxy, and class: "star", "galaxy", or "" if there is none;
         - ambiguous: better looked at by eye, as the probability is too low for `max_error`, the class hangs
-          on `galaxy_fraction`, or one of contradictory and outside;
+          on `galaxy_fraction`, it is contradictory or outside, or it is saturated and seems to be a galaxy;
         - n_images, filters: what the class is from, such as 6 and "gri";
         - chi2, p_chi2, contradictory: whether the images disagree, see :func:`ztf_sg.own_objects.combine`;
         - outside: no image is within what the model was trained on; saturated, truncated, blended,
