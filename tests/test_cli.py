@@ -15,7 +15,7 @@ from astropy.table import Table
 from helpers import ROOT, StoredSky, modules_after
 
 import ztf_sg
-from ztf_sg import cli
+from ztf_sg import cli, plotting
 from ztf_sg.services.errors import ServiceDown, WrongPassword
 from ztf_sg.services.irsa import Irsa
 
@@ -119,6 +119,20 @@ class TestClassify:
         plot = tmp_path / "uncertain.png"
         run("classify", positions, *ARGUMENTS, "--output", tmp_path / "classes.csv", "--plot", plot)
         assert plot.read_bytes().startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize("bands, shown", [("i", "4472832130"), ("ri", "4472832130942575872")])
+    def test_names_of_drawn_objects_have_room(self, run, sky, positions, tmp_path, monkeypatch, bands, shown):
+        drawn, draw = [], plotting.plot_objects
+
+        def plot_objects(images, names, **options):
+            drawn.extend(names)
+            return draw(images, names, **options)
+
+        monkeypatch.setattr("ztf_sg.plotting.plot_objects", plot_objects)
+        pd.read_csv(positions).head(1).assign(name=4472832130942575872).to_csv(positions, index=False)
+        command = "classify", positions, "--offline", "--images", "1", "--filters", *bands
+        run(*command, "--output", tmp_path / "classes.csv", "--plot", tmp_path / "plot.png")
+        assert [name.split("  ")[0] for name in drawn] == [shown]
 
     def test_cutouts_that_are_there_are_classified_as_a_list_is(self, run, sky, positions, tmp_path):
         run("classify", positions, *ARGUMENTS, "--output", tmp_path / "list.parquet")

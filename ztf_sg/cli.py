@@ -14,6 +14,7 @@ from pathlib import Path
 FINE, FAULT, USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 BANDS = ("g", "r", "i")
 PLOTTED = 24  # objects on the page of the most uncertain ones
+LETTERS = 16  # that fit above the cutout of a band
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 OF_LISTS = ("filters", "images", "max_seeing", "workers", "directory", "offline")  # what cutouts do without
 DESCRIPTION = "Tell stars from galaxies in images of the Zwicky Transient Facility (ZTF)."
@@ -234,12 +235,14 @@ def _plot(table, cutouts, path):
     if shown.empty:
         warnings.warn(f"{path}: not drawn, as no object has a class", stacklevel=2)
         return
-    names = [f"{name!s:.18}  {p:.2f}" for name, p in zip(shown["name"], shown["p_galaxy"], strict=True)]
+    bands = [band for band in BANDS if shown["filters"].str.contains(band).any()]
+    shortened = shown["name"].astype(str).str[: LETTERS * len(bands) - len("  0.50")]
+    names = [f"{name}  {p:.2f}" for name, p in zip(shortened, shown["p_galaxy"], strict=True)]
     figure = plot_objects(
         images_by_band(cutouts, shown),
         names,
         labels=(shown["class"] == "galaxy").astype(int),
-        bands=[band for band in BANDS if shown["filters"].str.contains(band).any()],
+        bands=bands,
         title=f"The {len(shown)} most uncertain of {len(table)} objects, with the probability of a galaxy",
     )
     with atomic_write(path) as file:
