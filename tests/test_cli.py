@@ -15,11 +15,12 @@ from astropy.table import Table
 from helpers import ROOT, StoredSky, modules_after
 
 import ztf_sg
-from ztf_sg import cli
+from ztf_sg import cli, plotting
 from ztf_sg.services.errors import ServiceDown, WrongPassword
 from ztf_sg.services.irsa import Irsa
 
 ARGUMENTS = ("--offline", "--filters", "i", "--images", "1")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(ztf_sg.__file__).parents[1])}
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,16 @@ class TestClassify:
         assert table["n_images"].tolist() == [1, 0, 1, 1, 0, 1]
         assert table["p_galaxy"].isna().tolist() == [False, True, False, False, True, False]
 
+    @pytest.mark.parametrize("ending", ["csv", "ecsv", "vot", "parquet"])
+    def test_odd_names_of_objects_and_files_do_no_harm(self, run, sky, positions, tmp_path, ending):
+        table = pd.read_csv(positions)
+        table["name"] = ["$\\foo$", "a\x0bb", "星系", "&<'\">", "c\ufffed", "d\x1b[1m"]
+        source, path = tmp_path / "l\udce9 ü.csv", tmp_path / f"ä b.{ending}"
+        table.to_csv(source, index=False)
+        assert run("classify", source, *ARGUMENTS, "--output", path)[0] == 0
+        written = pd.read_parquet(path) if ending == "parquet" else Table.read(path)
+        assert list(written["name"]) == ["$\\foo$", "a b", "星系", "&<'\">", "c d", "d [1m"]
+
     def test_units_are_in_the_file(self, run, sky, positions, tmp_path):
         run("classify", positions, *ARGUMENTS, "--output", tmp_path / "classes.ecsv")
         table = Table.read(tmp_path / "classes.ecsv")
@@ -108,6 +119,20 @@ class TestClassify:
         plot = tmp_path / "uncertain.png"
         run("classify", positions, *ARGUMENTS, "--output", tmp_path / "classes.csv", "--plot", plot)
         assert plot.read_bytes().startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize("bands, shown", [("i", "4472832130"), ("ri", "4472832130942575872")])
+    def test_names_of_drawn_objects_have_room(self, run, sky, positions, tmp_path, monkeypatch, bands, shown):
+        drawn, draw = [], plotting.plot_objects
+
+        def plot_objects(images, names, **options):
+            drawn.extend(names)
+            return draw(images, names, **options)
+
+        monkeypatch.setattr("ztf_sg.plotting.plot_objects", plot_objects)
+        pd.read_csv(positions).head(1).assign(name=4472832130942575872).to_csv(positions, index=False)
+        command = "classify", positions, "--offline", "--images", "1", "--filters", *bands
+        run(*command, "--output", tmp_path / "classes.csv", "--plot", tmp_path / "plot.png")
+        assert [name.split("  ")[0] for name in drawn] == [shown]
 
     def test_cutouts_that_are_there_are_classified_as_a_list_is(self, run, sky, positions, tmp_path):
         run("classify", positions, *ARGUMENTS, "--output", tmp_path / "list.parquet")
@@ -122,6 +147,8 @@ class TestClassify:
         merged = of_list.merge(of_cutouts, on="name", suffixes=("", "_of_cutouts"))
         assert merged["name"].tolist() == list("acdf")
         assert merged["p_galaxy"].equals(merged["p_galaxy_of_cutouts"])
+        status, _, err = run("classify", tmp_path / "fits", "--output", tmp_path / "fits" / "fits.parquet")
+        assert status == 1 and "would be taken for cutouts in the next run" in err
 
     def test_list_in_a_parquet_file_is_no_cutouts(self, run, sky, positions, tmp_path):
         pd.read_csv(positions).to_parquet(tmp_path / "list.parquet")
@@ -199,7 +226,28 @@ class TestFailures:
         for output, fault in (("folder.csv", "is a folder"), ("file/classes.csv", "is a file")):
             status, _, err = run("classify", positions, *ARGUMENTS, "--output", tmp_path / output)
             assert status == 1 and fault in err
+        command = "classify", positions, *ARGUMENTS, "--output", tmp_path / "classes.csv"
+        status, _, err = run(*command, "--plot", tmp_path / "file" / "plot.png")
+        assert status == 1 and "is a file" in err
         assert not sky.searches
+
+    @pytest.mark.parametrize("by_link", [False, True])
+    def test_list_is_never_overwritten_by_its_classes(self, run, sky, positions, tmp_path, by_link):
+        before, output = positions.read_text(), positions
+        if by_link:
+            output = tmp_path / "link.csv"
+            output.symlink_to(positions)
+        status, _, err = run("classify", positions, *ARGUMENTS, "--output", output)
+        assert status == 1 and "is what is to be classified; name another file for --output" in err
+        assert positions.read_text() == before and not sky.searches
+
+    def test_folder_of_other_files_is_not_removed(self, run, sky, positions, tmp_path):
+        other = tmp_path / "classes.csv.parts" / "other.txt"
+        other.parent.mkdir()
+        other.touch()
+        status, _, err = run("classify", positions, *ARGUMENTS, "--output", tmp_path / "classes.csv")
+        assert status == 1 and "holds other files; move them, or name a folder with --directory" in err
+        assert other.exists() and not sky.searches
 
     def test_file_of_results_stays_as_it_was_if_the_next_run_fails(self, run, sky, positions, tmp_path):
         (tmp_path / "classes.csv").write_text("before")
@@ -249,6 +297,27 @@ class TestProcess:
     def test_version(self, run):
         assert run("--version")[:2] == (0, f"ztf-sg {ztf_sg.__version__}\n")
 
+    def test_reader_that_has_gone_does_not_matter_but_a_full_disk_does(self, tmp_path):
+        code = (
+            "import sys; from ztf_sg import cli; cli._classify = lambda options: ('summary', cli.FINE); "
+            "sys.exit(cli.main(['classify', '.', '--output', 'classes.csv']))"
+        )
+        for stdout, status in ((self._pipe_without_reader(), 0), (os.open("/dev/full", os.O_WRONLY), 1)):
+            ended = subprocess.run(
+                [sys.executable, "-c", code],
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                cwd=tmp_path,
+                env=ENVIRONMENT,
+            )
+            assert (ended.returncode, ended.stderr.count(b"\n")) == (status, status)
+
+    @staticmethod
+    def _pipe_without_reader():
+        reader, writer = os.pipe()
+        os.close(reader)
+        return writer
+
     def test_script_of_the_package_is_the_command(self):
         assert 'ztf-sg = "ztf_sg.cli:main"' in (ROOT / "pyproject.toml").read_text()
 
@@ -264,9 +333,8 @@ class TestProcess:
             "--output",
             "classes.csv",
         ]
-        environment = {**os.environ, "PYTHONPATH": str(Path(ztf_sg.__file__).parents[1])}
         process = subprocess.Popen(
-            list(map(str, command)), cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+            list(map(str, command)), cwd=tmp_path, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
         )
         while not (tmp_path / "classes.csv.parts" / "fetched").exists() and process.poll() is None:
             time.sleep(0.01)

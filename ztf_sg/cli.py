@@ -4,6 +4,7 @@ What takes long to load is imported by the functions that need it, so that ``ztf
 """
 
 import argparse
+import os
 import shutil
 import sys
 import warnings
@@ -13,6 +14,7 @@ from pathlib import Path
 FINE, FAULT, USAGE, INCOMPLETE, INTERRUPTED = 0, 1, 2, 3, 130
 BANDS = ("g", "r", "i")
 PLOTTED = 24  # objects on the page of the most uncertain ones
+LETTERS = 16  # that fit above the cutout of a band
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 OF_LISTS = ("filters", "images", "max_seeing", "workers", "directory", "offline")  # what cutouts do without
 DESCRIPTION = "Tell stars from galaxies in images of the Zwicky Transient Facility (ZTF)."
@@ -46,6 +48,8 @@ def main(arguments=None):
         try:
             with redirect_stdout(sys.stderr):  # for what libraries print: standard output is for the summary
                 summary, status = options.run(options)
+            _print(summary)
+            return status
         except KeyboardInterrupt as error:
             _say(str(error) or "stopped; run it again to go on")
             return INTERRUPTED
@@ -54,8 +58,6 @@ def main(arguments=None):
                 raise
             _say(_message(error))
             return FAULT
-    print(summary)
-    return status
 
 
 def _parser():
@@ -100,7 +102,7 @@ def _add_classify(commands, shared):
         help="largest share of errors among unambiguous objects (0.01)",
     )
     add("--workers", type=_count, metavar="N", help="processes at work at a time (1)")
-    add("--plot", type=_picture, metavar="FILE", help="draw the most uncertain objects")
+    add("--plot", metavar="FILE", help="draw the most uncertain objects")
     classify.set_defaults(run=_classify, fail=classify.error)
 
 
@@ -121,20 +123,17 @@ def _add_fetch(commands, shared):
 def _classify(options):
     """Classify a list or cutouts, and write the table; return a summary and the exit status."""
     from ztf_sg.own_objects import classify_cutouts, classify_positions, holds_cutouts
-    from ztf_sg.own_objects.output import check_output, write_classes
+    from ztf_sg.own_objects.output import write_classes
     from ztf_sg.own_objects.results import is_incomplete, summarize
 
-    try:
-        output = check_output(options.output)
-    except ValueError as error:
-        options.fail(error)
+    output = _checked_output(options)
     assumed = {"galaxy_fraction": options.galaxy_fraction, "max_error": options.max_error}
     if holds_cutouts(options.source):
         _refuse_options_of_lists(options)
         cutouts, directory = options.source, None
         table = classify_cutouts(options.source, **assumed)
     else:
-        directory = Path(options.directory or f"{output}.parts")
+        directory = Path(options.directory) if options.directory else _folder_of_parts(output)
         cutouts = directory / "cutouts"
         asked = _request(options) | {"workers": options.workers or 1, "progress": sys.stderr.isatty()}
         table = classify_positions(options.source, directory, _service(options), **asked, **assumed)
@@ -146,6 +145,35 @@ def _classify(options):
     if directory and not options.directory:
         shutil.rmtree(directory)
     return summarize(table), FINE
+
+
+def _checked_output(options):
+    """Return the path of the table; raise an error if it, or the plot, cannot be written, before any work."""
+    from ztf_sg.files import local_path
+    from ztf_sg.own_objects.output import WRITERS, check_output
+
+    try:
+        output = check_output(options.output, WRITERS)
+        if options.plot:
+            check_output(options.plot, PICTURES)
+    except ValueError as error:
+        options.fail(error)
+    source = local_path(options.source)
+    if source.exists() and output.exists() and output.samefile(source):
+        raise ValueError(f"{output}: is what is to be classified; name another file for --output")
+    if output.suffix.lower() == ".parquet" and output.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{output}: would be taken for cutouts in the next run; name a file beside {source}")
+    return output
+
+
+def _folder_of_parts(output):
+    """Return the folder that keeps what is done until all is; it is removed then, so it must be a run's."""
+    from ztf_sg.cutouts.listing import RESULTS
+
+    folder = Path(f"{output}.parts")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / RESULTS).is_dir():
+        raise FileExistsError(f"{folder}: holds other files; move them, or name a folder with --directory")
+    return folder
 
 
 def _fetch(options):
@@ -207,12 +235,14 @@ def _plot(table, cutouts, path):
     if shown.empty:
         warnings.warn(f"{path}: not drawn, as no object has a class", stacklevel=2)
         return
-    names = [f"{name!s:.18}  {p:.2f}" for name, p in zip(shown["name"], shown["p_galaxy"], strict=True)]
+    bands = [band for band in BANDS if shown["filters"].str.contains(band).any()]
+    shortened = shown["name"].astype(str).str[: LETTERS * len(bands) - len("  0.50")]
+    names = [f"{name}  {p:.2f}" for name, p in zip(shortened, shown["p_galaxy"], strict=True)]
     figure = plot_objects(
         images_by_band(cutouts, shown),
         names,
         labels=(shown["class"] == "galaxy").astype(int),
-        bands=[band for band in BANDS if shown["filters"].str.contains(band).any()],
+        bands=bands,
         title=f"The {len(shown)} most uncertain of {len(table)} objects, with the probability of a galaxy",
     )
     with atomic_write(path) as file:
@@ -235,6 +265,16 @@ def _message(error):
     return f"{type(error).__name__}: {text}; run it with --debug for more"
 
 
+def _print(text):
+    """Print text, unless whoever read it has gone, as after ``| head``."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python tries again at its end
+        if not isinstance(error, BrokenPipeError):
+            raise
+
+
 def _say(text):
     print(f"ztf-sg: {text}", file=sys.stderr)
 
@@ -253,12 +293,6 @@ def _share(text):
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
     return share
-
-
-def _picture(text):
-    if Path(text).suffix.lower() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"{text}: its ending is none of {', '.join(PICTURES)}")
-    return text
 
 
 class _Version(argparse.Action):

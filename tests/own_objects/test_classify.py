@@ -17,8 +17,9 @@ from ztf_sg.classification import StarGalaxyClassifier
 from ztf_sg.cutouts import load_cutouts
 from ztf_sg.fetching import FetchStopped, fetch_cutouts
 from ztf_sg.own_objects import classify_cutouts, classify_positions, images_by_band, places, run
+from ztf_sg.own_objects.part import JUDGED
 from ztf_sg.own_objects.places import divide_by_place
-from ztf_sg.own_objects.results import is_incomplete, summarize
+from ztf_sg.own_objects.results import classes_of, is_incomplete, summarize
 from ztf_sg.services.errors import ServiceDown, Unreachable
 from ztf_sg.services.irsa import Irsa
 from ztf_sg.survey import SurveyError
@@ -54,6 +55,15 @@ def files(directory):
 
 
 class TestTable:
+    def test_saturated_objects_that_seem_to_be_galaxies_are_ambiguous(self):
+        images = pd.DataFrame({"object": [0, 0, 1, 2], "filter": "i", "log_ratio": [5.0, 5.0, -5.0, 5.0]})
+        images = images.assign(status="saved", source_image="image.fits")
+        images[list(JUDGED)] = False
+        images["saturated"] = [True, False, True, False]
+        table = classes_of(images, np.arange(3), 0.5, 0.9)
+        assert table["class"].tolist() == ["galaxy", "star", "galaxy"]
+        assert table["ambiguous"].tolist() == [True, False, False]
+
     def test_two_hundred_positions_in_one_run(self, bright, sky, tmp_path, monkeypatch):
         monkeypatch.setattr(places, "OBJECTS", 60)
         positions = pd.concat([bright] * 5).sample(frac=1, random_state=0).reset_index(drop=True)

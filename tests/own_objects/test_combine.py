@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
@@ -33,6 +33,7 @@ def combined(log_ratios, outside=False, **options):
 
 class TestProbability:
     @given(ratios, fractions)
+    @example(1e-300, 0.5)
     def test_one_image_gives_its_own_probability(self, ratio, fraction):
         row = combined([ratio], galaxy_fraction=fraction)
         assert row["p_galaxy"] == pytest.approx(expit(ratio + logit(fraction)))

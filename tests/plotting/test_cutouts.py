@@ -44,6 +44,12 @@ def test_objects_are_drawn_in_their_bands_under_their_names(cutouts):
     assert frames == [GALAXY_COLOR] * 3 + [STAR_COLOR] * 3
 
 
+def test_names_of_objects_are_no_formulas(cutouts):
+    fig = plotting.plot_objects([{"g": cutouts[0]}], [r"$\foo$"])
+    fig.canvas.draw()  # an unknown command of a formula is an error only here
+    assert fig.axes[0].get_title(loc="left") == r"$\foo$"
+
+
 def test_objects_without_a_name_each_are_refused(cutouts):
     with pytest.raises(ValueError, match="expected 1 names"):
         plotting.plot_objects([{"g": cutouts[0]}], [])

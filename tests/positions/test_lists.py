@@ -502,7 +502,7 @@ class TestRefusals:
             (b"", "is empty"),
             (b"\n  \n", "is empty"),
             (b"# nothing\n", "is empty"),
-            (b"name,RA,DEC\n", "has no rows; its columns are 'name', 'RA', 'DEC'"),
+            (b"name,RA,DEC\n", "has no rows; its columns are 'name', 'RA', 'DEC'$"),
             (
                 b"10.5,-5.25\n20.25,41.5\n",
                 "the first line seems to be an object: put a line of names before it",

@@ -125,7 +125,7 @@ def _object_table(positions):
     places = checked_positions(table[["RA", "DEC"]].where(is_usable, 0.0))
     motion = {name: pd.to_numeric(table.get(name), errors="coerce") for name in MOTION}
     motion = {name: np.nan if values is None else values.astype(float) for name, values in motion.items()}
-    texts = {"type": _texts(table, "TYPE"), "name": _texts(table, "NAME").map(_printable), "fault": faults}
+    texts = {"type": _texts(table, "TYPE"), "name": _texts(table, "NAME").map(one_line), "fault": faults}
     return places.assign(number=_row_numbers(table), **texts, **motion)
 
 
@@ -136,7 +136,7 @@ def _texts(table, column):
     return table[column].astype(object).where(table[column].notna(), "").map(str)
 
 
-def _printable(text):
+def one_line(text):
     """Return a text with spaces for the characters that a line of a table cannot hold."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ztf_sg.checks import is_whole_number
 from ztf_sg.cutouts.listing import RESULTS as NOTES
+from ztf_sg.cutouts.listing import printable
 from ztf_sg.fetching.fetch import check_service
 from ztf_sg.fetching.targets import check_filters
 from ztf_sg.files import local_path, lock_folder
@@ -96,7 +97,7 @@ def classify_positions(
         - name, RA, DEC [deg, ICRS], as of `object_list`;
         - p_galaxy, the probability of being a galaxy, and class: "star", "galaxy", or "" if there is none;
         - ambiguous: better looked at by eye, as the probability is too low for `max_error`, the class hangs
-          on `galaxy_fraction`, or one of contradictory and outside;
+          on `galaxy_fraction`, it is contradictory or outside, or it is saturated and seems to be a galaxy;
         - n_images, filters: what the class is from, such as 6 and "gri";
         - chi2, p_chi2, contradictory: whether the images disagree, see :func:`ztf_sg.own_objects.combine`;
         - outside: no image is within what the model was trained on; saturated, truncated, blended,
@@ -151,7 +152,9 @@ def classify_positions(
             errors = run_parts(parts, objects, service, request, workers, progress)
             table, dates = _classes(parts, objects, errors, fraction, threshold)
     table.attrs = {
-        "list": os.fsdecode(source) if isinstance(source, str | bytes | os.PathLike) else "a table",
+        "list": printable(os.fsdecode(source))
+        if isinstance(source, str | bytes | os.PathLike)
+        else "a table",
         "images_from": service.origin,
         "asked": " to ".join(sorted({min(dates), max(dates)})) if dates else "",
         **request,

@@ -76,13 +76,14 @@ def combine(images, galaxy_fraction=0.5, threshold=0.5):
     ratios = np.clip(images["log_ratio"].to_numpy(float)[used], -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     n_images = np.bincount(rows)
     total = np.bincount(rows, ratios) / (1 + (n_images - 1) * CORRELATION)
-    galaxy = total + prior > 0
+    p_galaxy = expit(total + prior)
+    galaxy = p_galaxy > 0.5
     chi2, probability = _disagreement(np.where(total > 0, 1, -1)[rows] * ratios, rows)
     contradictory = probability < CONTRADICTORY
     undecided = confidence(expit(total)) <= threshold
     return pd.DataFrame(
         {
-            "p_galaxy": expit(total + prior),
+            "p_galaxy": p_galaxy,
             "class": galaxy.astype(int),
             "ambiguous": undecided | ((total > 0) != galaxy) | contradictory | unknown,
             "n_images": n_images,

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from ztf_sg.classification import StarGalaxyClassifier
 from ztf_sg.cutouts import IMAGE, OBJECT, UNKNOWN
+from ztf_sg.cutouts.listing import printable
 from ztf_sg.cutouts.schema import object_of
 from ztf_sg.fetching import read_manifest
 from ztf_sg.fetching.manifest import SAVED, SKIPPED
@@ -62,7 +63,7 @@ def classify_cutouts(source, model=None, galaxy_fraction=None, max_error=0.01):
     table.insert(1, "name", _names(firsts, source))
     table = table.join(classes_of(images, table.index, fraction, threshold)).rename_axis(None)
     origins = sorted(images["origin"].dropna().unique())
-    table.attrs = {"list": str(source), "images_from": ", ".join(origins)}
+    table.attrs = {"list": printable(str(source)), "images_from": ", ".join(origins)}
     table.attrs |= provenance(model, fraction, max_error)
     return table
 

@@ -6,7 +6,9 @@ from io import BytesIO, StringIO
 from astropy.io.votable import writeto
 from astropy.io.votable.tree import Info, VOTableFile
 from astropy.table import Table
+from pandas.api.types import is_numeric_dtype
 
+from ztf_sg.fetching.targets import one_line
 from ztf_sg.files import atomic_write, local_path
 
 COLUMNS = {  # unit, and description
@@ -26,19 +28,25 @@ COLUMNS = {  # unit, and description
 }
 
 
-def check_output(path):
-    """Return the path of a file of results; raise an error if it cannot be written, before any work.
+def check_output(path, endings):
+    """Return the path of a file to be written; raise an error if it cannot be, before any work.
+
+    Parameters
+    ----------
+    path : path-like
+    endings : iterable of str
+        What it may end in, such as ".csv", in any case.
 
     Raises
     ------
     ValueError
-        If its ending is none of `WRITERS`.
+        If it ends in none of these.
     IsADirectoryError, NotADirectoryError, PermissionError
         If it is a folder, its folder is a file, or this user may not write there.
     """
     path = local_path(path)
-    if path.suffix.lower() not in WRITERS:
-        raise ValueError(f"{path}: its ending is none of {', '.join(WRITERS)}; name another file")
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{path}: its ending is none of {', '.join(endings)}; name another file")
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; name a file, such as one in it")
     folder = next(folder for folder in path.absolute().parents if folder.exists())
@@ -55,7 +63,8 @@ def write_classes(table, path):
     Parameters
     ----------
     table : pandas.DataFrame
-        From `classify_positions` or `classify_cutouts`. Its ``attrs`` go along: as ``meta`` in ECSV, as INFO
+        From `classify_positions` or `classify_cutouts`. In names, characters that a line of a table cannot
+        hold, such as form feeds, become spaces. Its ``attrs`` go along: as ``meta`` in ECSV, as INFO
         elements in a VOTable, as ``attrs`` for pandas in Parquet. A CSV file has no room for them.
     path : path-like
         Ends in ``.csv``, ``.ecsv``, ``.vot`` or ``.xml`` (VOTable), or ``.parquet``.
@@ -65,7 +74,9 @@ def write_classes(table, path):
     ValueError, OSError
         As of :func:`check_output`.
     """
-    path = check_output(path)
+    path = check_output(path, WRITERS)
+    if not is_numeric_dtype(table["name"]):
+        table = table.assign(name=table["name"].map(one_line))
     content = BytesIO()
     WRITERS[path.suffix.lower()](table, content)
     with atomic_write(path) as file:

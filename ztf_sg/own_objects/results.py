@@ -93,6 +93,8 @@ def classes_of(images, objects, galaxy_fraction, threshold):
         judged = used.groupby("object")
         table = table.join(judged[list(FLAGS)].any()).join(judged["outside"].all())
         table["class"] = table["class"].map(CLASSES)
+        # a star whose light has bled along its column seems to be a galaxy
+        table["ambiguous"] |= table["saturated"] & (table["class"] == CLASSES[1])
         table = pd.concat([table, without])
     failed = images.loc[has_failed(images["status"]), "object"].value_counts()
     n_failed = failed.reindex(table.index, fill_value=0)

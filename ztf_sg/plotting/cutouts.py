@@ -80,7 +80,7 @@ def plot_objects(images, names, *, labels=None, bands="gri", title=None):
         ax.spines[:].set(color=style.COLORS[labels[row]], linewidth=2)
         ax.set_xlabel(band if image is not None else f"no {band}", fontsize=8, labelpad=2)
         if band == bands[0]:
-            ax.set_title(names[row], fontsize=8, pad=3, loc="left")
+            ax.set_title(names[row], fontsize=8, pad=3, loc="left", parse_math=False)
     fig.supxlabel(f"asinh stretch, each from its own {BLACK:g} to {WHITE:g} percentile", fontsize=9)
     style.title_above(fig, title, style.class_dots(style.class_counts(labels), with_counts=False))
     return fig

@@ -47,7 +47,7 @@ def object_list(source):
         One row per row of the list, in order, with an index from 0, and the columns
 
         - ``name``: of the column name, main_id, source_id, designation or the like, or of a named index;
-          int64 if all are whole numbers, else text, in which a row without one is "row 3" (from 0). The
+          integers if all are whole numbers, else text, in which a row without one is "row 3" (from 0). The
           number of the row if the list has no names. They need not be unique.
         - ``RA``, ``DEC``: [deg, ICRS], RA from 0 on and below 360; NaN for a row with a fault.
         - ``type``: of Tractor, if the list has it.

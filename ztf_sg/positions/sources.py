@@ -111,7 +111,7 @@ def _names_of_columns(table):
         return table.colnames
     if isinstance(table, pa.Table):
         return table.column_names
-    return [name for name in table.columns if name is not SURPLUS]  # the last column, if it is there
+    return [name for name in table.columns if name != SURPLUS]  # the last column, if it is there
 
 
 def _with_coordinates(table):
