@@ -167,9 +167,7 @@ class TestSeveralImages:
         saved = manifest["status"] == "saved"
         assert 2 <= saved.sum() == len(files(tmp_path)) < 20
         assert saved.is_monotonic_decreasing
-        expected = (
-            f"skipped: no more than {saved.sum()} nights have an image that holds it well inside its edges"
-        )
+        expected = f"skipped: no more than {saved.sum()} nights have an image sharper than 1.85 arcsec that holds it well inside its edges"
         assert set(manifest["status"][~saved]) == {expected}
         assert set(manifest["file"][~saved]) == {""}
 
@@ -182,7 +180,9 @@ class TestSeveralImages:
 
         manifest = fetch(objects, tmp_path, WithoutRed(sky), n_images=1)
         red = manifest["filter"] == "zr"
-        assert set(manifest["status"][red]) == {"skipped: no image holds it well inside its edges"}
+        assert set(manifest["status"][red]) == {
+            f"skipped: no image sharper than {MAX_SEEING:g} arcsec holds it well inside its edges"
+        }
         assert set(manifest["status"][~red]) == {"saved"}
         assert len(manifest) == 6
 
@@ -191,7 +191,7 @@ class TestSeveralImages:
         manifest = fetch(table, tmp_path, service, n_images=1)
         assert manifest.groupby("object")["status"].nunique().tolist() == [1, 1]
         assert set(manifest["status"][manifest["object"] == 1]) == {
-            "skipped: no image holds it well inside its edges"
+            f"skipped: no image sharper than {MAX_SEEING:g} arcsec holds it well inside its edges"
         }
 
     def test_so_many_objects_are_fetched_with_all_their_images(self, objects, tmp_path, service):

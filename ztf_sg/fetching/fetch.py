@@ -254,7 +254,8 @@ class _Fetcher:
             self._tried[slot] = {}
             if not self._take_image(slot):
                 nights = len(self._nights[group])
-                found = f"no more than {nights} nights have an image that" if nights else "no image"
+                limit = f"image sharper than {self.settings['max_seeing']:g} arcsec"
+                found = f"no more than {nights} nights have an {limit} that" if nights else f"no {limit}"
                 without.append((slot, "", f"{SKIPPED}: {found} holds it well inside its edges"))
         return without
 
