@@ -167,7 +167,8 @@ class TestSeveralImages:
         saved = manifest["status"] == "saved"
         assert 2 <= saved.sum() == len(files(tmp_path)) < 20
         assert saved.is_monotonic_decreasing
-        expected = f"skipped: no more than {saved.sum()} nights have an image sharper than 1.85 arcsec that holds it well inside its edges"
+        nights = f"no more than {saved.sum()} nights have an image sharper than {MAX_SEEING:g} arcsec"
+        expected = f"skipped: {nights} that holds it well inside its edges"
         assert set(manifest["status"][~saved]) == {expected}
         assert set(manifest["file"][~saved]) == {""}
 
