@@ -50,8 +50,8 @@ def test_every_public_name_can_be_had(name):
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="ztf_sg.*no attribute 'streaks'"):
-        ztf_sg.streaks  # noqa: B018
+    with pytest.raises(AttributeError, match="ztf_sg.*no attribute 'spectra'"):
+        ztf_sg.spectra  # noqa: B018
 
 
 def test_importing_the_package_is_light(tmp_path):

@@ -18,6 +18,7 @@ LEVELS = (
     ("cutouts",),
     ("positions",),
     ("normalization", "features", "muygps", "model_file", "training_range", "priors"),
+    ("streaks",),
     ("services",),
     ("simulation",),
     ("fetching",),

@@ -15,6 +15,7 @@ _HOME = {
     "MuyGPSClassifier": "muygps",
     "PixelClassifier": "pixels",
     "StarGalaxyClassifier": "classification",
+    "Triplets": "streaks",
     "fetch_cutouts": "fetching",
     "classify_partition": "survey",
     "classify_survey": "survey",

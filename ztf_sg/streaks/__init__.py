@@ -1,0 +1,5 @@
+"""Moving objects: asteroids and satellites in the stamps of alerts, and trails in whole images."""
+
+from ztf_sg.streaks.stamps import Triplets
+
+__all__ = ["Triplets"]
