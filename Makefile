@@ -2,7 +2,7 @@
 # make check       set up .venv, lint and run the fast tests: a minute and a half
 # make test        set up .venv, lint and run all tests, with doctests, notebooks and the Python of the README
 # make bundle      remake the simulated catalogue, and the bundled cutouts with their truth
-# make model       simulate cutouts of images in all conditions, and train the ready classifier on them: a minute and a half
+# make model       simulate cutouts of images in all conditions, and train both ready classifiers on them: three minutes
 # make bench       run all benchmarks, and write docs/benchmarks.md; an hour or two
 
 PYTHON ?= python3

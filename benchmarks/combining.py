@@ -6,8 +6,8 @@ The objects are of a simulated sky: as many stars as galaxies, by its truth tabl
 ratio from 8 to 20 that a fit of the point-spread function to a typical i image would have; with no more than
 a tenth of their light from neighbours (FRACFLUX), none of which is within 5 arcsec. Of each there are the
 best two images, of different nights, in g, r and i, as fetch_cutouts chooses them. A classifier, by default
-the ready one, judges each image; those outside of what it was trained on are left out. The prior is that the
-classes are equally many.
+the ready one for sources of any depth, judges each image; those outside of what it was trained on are left
+out. The prior is that the classes are equally many.
 
 Standard errors are by bootstrap: from objects drawn with replacement. Correlations are of the log ratios of
 two images of the objects of a class; the likeliest ones are those with which `combine` makes the classes of
@@ -279,12 +279,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1, help="of the sky")
-    parser.add_argument("--model", help="a saved StarGalaxyClassifier; the ready one by default")
+    parser.add_argument(
+        "--model", help="a saved StarGalaxyClassifier, not the ready one"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes that draw the images")
     parser.add_argument("--plot", metavar="FILE", help="draw a figure, too")
     options = parser.parse_args()
     sky = MockSky(options.seed)
-    model = StarGalaxyClassifier.load(options.model) if options.model else StarGalaxyClassifier.pretrained()
+    model = StarGalaxyClassifier.pretrained(any_depth=True)
+    if options.model:
+        model = StarGalaxyClassifier.load(options.model)
     images = draw(options.seed, choose(sky, options.objects), model, options.jobs)
     print(f"{sky}: {options.objects} objects, {len(images)} images")
     errors = report(with_slots(images), np.random.default_rng(options.seed))

@@ -30,7 +30,8 @@ from ztf_sg.training_range import (
 )
 
 CLASSIFIER_FEATURES = ("log_snr", "spread_model_1.3", "spread_model_2.0", "spread_model_4.0")
-PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py
+PRETRAINED = Path(__file__).with_name("pretrained.npz")  # written by python tools/train_model.py,
+PRETRAINED_ANY_DEPTH = Path(__file__).with_name("pretrained_any_depth.npz")  # as this one
 BATCH_COUNT = 500  # cutouts that train the hyperparameters
 MODEL_SHAPES = {"scaler_center": ("features",), "scaler_scale": ("features",), **STATE_SHAPES}
 
@@ -283,9 +284,20 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             raise ModelFileError(f"{path}: no model that can be used ({error}); {REMEDY}") from error
 
     @classmethod
-    def pretrained(cls):
-        """Return a classifier for ZTF cutouts of any band and seeing, trained on simulated ones."""
-        return cls.load(PRETRAINED)
+    def pretrained(cls, any_depth=False):
+        """Return a classifier for ZTF cutouts of any band and seeing, trained on simulated ones.
+
+        Parameters
+        ----------
+        any_depth : bool
+            Whether the sources may be fainter in an image than those of a list that is limited by brightness.
+            By default the training set is limited, as lists are: by an S/N of 8 in an aperture of 4 px. Since
+            a fit of the PSF takes less of a galaxy's light, the faintest by that S/N are galaxies, mostly.
+            In several images of one object that would be presumed several times: :func:`combine
+            <ztf_sg.own_objects.combine>` takes a classifier that was trained on as many stars as galaxies at
+            each S/N.
+        """
+        return cls.load(PRETRAINED_ANY_DEPTH if any_depth else PRETRAINED)
 
     def is_saved_in(self, path):
         """Return whether a file holds this trained classifier, whatever version of the package wrote it."""

@@ -143,7 +143,7 @@ class TestPriors:
             np.testing.assert_allclose(both["p_galaxy"][rows], alone["p_galaxy"][rows], rtol=1e-12)
 
     def test_share_of_the_model_counts_if_none_is_given(self, bright, sky, tmp_path):
-        model = StarGalaxyClassifier.pretrained()
+        model = StarGalaxyClassifier.pretrained(any_depth=True)
         plain = classify(bright.head(4), tmp_path, sky, galaxy_fraction=0.1)
         model.galaxy_fraction = 0.1
         pd.testing.assert_frame_equal(classify(bright.head(4), tmp_path, sky, model=model), plain)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ztf_sg.checks import is_whole_number
+from ztf_sg.classification import PRETRAINED_ANY_DEPTH
 from ztf_sg.cutouts.listing import RESULTS as NOTES
 from ztf_sg.cutouts.listing import printable
 from ztf_sg.fetching.fetch import check_service
@@ -71,7 +72,7 @@ def classify_positions(
     n_images : int
         Images of each object in each filter, of different nights.
     model : StarGalaxyClassifier, optional
-        Trained; the pretrained one by default.
+        Trained; the pretrained one for sources of any depth by default.
     galaxy_fraction : float or array_like, optional
         Share of galaxies that is presumed, strictly between 0 and 1, of all objects or of each row of the
         list; by default that of the model, 0.5 for the pretrained one.
@@ -137,7 +138,7 @@ def classify_positions(
     >>> classes = classify_positions(positions, "my_objects", MockSky())  # doctest: +SKIP
     """
     objects = object_list(source).drop(columns="type", errors="ignore")
-    model = trained_model(model)
+    model = trained_model(model, PRETRAINED_ANY_DEPTH)
     threshold = model.confidence_threshold(max_error)
     model, fraction = split_prior(model, galaxy_fraction, len(objects))
     request = _checked_request(filters, n_images, max_seeing)

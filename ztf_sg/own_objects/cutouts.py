@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ztf_sg.classification import StarGalaxyClassifier
+from ztf_sg.classification import PRETRAINED, PRETRAINED_ANY_DEPTH, StarGalaxyClassifier
 from ztf_sg.cutouts import IMAGE, OBJECT, UNKNOWN
 from ztf_sg.cutouts.listing import printable
 from ztf_sg.cutouts.schema import object_of
@@ -21,6 +21,7 @@ from ztf_sg.priors import check_fraction
 from ztf_sg.survey.classify import PARTITION, trained_model
 from ztf_sg.survey.partition import plan_partitions, read_cutouts
 
+READY = PRETRAINED, PRETRAINED_ANY_DEPTH  # for cutouts without the number of an object, and with one
 PARQUET_MAGIC = b"PAR1"  # what Parquet files begin with
 
 
@@ -33,8 +34,11 @@ def classify_cutouts(source, model=None, galaxy_fraction=None, max_error=0.01):
         A Parquet file, a folder of ``*.parquet`` files, or a folder of FITS cutouts, as of
         :func:`ztf_sg.classify_survey`. Cutouts named ``object_N_...``, or with a column object of numbers
         from 0 on, are combined by N; each other cutout is an object.
-    model, galaxy_fraction, max_error
-        As of :func:`ztf_sg.own_objects.classify_positions`, but galaxy_fraction is a number.
+    model : StarGalaxyClassifier, optional
+        Trained. By default the pretrained one, for cutouts with a number that for sources of any depth.
+    galaxy_fraction : float, optional
+    max_error : float
+        As of :func:`ztf_sg.own_objects.classify_positions`.
 
     Returns
     -------
@@ -52,19 +56,18 @@ def classify_cutouts(source, model=None, galaxy_fraction=None, max_error=0.01):
     """
     source = local_path(source)
     check_fraction(galaxy_fraction)
-    model = trained_model(model)
-    threshold = model.confidence_threshold(max_error)
-    model, fraction = split_prior(model, galaxy_fraction, 0)
-    tables = [_image_table(*batch, model) for batch in _batches(source)]
-    images = pd.concat(tables, ignore_index=True)
+    models = [trained_model(model, path) for path in READY]
+    thresholds = [model.confidence_threshold(max_error) for model in models]
+    models = [split_prior(model, galaxy_fraction, 0) for model in models]
+    images = pd.concat([_image_table(*batch, models) for batch in _batches(source)], ignore_index=True)
     images["object"] = _group(images)
     firsts = images.drop_duplicates("object").set_index("object").sort_index()
     table = firsts[["number", "RA", "DEC"]].rename(columns={"number": "object"})
     table.insert(1, "name", _names(firsts, source))
-    table = table.join(classes_of(images, table.index, fraction, threshold)).rename_axis(None)
+    table = table.join(_classes(images, models, thresholds)).rename_axis(None)
     origins = sorted(images["origin"].dropna().unique())
     table.attrs = {"list": printable(str(source)), "images_from": ", ".join(origins)}
-    table.attrs |= provenance(model, fraction, max_error)
+    table.attrs |= provenance(*models[int((firsts["number"] >= 0).any())], max_error)
     return table
 
 
@@ -122,17 +125,33 @@ def _batches(source):
         yield from read_cutouts(*part, StarGalaxyClassifier())
 
 
-def _image_table(cutouts, skipped, model):
+def _image_table(cutouts, skipped, models):
     """Return the rows for `classes_of`, of cutouts that cannot be used, too, with name, position, origin."""
-    table = cutouts.table
-    there = judge_images(cutouts, model, {}).reset_index()
-    there = there.assign(RA=table["ra"], DEC=table["dec"], origin=table["origin"], number=_numbers(table))
+    numbered = _numbers(cutouts.table) >= 0
+    there = pd.concat([_judged(cutouts[numbered == is_so], model) for is_so, (model, _) in enumerate(models)])
     numbers = skipped["name"].map(object_of).astype(int)
     status = f"{SKIPPED}: " + skipped["reason"].astype(str)
     others = pd.DataFrame({"name": skipped["name"], "number": numbers, "status": status})
     others = others.assign(**dict.fromkeys(JUDGED, False))
     rows = pd.concat([there.assign(status=SAVED), others], ignore_index=True)
     return rows.assign(source_image=rows["name"])
+
+
+def _judged(cutouts, model):
+    """Return what a model says of cutouts, with their position, origin and number."""
+    table = cutouts.table
+    judged = judge_images(cutouts, model, {}).reset_index()
+    return judged.assign(RA=table["ra"], DEC=table["dec"], origin=table["origin"], number=_numbers(table))
+
+
+def _classes(images, models, thresholds):
+    """Return the classes of the objects of images: those without a number, and with one."""
+    numbered, tables = images["number"] >= 0, []
+    for is_so, (_, fraction) in enumerate(models):
+        rows = images[numbered == is_so]
+        if len(rows):
+            tables.append(classes_of(rows, rows["object"].unique(), fraction, thresholds[is_so]))
+    return pd.concat(tables)
 
 
 def _group(images):

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from ztf_sg.classification import PRETRAINED
+from ztf_sg.classification import PRETRAINED, PRETRAINED_ANY_DEPTH
 from ztf_sg.survey.partition import load_model
 
 
@@ -19,10 +19,10 @@ def provenance(model, galaxy_fraction, max_error):
     max_error : float
     """
     digest = model.fingerprint()
-    is_pretrained = digest == load_model(PRETRAINED, None).fingerprint()
+    ready = [load_model(path, None).fingerprint() for path in (PRETRAINED, PRETRAINED_ANY_DEPTH)]
     return {
         "package": f"ztf_sg {version('ztf_sg')}",
-        "model": "pretrained" if is_pretrained else "of one's own",
+        "model": "pretrained" if digest in ready else "of one's own",
         "model_sha256": digest,
         "galaxy_fraction": galaxy_fraction if np.isscalar(galaxy_fraction) else "one per object",
         "max_error": float(max_error),

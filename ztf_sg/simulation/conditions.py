@@ -54,7 +54,7 @@ DISC_FRACTION, ELLIPTICITY, LARGEST_ELLIPTICITY = 0.6, 0.3, 0.6  # scale of a ha
 TRUTH = ("snr", "magnitude", "radius", "sersic", "separation", "neighbours", "galactic_latitude")
 
 
-def simulate_cutouts(n_images, per_image, seed, filters=FILTERS, psf=None, n_jobs=2):
+def simulate_cutouts(n_images, per_image, seed, filters=FILTERS, psf=None, snr_range=None, n_jobs=2):
     """Return simulated stars and galaxies in turn, `per_image` from each of `n_images` images.
 
     Parameters
@@ -67,6 +67,8 @@ def simulate_cutouts(n_images, per_image, seed, filters=FILTERS, psf=None, n_job
     psf : callable, optional
         ``psf(rng, fwhm)`` returns the shape of the PSF of an image, a GalSim profile whose FWHM is about 1;
         it is scaled to the FWHM [px] of the image. :func:`draw_psf` by default.
+    snr_range : tuple of float, optional
+        Signal-to-noise ratios in an aperture of 4 px, even in the logarithm; `SNR_RANGE` by default.
     n_jobs : int
         Processes among which the images are shared.
 
@@ -79,7 +81,9 @@ def simulate_cutouts(n_images, per_image, seed, filters=FILTERS, psf=None, n_job
         number; galactic_latitude of the image [deg].
     """
     images = Parallel(n_jobs=n_jobs)(
-        delayed(_simulate_image)(number, per_image, seed, tuple(filters), psf or draw_psf)
+        delayed(_simulate_image)(
+            number, per_image, seed, tuple(filters), psf or draw_psf, snr_range or SNR_RANGE
+        )
         for number in range(n_images)
     )
     pixels, rows = zip(*(cutout for image in images for cutout in image), strict=True)
@@ -114,11 +118,11 @@ def scaled_psf(shape, fwhm):
     return psf.shift(-psf.centroid)
 
 
-def _simulate_image(number, per_image, seed, filters, draw_shape):
+def _simulate_image(number, per_image, seed, filters, draw_shape, snr_range):
     """Return the cutouts of an image, a list of pixels and rows of the table."""
     rng = np.random.default_rng([*np.atleast_1d(seed), 4, number])
     image, psf = _draw_image(rng, number, filters, draw_shape)
-    return [_simulate_cutout(rng, image, psf, order) for order in range(per_image)]
+    return [_simulate_cutout(rng, image, psf, snr_range, order) for order in range(per_image)]
 
 
 def _draw_image(rng, number, filters, draw_shape):
@@ -157,13 +161,13 @@ def _growth(rng, psf):
     return {"star_share": shares[APERTURES.index(SNR_APERTURE)], **corrections}
 
 
-def _simulate_cutout(rng, image, psf, order):
+def _simulate_cutout(rng, image, psf, snr_range, order):
     """Return the pixels of a cutout of an image, and its row of the table."""
     label = order % len(CLASS_NAMES)
     origin = rng.integers(0, np.array(QUADRANT) - CUTOUT_SHAPE[::-1])
     centre = origin + FIRST_PIXEL - rng.random(2)
     psf = psf.dilate(slope_factor(image, "psf", *centre))
-    snr = _log_uniform(rng, SNR_RANGE)
+    snr = _log_uniform(rng, snr_range)
     row = _draw_star(rng) if label == 0 else _draw_galaxy(rng, image, snr)
     scatter = np.hypot(p.POSITION_SCATTER, p.GALAXY_POSITION_SCATTER * row.RADIUS) / PIXEL_SCALE
     light, counts = _light(row, image, psf, snr, origin, centre + image["shift"] + rng.normal(0, scatter, 2))

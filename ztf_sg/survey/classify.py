@@ -109,10 +109,10 @@ def classify_partition(table, model=None, max_error=0.01):
     return result
 
 
-def trained_model(model):
-    """Return a model that is trained, the pretrained one for None; raise an error for anything else."""
+def trained_model(model, pretrained=PRETRAINED):
+    """Return a model that is trained, that of a path for None; raise an error for anything else."""
     if model is None:
-        return load_model(PRETRAINED, None)
+        return load_model(pretrained, None)
     remedy = "load one with StarGalaxyClassifier.load(path), or give none for the pretrained one"
     if not isinstance(model, StarGalaxyClassifier):
         raise TypeError(f"model: expected a trained StarGalaxyClassifier, got {model!r}; {remedy}")
