@@ -164,10 +164,23 @@ def _read(stream, most):
     return content, too_long if len(content) > most else None
 
 
+class _StrictMember(tarfile.TarInfo):
+    """A member of a tarball whose damaged header is an error; tarfile would take it for the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive):
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error}; its members end without the mark of the end") from error
+
+
 def _iter_archive(where, stream, stamps, depth):
     """Yield what the files of a tarball hold, one after the other; what comes before a fault is kept."""
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_StrictMember) as archive:
             for member in archive:
                 if not member.isfile() or os.path.basename(member.name)[:1] in (".", "_"):
                     continue

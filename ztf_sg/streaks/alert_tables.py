@@ -5,6 +5,7 @@ Columns of stamps are ``science``, ``cutoutScience`` (bytes, lists or a struct w
 """
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ztf_sg.streaks.packets import CANDIDATE, image_of_column
@@ -58,12 +59,25 @@ def _is_wanted(field):
 
 
 def _values(column):
-    """Return the values of a column as a list; flat lists of numbers as arrays, which are fast."""
-    kind = column.type
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    if is_list and pa.types.is_floating(kind.value_type):
-        return [each.values.to_numpy(zero_copy_only=False) if each.is_valid else None for each in column]
-    return column.to_pylist()
+    """Return the values of a column as a list; lists of numbers, and of rows of numbers, as arrays."""
+    if not _is_list(column.type):
+        return column.to_pylist()
+    return [_pixels(each.values) if each.is_valid else None for each in column]
+
+
+def _is_list(kind):
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _pixels(values):
+    """Return flat pixels, or rows of pixels of one length, as an array; anything else as a list."""
+    if pa.types.is_floating(values.type):
+        return values.to_numpy(zero_copy_only=False)
+    if _is_list(values.type) and pa.types.is_floating(values.type.value_type) and len(values):
+        pixels = values.flatten()
+        if set(pc.list_value_length(values).to_pylist()) == {len(pixels) // len(values)}:
+            return pixels.to_numpy(zero_copy_only=False).reshape(len(values), -1)
+    return values.to_pylist()
 
 
 def _short(error):

@@ -1,18 +1,22 @@
-"""Reading the stamps of alerts from the files of brokers: :func:`load_alerts`."""
+"""Sets of the stamps of alerts from the files of brokers, and files of such sets."""
 
 from collections import Counter
 from numbers import Real
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ztf_sg.cutouts.schema import check_on_error
+from ztf_sg.files import atomic_write
 from ztf_sg.streaks.alert_files import iter_found
 from ztf_sg.streaks.packets import alert_of, name_of
 from ztf_sg.streaks.stamp_pixels import StampError
 from ztf_sg.streaks.stamps import IMAGES, SKIPPED_COLUMNS, Triplets
 from ztf_sg.ztf import QUADRANT
 
+ROWS = 500  # of a row group of Parquet files
 STAMP_SHAPE = (63, 63)  # of ZTF's alerts, height and width [px]
 FIRST_COLUMNS = (
     "name",
@@ -28,6 +32,7 @@ FIRST_COLUMNS = (
     "isdiffpos",
 )
 NUMBER_COLUMNS = ("jd", "night", "fid", "ra", "dec", "magpsf", "sigmapsf", "magzpsci", "fwhm", "xpos", "ypos")
+LATEST = 1e8  # Julian date that still may be one [d]
 REMEDY = "fetch it again, remove it, or load with on_error='skip'"
 
 
@@ -75,15 +80,31 @@ def load_alerts(path, on_error="raise"):
     the right and top. Negative differences are positive in ZTF's stamps, which show reference minus science.
     """
     check_on_error(on_error)
-    alerts, faults, copies = _read(path)
+    return triplets_of(iter_found(path), on_error)
+
+
+def triplets_of(found, on_error="raise"):
+    """Return the Triplets of some packets; parameters and errors as of :func:`load_alerts`.
+
+    Parameters
+    ----------
+    found : iterable of (str, dict or None, str or None)
+        Where a packet is, for messages; the packet, as :func:`ztf_sg.streaks.packets.alert_of` takes it; or
+        None and what is wrong.
+    on_error : {"raise", "skip"}
+    """
+    alerts, faults, copies = _read(found)
     shape = _common_shape(alerts)
-    misfits = [(alert, fault) for alert in alerts if (fault := _misfit(alert, shape))]
-    faults += [_skipped(alert.where, fault, name_of(alert.values)) for alert, fault in misfits]
+    misfits = {id(alert): fault for alert in alerts if (fault := _misfit(alert, shape))}
+    faults += [
+        _skipped(alert.where, misfits[id(alert)], name_of(alert.values))
+        for alert in alerts
+        if id(alert) in misfits
+    ]
     if faults and on_error == "raise":
         others = f" ({len(faults)} alerts or files in all)" if len(faults) > 1 else ""
         raise AlertError(f"{faults[0][1]}; {REMEDY}{others}")
-    unfit = {id(alert) for alert, _ in misfits}
-    alerts = [alert for alert in alerts if id(alert) not in unfit]
+    alerts = [alert for alert in alerts if id(alert) not in misfits]
     return Triplets(
         **_stacks(alerts, shape),
         labels=[alert.label for alert in alerts],
@@ -92,10 +113,35 @@ def load_alerts(path, on_error="raise"):
     )
 
 
-def _read(path):
-    """Return the Alerts at a path, and names and reasons of those that cannot be read, and of copies."""
+def write_alerts(stamps, path):
+    """Write Triplets as a Parquet file that :func:`load_alerts` reads, with all columns of their table.
+
+    Parameters
+    ----------
+    stamps : Triplets
+        Their labels are written as a column of numbers.
+    path : path-like
+        A file there is replaced when all is written.
+
+    Raises
+    ------
+    IsADirectoryError, NotADirectoryError
+        If the path is a folder, or leads through a file.
+    """
+    table = pa.Table.from_pandas(stamps.table.drop(columns="label", errors="ignore"), preserve_index=False)
+    table = table.append_column("label", pa.array(stamps.labels))
+    height, width = stamps.difference.shape[1:]
+    for kind in IMAGES:
+        pixels = pa.FixedSizeListArray.from_arrays(pa.array(getattr(stamps, kind).ravel()), width)
+        table = table.append_column(kind, pa.FixedSizeListArray.from_arrays(pixels, height))
+    with atomic_write(path) as file:
+        pq.write_table(table, file, compression="zstd", row_group_size=ROWS, write_page_checksum=True)
+
+
+def _read(found):
+    """Return the Alerts among packets, and names and reasons of those that cannot be read, and of copies."""
     alerts, faults, copies, seen = [], [], [], {}
-    for where, packet, fault in iter_found(path):
+    for where, packet, fault in found:
         if fault is None:
             try:
                 alert = alert_of(where, packet)
@@ -167,10 +213,17 @@ def _table(alerts):
     table["name"] = [name_of(alert.values) or alert.where for alert in alerts]
     table = pd.DataFrame(table, index=range(len(alerts)))
     if "night" not in table and "jd" in table:
-        table["night"] = np.floor(table["jd"]).astype("Int64" if table["jd"].isna().any() else "int64")
+        table["night"] = _nights(table["jd"])
     return table[
         [*(key for key in FIRST_COLUMNS if key in table), *(key for key in keys if key not in FIRST_COLUMNS)]
     ]
+
+
+def _nights(jd):
+    """Return the whole parts of Julian dates, missing where there is no date."""
+    is_date = np.isfinite(jd) & (np.abs(jd) < LATEST)
+    nights = np.floor(jd.where(is_date))
+    return nights.astype("int64" if is_date.all() else "Int64")
 
 
 def _column(key, values):

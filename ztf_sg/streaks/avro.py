@@ -75,11 +75,11 @@ class _Reader:
             raise AvroError(f"is cut short: it ends within {size} bytes; fetch it again")
         return content
 
-    def number(self):
+    def number(self, first=b""):
         """Return a number in Avro's form: groups of 7 bits, the lowest first, with zigzag for the sign."""
         value = 0
         for group in range(10):
-            byte = self.exactly(1)[0]
+            byte = (first if first and not group else self.exactly(1))[0]
             value |= (byte & 0x7F) << (7 * group)
             if byte < 0x80:
                 return (value >> 1) ^ -(value & 1)
@@ -90,8 +90,7 @@ class _Reader:
         first = self.take(1)
         if not first:
             return 0
-        self._stream = _Joined(first, self._stream)
-        count = self.number()
+        count = self.number(first)
         if count <= 0:
             raise AvroError(f"is damaged: a block states {count} packets")
         return count
@@ -105,19 +104,6 @@ class _Reader:
         if self.exactly(MARK_BYTES) != mark:
             raise AvroError("is damaged: a block does not end where it states")
         return content
-
-
-class _Joined:
-    """A stream with some bytes put back in front."""
-
-    def __init__(self, first, stream):
-        self._first, self._next = first, stream
-
-    def read(self, size):
-        if not self._first:
-            return self._next.read(size)
-        part, self._first = self._first[:size], self._first[size:]
-        return part
 
 
 def _header(reader):
