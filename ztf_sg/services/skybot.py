@@ -10,6 +10,7 @@ import astropy.units as u
 import numpy as np
 import pandas as pd
 from astropy.coordinates import SkyCoord
+from astropy.table import QTable
 from astroquery.exceptions import NoResultsWarning
 from astroquery.imcce import SkybotClass
 
@@ -105,11 +106,11 @@ def _tidy(answer):
     """Return the table of astroquery as a DataFrame with the columns and units of `COLUMNS`."""
     if not len(answer):
         return pd.DataFrame({name: [] for name in COLUMNS}).astype({"name": object, "kind": object})
-    table = {}
-    for name, (column, unit) in COLUMNS.items():
-        values = answer[column]
-        values = values.to(unit) if unit is not None and getattr(values, "unit", None) is not None else values
-        table[name] = np.ma.filled(np.ma.masked_array(getattr(values, "value", values)).astype(object), None)
+    columns = {
+        name: answer[column] if unit is None else answer[column].to(unit)
+        for name, (column, unit) in COLUMNS.items()
+    }
+    table = QTable(columns).to_pandas()
     numbers = [name for name, (_, unit) in COLUMNS.items() if unit is not None] + ["magnitude"]
-    table = pd.DataFrame(table).astype({"name": str, "kind": str, "number": "Int64"})
-    return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
+    table = table.astype({"name": str, "kind": str, "number": "Int64"})
+    return table.assign(**{name: table[name].to_numpy(float, na_value=np.nan) for name in numbers})

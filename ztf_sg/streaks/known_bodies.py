@@ -91,8 +91,8 @@ def explain(detections, bodies):
     Returns
     -------
     pandas.DataFrame
-        n rows with the index of the detections: body (name) and kind, None without one; separation [arcsec]
-        from the path; magnitude_difference, measured minus predicted [mag], NaN where it is not known.
+        n rows with the index of the detections: body (name) and kind, missing without one; separation
+        [arcsec] from the path; magnitude_difference, measured minus predicted [mag], NaN if not known.
     """
     n = len(detections)
     points = _unit_vectors(detections["ra"], detections["dec"]).reshape(n, 3)
