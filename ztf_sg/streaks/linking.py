@@ -28,6 +28,7 @@ THIRDS = (-2, -1, 2, 3)  # steps at which the third flash is looked for
 FALSE_LINKS = 0.01  # expected by chance in an exposure
 PROMISING = 100.0  # expected number of candidates, known at the steps REACH only, that are worth following
 IRREGULAR = 1 / 8  # rms distance from the fit, in steps, that flashes do not reach; for any points it is 1/5
+SURELY_TRAIL = 6  # candidates with many others on their line, after which a point is on a trail
 LINE_LENGTH = 500.0  # beyond the ends of a candidate, at least, on which other points are counted [arcsec]
 WIDEST = 30.0  # largest distance of a detection from the centre of its exposure [deg]
 ARCSEC = 180 * 3600 / np.pi  # in a radian
@@ -98,15 +99,15 @@ def find_tracks(points):
         return []
     tree = cKDTree(points)
     first, second, density = _neighbours(tree, points)
-    tracks, free, on_trail = [], np.ones(len(points), bool), np.zeros(len(points), bool)
+    tracks, free, on_trail = [], np.ones(len(points), bool), np.zeros(len(points), int)
     for seed in _seeds(tree, points, first, second, density):
         rows = list(seed.values())
-        if not free[rows].all() or on_trail[rows].all():
+        if not free[rows].all() or (on_trail[rows] >= SURELY_TRAIL).all():
             continue
         members = _candidate(tree, points, seed, free)
         others = _others_on_line(points, members)
         if len(others) > len(members) / 2:
-            on_trail[[*members.values(), *others]] = True
+            on_trail[[*members.values(), *others]] += 1
         elif _chance(points, members, len(first), density, len(others)) < FALSE_LINKS:
             tracks.append(_track(points, members))
             free[tracks[-1].members] = False
@@ -208,9 +209,9 @@ def _probability(density, size):
 
 
 def _candidate(tree, points, seed, free):
-    """Return the candidate that a seed leads to, at half or third of its step if more points are there."""
+    """Return the candidate that a seed leads to, at a fraction of its step if more points are there."""
     members = _refined(points, _followed(tree, points, seed, free))
-    for parts in (2, 3):
+    for parts in (2, 2, 3, 5):
         if len(members) < FEWEST or _step_size(points, members) < parts * SMALLEST_STEP:
             continue
         finer = {parts * step: row for step, row in members.items()}
@@ -245,7 +246,7 @@ def _add_point_at(tree, points, members, step, free):
 
 def _predicted(points, members, step):
     """Return where a flash must be at a step (2,), and its largest distance from there [arcsec]."""
-    powers, coefficients = _fit(points, members)
+    powers, coefficients = _fit(points, members, most=3)
     power = _powers(np.array([step - next(iter(members))]), powers.shape[1])[0]
     spread = power @ np.linalg.pinv(powers.T @ powers) @ power
     size = _step_size(points, members)
@@ -308,13 +309,16 @@ def _powers(steps, count):
     return np.vander(np.asarray(steps, dtype=float) / 10, count, increasing=True)
 
 
-def _fit(points, members):
-    """Return powers and coefficients of the position by step: of a line, from four points a parabola.
+def _fit(points, members, most=4):
+    """Return powers and coefficients of the position by step: a line, unless orbits may bend more.
 
-    From eight points it is a cubic. Steps count from the first member.
+    Then it is a parabola, from four points on, or a cubic, from eight, with at most `most` coefficients.
+    Steps count from the first member.
     """
-    steps = np.array(list(members)) - next(iter(members))
-    powers = _powers(steps, 2 if len(members) < 4 else 3 if len(members) < 8 else 4)
+    steps = np.array(list(members))
+    sagitta = _bend(_step_size(points, members)) * np.ptp(steps) ** 2 / 8
+    count = 2 if sagitta < ERROR or len(members) < 4 else 3 if len(members) < 8 else 4
+    powers = _powers(steps - steps[0], min(count, most))
     return powers, np.linalg.lstsq(powers, points[list(members.values())], rcond=None)[0]
 
 
