@@ -58,11 +58,11 @@ def test_a_path_that_gains_speed_is_followed():
 
 def test_points_without_order_are_not_linked_and_many_take_little_time():
     rng, n_links, seconds = np.random.default_rng(3), 0, []
-    for _ in range(3):
+    for _ in range(2):
         points = rng.uniform(0, FIELD, (4000, 2))
-        start = time.perf_counter()
+        start = time.process_time()
         n_links += len(find_tracks(points))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert n_links == 0
     assert min(seconds) < 2
 
