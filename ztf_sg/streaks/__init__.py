@@ -1,5 +1,7 @@
 """Moving objects: asteroids and satellites in the stamps of alerts, and trails in whole images."""
 
+from ztf_sg.streaks.alerts import AlertError, load_alerts, triplets_of, write_alerts
+from ztf_sg.streaks.linking import link_flashes
 from ztf_sg.streaks.stamps import Triplets
 
-__all__ = ["Triplets"]
+__all__ = ["AlertError", "Triplets", "link_flashes", "load_alerts", "triplets_of", "write_alerts"]
