@@ -1,4 +1,4 @@
-"""What looks like a source in a difference image and is none: marks of the detector, the optics and of errors.
+"""What looks like a source in a difference image and is none: marks and errors.
 
 Each function adds one to a scene, and returns the truth of it. Its strength is a signal-to-noise ratio as a
 star's would be, approximately.
@@ -38,7 +38,7 @@ def add_spike(rng, scene, snr):
     x, y = scene.x - distance * np.cos(direction), scene.y - distance * np.sin(direction)
     scene.add_static(points([x], [y], [log_uniform(rng, (1e5, 2e6))]))
     for turn in (0, 90, 180, 270):
-        for light, change in ((scene.science, 1.0), (scene.template, rng.uniform(-0.2, 0.8))):
+        for light, change in ((scene.science, 1.0), (scene.template, rng.uniform(0.0, 0.9))):
             offset = rng.normal(0, 0.3) if change < 1 else 0.0
             light += change * _spike(scene, x, y, angle + turn, strength, scale, offset)
     return _truth(scene, snr)
@@ -131,7 +131,7 @@ def _spike(scene, x, y, angle, strength, scale, offset):
 
 
 def _per_pixel(scene, snr):
-    """Return the counts of a pixel [DN] of what a star of a signal-to-noise ratio has in its brightest pixel."""
+    """Return about the counts of the brightest pixel [DN] of a star of a signal-to-noise ratio."""
     return 1.3 * scene.exposure.flux(snr) / scene.exposure.area
 
 

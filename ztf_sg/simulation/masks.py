@@ -21,14 +21,17 @@ def draw_mask(rng, x, y):
 
 
 def saturated_mask(rng, science, full_well):
-    """Draw which pixels are masked about saturated ones of a science image [DN] without background."""
+    """Draw which pixels are masked about saturated ones of a science image [DN] without background.
+
+    There are none if a detection would be masked.
+    """
     saturated = np.argwhere(science >= 0.98 * full_well)
     mask = np.zeros(science.shape, dtype=bool)
     if len(saturated) and rng.random() < SATURATED_FRACTION:
         low, high = saturated.min(axis=0), saturated.max(axis=0)
         low, high = np.maximum(low - SQUARE // 2, 0), high + SQUARE // 2 + 1
         mask[low[0] : high[0], low[1] : high[1]] = True
-    return mask
+    return mask & ~mask[BOX // 2, BOX // 2]
 
 
 def _squares(rng):

@@ -1,15 +1,15 @@
 """Light of asteroids, comets and satellites: what moves while the shutter is open.
 
-Each function adds one to the science image of a scene, and returns the truth of it. A moving source is the PSF
-convolved with the segment that it crosses (Veres et al. 2012, PASP 124, 1197).
+Each function adds one to the science image of a scene, and returns the truth of it. A moving source is the
+PSF convolved with the segment that it crosses (Veres et al. 2012, PASP 124, 1197).
 """
 
 import numpy as np
 
-from ztf_sg.simulation.fourier import BOX, disc, exponential, points, segment
+from ztf_sg.simulation.fourier import BOX, disc, effective_area, points, segment, spergel
 from ztf_sg.simulation.parameters import EXPTIME
-from ztf_sg.simulation.scenes import CENTRE, line
-from ztf_sg.simulation.stamp_conditions import effective_area, log_uniform
+from ztf_sg.simulation.scenes import line
+from ztf_sg.simulation.stamp_conditions import log_uniform
 from ztf_sg.simulation.subtraction import SIDE
 from ztf_sg.ztf import PIXEL_SCALE
 
@@ -18,6 +18,7 @@ FAINTEST_COMA = 0.3  # share of a comet's light in its coma, at least
 
 # Satellites: height [km] and own size [m], both even in the logarithm; the mirror of the telescope [m].
 HEIGHTS, SIZES, MIRROR = (450.0, 36000.0), (0.5, 8.0), 1.2
+BRIGHTEST_TRAIL = 100.0  # signal-to-noise ratio within one FWHM: brighter ones are masked
 BRIGHTER_TRAILS = 8.0  # surface brightness of a trail beside a detection, at most, in that of the detection
 BESIDE = (4.0, 28.0)  # distance of a trail beside a detection [px]
 PERIODS = (5.0, 29.0)  # of flashes along a train [px]
@@ -39,7 +40,7 @@ def add_comet(rng, scene, snr):
     """Add a comet: a point with a coma, and often a tail."""
     truth, angle = add_asteroid(rng, scene, snr), rng.uniform(0, 360)
     coma = truth["flux"] * rng.uniform(FAINTEST_COMA, 3.0)
-    light = exponential(rng.uniform(1.5, 5.0), 1.0, 0.0) * points(*_at(scene), [coma])
+    light = spergel(rng.uniform(1.5, 5.0), 0.5, 1.0, 0.0) * points(*_at(scene), [coma])
     scale, tail = rng.uniform(4, 15), coma * rng.uniform(0, 1)
     along = np.arange(0, 4 * scale)
     light += line(scene, 0.0, angle, lambda along: tail / scale * np.exp(-along / scale), along) * disc(2.0)
@@ -77,7 +78,7 @@ def add_passing_trail(rng, scene, snr, angle=None):
     """Add a trail that passes a detection at some distance; return the truth of the trail."""
     offset = rng.uniform(*BESIDE) * rng.choice([-1, 1])
     brightness = snr * log_uniform(rng, (1 / BRIGHTER_TRAILS, BRIGHTER_TRAILS))
-    trail = _add_trail(rng, scene, np.clip(brightness, 2.5, 100.0), offset, angle=angle)
+    trail = _add_trail(rng, scene, max(brightness, 2.5), offset, angle=angle)
     return {key: trail[key] for key in ("length", "angle", "width")} | {"beside": True}
 
 
@@ -132,6 +133,7 @@ def _add_trail(rng, scene, snr, offset, angle=None, first=-np.inf):
     """
     angle = rng.uniform(0, 360) if angle is None else angle
     optics, width = _defocus(rng, scene)
+    snr = min(snr, BRIGHTEST_TRAIL)
     flux = scene.exposure.flux(snr, effective_area(optics * scene.exposure.psf))
     brightness = _modulation(rng)
 

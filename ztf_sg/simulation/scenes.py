@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ztf_sg.simulation.fourier import BOX, FINE, exponential, points, segment
+from ztf_sg.simulation.fourier import BOX, FINE, points, segment, spergel
 from ztf_sg.simulation.stamp_conditions import Exposure, log_uniform
 from ztf_sg.simulation.subtraction import SIDE
 
@@ -12,6 +12,7 @@ CENTRE = BOX // 2  # pixel of the detection in the box
 FAINTEST = 0.15  # flux of the faintest neighbours, in that of five sigma of the science image
 COUNTS_SLOPE, BRIGHTEST = 0.8, 3e5  # counts above a flux fall with this power of it; largest flux [DN]
 GALAXY_FRACTION, GALAXY_SCALE = 0.3, (0.5, 3.0)  # of the brightest neighbours; scale length [px]
+GALAXY_INDICES = (0.5, 0.0, -0.5)  # of Spergel's profiles, from discs to bulges
 N_RESOLVED = 2  # neighbours that can be galaxies
 
 
@@ -71,7 +72,8 @@ def draw_scene(rng, exposure):
 
 def draw_galaxy(rng, scales=GALAXY_SCALE):
     """Return the transform of a galaxy of unit flux about the origin."""
-    return exponential(log_uniform(rng, scales), rng.uniform(0.3, 1), rng.uniform(0, 180))
+    index = rng.choice(GALAXY_INDICES)
+    return spergel(log_uniform(rng, scales), index, rng.uniform(0.3, 1), rng.uniform(0, 180))
 
 
 def line(scene, offset, angle, profile, along=None):

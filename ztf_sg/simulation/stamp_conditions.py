@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.fft import rfft2
 
-from ztf_sg.simulation.fourier import BOX, PIXEL, blur, points, sampled
+from ztf_sg.simulation.fourier import BOX, PIXEL, blur, effective_area, points, sampled
 from ztf_sg.ztf import READ_NOISE
 
 FIDS = (1, 2, 3)  # g, r, i
 GAIN_RANGE, FULL_WELL_RANGE = (5.8, 6.5), (35000.0, 60000.0)  # [e-/DN], [DN]
 
 # FWHM of stars with the pixel [px, log-normal], and exponent of the profile.
-FWHM, FWHM_SCATTER, FWHM_RANGE = 2.3, 0.28, (1.45, 5.6)
-REFERENCE_FWHM, REFERENCE_FWHM_SCATTER = 2.1, 0.14
+FWHM, FWHM_SCATTER, FWHM_RANGE = 2.5, 0.27, (1.55, 5.6)
+REFERENCE_FWHM, REFERENCE_FWHM_SCATTER = 2.35, 0.14
 EXPONENT_RANGE = (1.45, 1.85)
 ELLIPTICITY = 0.06  # scatter of each component
 PIXEL_VARIANCE = 0.7  # what the pixel adds to FWHM^2 [px^2]
@@ -27,7 +27,7 @@ COMA_SHARE, COMA_WIDTH, COMA_OFFSET = 0.2, 2.0, 0.4  # largest share; width [FWH
 BACKGROUND, BACKGROUND_SCATTER = 130.0, 0.5  # median [DN], log-normal
 SKY_RANGE, NOISE_EXCESS = (60.0, 1200.0), (1.05, 1.4)  # true sky [DN], even in its logarithm
 CLOUDY_FRACTION, CLOUD_RANGE = 0.06, (0.3, 4.0)  # extinction [mag]: the counts are scaled, the noise too
-REFERENCE_NOISE, REFERENCE_NOISE_SCATTER = 0.17, 0.4  # of the noise of the science image, log-normal
+REFERENCE_NOISE, REFERENCE_NOISE_SCATTER = 0.19, 0.4  # of the noise of the science image, log-normal
 ROW_CORRELATION = (-0.11, -0.01)  # of neighbours in a row of a science image
 PATTERN_FRACTION, PATTERN_RANGE = 0.25, (0.1, 0.4)  # exposures with column patterns; amplitude [noise]
 
@@ -50,8 +50,8 @@ class Exposure:
     number: int
     fid: int
     fwhm: float  # of stars with the pixel [px]
-    psf: np.ndarray  # transforms with the pixel, of both images
-    reference_psf: np.ndarray
+    psf: np.ndarray  # with the pixel, and errors of registration and zero point; a transform
+    reference_psf: np.ndarray  # with the pixel
     assumed_psf: np.ndarray  # what the subtraction takes for them: transforms of pixels, (BOX, BOX / 2 + 1)
     assumed_reference_psf: np.ndarray
     area: float  # 1 / sum(PSF^2) [px]
@@ -62,8 +62,6 @@ class Exposure:
     full_well: float  # [DN]
     row_correlation: float
     pattern: np.ndarray  # noise that columns share, (BOX, BOX) [DN]
-    shift: np.ndarray  # registration error x, y [px]
-    gain_error: float
     magzp: float  # [mag]
     neighbours: float  # mean number of sources per stamp
 
@@ -73,7 +71,7 @@ class Exposure:
         return FIRST_NIGHT + self.number
 
     def flux(self, snr, area=None):
-        """Return the flux [DN] of a source with a signal-to-noise ratio, by its area 1 / sum(light^2) [px]."""
+        """Return the flux [DN] of a source with a signal-to-noise ratio; area is 1 / sum(light^2) [px]."""
         sky = (self.area if area is None else area) * self.noise**2
         photons = snr**2 / self.gain
         return (photons + np.sqrt(photons**2 + 4 * snr**2 * sky)) / 2
@@ -97,23 +95,17 @@ def draw_exposure(rng, number):
         np.clip(REFERENCE_FWHM * np.exp(rng.normal(0, REFERENCE_FWHM_SCATTER)), *FWHM_RANGE)
     )
     (psf, assumed), (reference, assumed_reference) = _draw_psf(rng, fwhm), _draw_psf(rng, reference_fwhm)
+    error = points(*rng.normal(0, REGISTRATION_ERROR, (2, 1)), [1 + rng.normal(0, GAIN_ERROR)])
     share = min(REFERENCE_NOISE * np.exp(rng.normal(0, REFERENCE_NOISE_SCATTER)), 0.6)
     return Exposure(
-        number=number, fid=fid, fwhm=fwhm, psf=psf, reference_psf=reference, assumed_psf=assumed,
+        number=number, fid=fid, fwhm=fwhm, psf=psf * error, reference_psf=reference, assumed_psf=assumed,
         assumed_reference_psf=assumed_reference, area=effective_area(psf), noise=noise, gain=gain,
         background=BACKGROUND * np.exp(rng.normal(0, BACKGROUND_SCATTER)) * cloud,
         reference_noise=noise * share * cloud, full_well=rng.uniform(*FULL_WELL_RANGE),
         row_correlation=rng.uniform(*ROW_CORRELATION), pattern=_draw_pattern(rng, noise),
-        shift=rng.normal(0, REGISTRATION_ERROR, 2), gain_error=rng.normal(0, GAIN_ERROR),
         magzp=MAGZP[fid] + rng.normal(0, MAGZP_SCATTER) + 2.5 * np.log10(cloud),
         neighbours=NEIGHBOURS * np.exp(rng.normal(0, NEIGHBOURS_SCATTER)),
     )  # fmt: skip
-
-
-def effective_area(transform):
-    """Return 1 / sum(light^2) [px] of a transform of unit flux, which gives the noise under the best weights."""
-    light = sampled(transform)
-    return float(light.sum() ** 2 / (light**2).sum())
 
 
 def log_uniform(rng, limits):

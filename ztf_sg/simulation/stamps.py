@@ -15,8 +15,9 @@ from ztf_sg.simulation.subtraction import FIRST, SIDE, STAMP, matched, observe
 from ztf_sg.streaks import Triplets
 
 PER_EXPOSURE = 8  # stamps that share an exposure
-SNR_RANGE, SNR_SLOPE = (5.0, 500.0), 0.7  # counts above a signal-to-noise ratio fall with this power of it
+SNR_RANGE, SNR_SLOPE = (7.0, 500.0), 0.7  # counts above a signal-to-noise ratio fall with this power of it
 PASSING_FRACTION = 0.004  # share of the stamps of asteroids and others that a trail passes
+MIDDLE = (slice(CENTRE - 2, CENTRE + 3),) * 2  # where no detection lacks data
 UNKNOWN = {name: np.nan for name in ("length", "angle", "rate", "period", "width")} | {"beside": False}
 # Seeing by the pipeline [px], which is wider than the PSF: slope with its FWHM, offset and scatter [px].
 SEEING_SLOPE, SEEING_OFFSET, SEEING_SCATTER = 1.15, 0.35, 0.1
@@ -154,7 +155,7 @@ def _mask(rng, scene, images):
     """Set pixels without data to NaN."""
     mask = scene.no_data | draw_mask(rng, scene.x, scene.y)
     mask |= saturated_mask(rng, images[0] - scene.exposure.background, scene.exposure.full_well)
-    mask[CENTRE - 1 : CENTRE + 2, CENTRE - 1 : CENTRE + 2] = False
+    mask[MIDDLE] = False
     for image in images:
         image[mask] = np.nan
     for image in images[:2]:

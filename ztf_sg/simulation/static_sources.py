@@ -13,7 +13,7 @@ from ztf_sg.simulation.stamp_conditions import log_uniform
 STAR_CHANGES = (0.02, 3.0)  # change of a star's flux over its flux in the reference, even in the logarithm
 OUTBURST_FRACTION, OUTBURSTS = 0.06, (3.0, 100.0)  # stars that rise from little or nothing
 NUCLEUS_CHANGES, SUPERNOVA_CHANGES = (0.03, 1.0), (0.05, 10.0)  # over the flux of the galaxy
-HOST_SCALES, OFFSETS = (0.6, 5.0), (0.0, 2.0)  # scale length [px]; offset from the nucleus in scale lengths
+HOST_SCALES, OFFSETS = (0.3, 3.5), (0.0, 2.0)  # scale length [px]; offset from the nucleus in scale lengths
 
 
 def add_variable(rng, scene, snr):
@@ -30,9 +30,10 @@ def add_variable(rng, scene, snr):
 def add_nucleus(rng, scene, snr):
     """Add a galaxy whose nucleus is brighter or fainter than in the reference."""
     ratio = log_uniform(rng, NUCLEUS_CHANGES)
-    return _add_in_galaxy(
-        scene, snr, _change(rng, scene, snr, ratio), ratio, 0.0, 0.0, draw_galaxy(rng, HOST_SCALES)
-    )
+    change = _change(rng, scene, snr, ratio)
+    if change < 0:  # what fades has shone before
+        scene.add_static(points([scene.x], [scene.y], [-change * rng.uniform(1, 3)]))
+    return _add_in_galaxy(scene, snr, change, ratio, 0.0, 0.0, draw_galaxy(rng, HOST_SCALES))
 
 
 def add_supernova(rng, scene, snr):

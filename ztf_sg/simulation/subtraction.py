@@ -7,7 +7,7 @@ the PSFs, the zero point and the registration with some error, so that residuals
 import numpy as np
 from scipy.fft import irfft2, rfft2
 
-from ztf_sg.simulation.fourier import BOX, points, sampled
+from ztf_sg.simulation.fourier import BOX, sampled
 
 SIDE = 63  # width and height of a stamp [px]
 FIRST = BOX // 2 - SIDE // 2  # first pixel of the stamp in the box
@@ -23,9 +23,7 @@ def observe(rng, scene):
     Pixels have no NaN yet; the backgrounds of both images are alike, as the pipeline makes them.
     """
     exposure = scene.exposure
-    light = sampled(
-        scene.science * exposure.psf * points(*exposure.shift[:, None], [1 + exposure.gain_error])
-    )
+    light = sampled(scene.science * exposure.psf)
     reference = sampled(scene.template * exposure.reference_psf)
     noise = science_noise(rng, exposure, np.maximum(light + scene.science_marks, 0))
     science = np.minimum(light + scene.science_marks + noise, exposure.full_well)
