@@ -13,7 +13,7 @@ from ztf_sg.simulation.stamp_conditions import log_uniform
 from ztf_sg.simulation.subtraction import SIDE
 from ztf_sg.ztf import PIXEL_SCALE
 
-POINT_LENGTHS, STREAK_LENGTHS = (0.02, 1.0), (1.0, 70.0)  # of asteroids [px], even in the logarithm
+POINT_LENGTHS, STREAK_LENGTHS = (0.02, 1.0), (1.0, 55.0)  # of asteroids [px], even in the logarithm
 FAINTEST_COMA = 0.3  # share of a comet's light in its coma, at least
 
 # Satellites: height [km] and own size [m], both even in the logarithm; the mirror of the telescope [m].
@@ -21,9 +21,13 @@ HEIGHTS, SIZES, MIRROR = (450.0, 36000.0), (0.5, 8.0), 1.2
 BRIGHTEST_TRAIL = 100.0  # signal-to-noise ratio within one FWHM: brighter ones are masked
 BRIGHTER_TRAILS = 8.0  # surface brightness of a trail beside a detection, at most, in that of the detection
 BESIDE = (4.0, 28.0)  # distance of a trail beside a detection [px]
+CROSSING_FRACTION, CROSSED_STARS = 0.1, (5.0, 300.0)  # trails that cross a star; its signal-to-noise ratio
 PERIODS = (5.0, 29.0)  # of flashes along a train [px]
 MISSING_FLASHES = 0.15
-FAINTEST_NEIGHBOUR = 0.15  # brightness of the next flash of a train, in that of the detection
+LARGEST_CONTRAST = 6.0  # of the strengths of flashes, which alternate
+LONGEST_FLASH = 0.4  # in periods
+GLOW_FRACTION, GLOW_RANGE = 0.6, (0.01, 0.5)  # trains with light between the flashes; its share
+FAINTEST_FLASH = 4.0  # signal-to-noise ratio of the flashes next to a detection, at least
 
 
 def add_asteroid(rng, scene, snr):
@@ -49,7 +53,10 @@ def add_comet(rng, scene, snr):
 
 
 def add_trail(rng, scene, snr):
-    """Add an endless trail through the detection."""
+    """Add an endless trail through the detection, which may be where it crosses a star."""
+    if rng.random() < CROSSING_FRACTION:
+        star = scene.exposure.flux(log_uniform(rng, CROSSED_STARS))
+        scene.add_static(points(*_at(scene), [star]))
     return _add_trail(rng, scene, snr, rng.uniform(-0.5, 0.5))
 
 
@@ -99,21 +106,27 @@ def add_train(rng, scene, snr):
     """
     angle, period, optics, width = rng.uniform(0, 180), log_uniform(rng, PERIODS), *_defocus(rng, scene)
     numbers = np.arange(-(BOX // period), BOX // period + 1)
-    strength = np.where(numbers % 2 == 0, 1.0, log_uniform(rng, (FAINTEST_NEIGHBOUR, 1 / FAINTEST_NEIGHBOUR)))
-    strength *= np.exp(rng.normal(0, 0.1) * numbers + rng.normal(0, 0.1, len(numbers)))
-    strength[(rng.random(len(numbers)) < MISSING_FLASHES) & (np.abs(numbers) > 1)] = 0.0
-    strength /= strength[numbers == 0]
-    length = rng.uniform(0, 0.4) * period * rng.random()
+    strength = _flash_strengths(rng, numbers, snr)
+    length = LONGEST_FLASH * period * rng.random() ** 2
     light = optics * segment(length, angle)
     flux = scene.exposure.flux(snr, effective_area(light * scene.exposure.psf))
     direction = np.radians(angle)
     x, y = scene.x + numbers * period * np.cos(direction), scene.y + numbers * period * np.sin(direction)
     inside = (x > 0) & (x < BOX - 1) & (y > 0) & (y < BOX - 1)
     scene.science += light * points(x[inside], y[inside], flux * strength[inside])
-    if rng.random() < 0.6:
-        faint = flux / period * log_uniform(rng, (0.01, 0.5))
+    if rng.random() < GLOW_FRACTION:
+        faint = flux / period * log_uniform(rng, GLOW_RANGE)
         scene.science += optics * line(scene, 0.0, angle, lambda along: np.full(len(along), faint))
     return _truth(flux, snr, np.inf, angle, width) | {"period": period}
+
+
+def _flash_strengths(rng, numbers, snr):
+    """Draw the strengths of the flashes of a train by their numbers, (n,); that of number 0 is one."""
+    contrast = log_uniform(rng, (1 / LARGEST_CONTRAST, LARGEST_CONTRAST))
+    strength = np.where(numbers % 2 == 0, 1.0, max(contrast, FAINTEST_FLASH / snr))
+    strength *= np.exp(rng.normal(0, 0.1) * numbers + rng.normal(0, 0.1, len(numbers)))
+    strength[(rng.random(len(numbers)) < MISSING_FLASHES) & (np.abs(numbers) > 1)] = 0.0
+    return strength / strength[numbers == 0]
 
 
 def _add_segment(rng, scene, snr, length):

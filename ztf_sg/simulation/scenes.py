@@ -11,6 +11,7 @@ from ztf_sg.simulation.subtraction import SIDE
 CENTRE = BOX // 2  # pixel of the detection in the box
 FAINTEST = 0.15  # flux of the faintest neighbours, in that of five sigma of the science image
 COUNTS_SLOPE, BRIGHTEST = 0.8, 3e5  # counts above a flux fall with this power of it; largest flux [DN]
+BLENDED_FRACTION, BLEND_DISTANCES, BLEND_SNR = 0.08, (0.0, 6.0), (5.0, 300.0)  # neighbours very near [px]
 GALAXY_FRACTION, GALAXY_SCALE = 0.3, (0.5, 3.0)  # of the brightest neighbours; scale length [px]
 GALAXY_INDICES = (0.5, 0.0, -0.5)  # of Spergel's profiles, from discs to bulges
 N_RESOLVED = 2  # neighbours that can be galaxies
@@ -67,6 +68,12 @@ def draw_scene(rng, exposure):
         scene.add_static(points(x[[row]], y[[row]], flux[[row]]) * draw_galaxy(rng))
     if count > len(galaxies):
         scene.add_static(points(*(np.delete(values, galaxies) for values in (x, y, flux))))
+    if rng.random() < BLENDED_FRACTION:
+        distance, angle = rng.uniform(*BLEND_DISTANCES), rng.uniform(0, 2 * np.pi)
+        flux = exposure.flux(log_uniform(rng, BLEND_SNR))
+        scene.add_static(
+            points([scene.x + distance * np.cos(angle)], [scene.y + distance * np.sin(angle)], [flux])
+        )
     return scene
 
 

@@ -30,6 +30,7 @@ CLOUDY_FRACTION, CLOUD_RANGE = 0.06, (0.3, 4.0)  # extinction [mag]: the counts 
 REFERENCE_NOISE, REFERENCE_NOISE_SCATTER = 0.19, 0.4  # of the noise of the science image, log-normal
 ROW_CORRELATION = (-0.11, -0.01)  # of neighbours in a row of a science image
 PATTERN_FRACTION, PATTERN_RANGE = 0.25, (0.1, 0.4)  # exposures with column patterns; amplitude [noise]
+SKY_OFFSET, SKY_SLOPE = 0.03, 0.03  # scatter of the sky beyond the reference's, and of its slopes [noise]
 
 MAGZP = {1: 26.15, 2: 26.25, 3: 25.6}  # [mag]
 MAGZP_SCATTER = 0.12
@@ -61,7 +62,7 @@ class Exposure:
     gain: float  # [e-/DN]
     full_well: float  # [DN]
     row_correlation: float
-    pattern: np.ndarray  # noise that columns share, (BOX, BOX) [DN]
+    pattern: np.ndarray  # what the science image has besides, (BOX, BOX) [DN]: slope of the sky, columns
     magzp: float  # [mag]
     neighbours: float  # mean number of sources per stamp
 
@@ -102,7 +103,8 @@ def draw_exposure(rng, number):
         assumed_reference_psf=assumed_reference, area=effective_area(psf), noise=noise, gain=gain,
         background=BACKGROUND * np.exp(rng.normal(0, BACKGROUND_SCATTER)) * cloud,
         reference_noise=noise * share * cloud, full_well=rng.uniform(*FULL_WELL_RANGE),
-        row_correlation=rng.uniform(*ROW_CORRELATION), pattern=_draw_pattern(rng, noise),
+        row_correlation=rng.uniform(*ROW_CORRELATION),
+        pattern=_draw_slope(rng, noise) + _draw_pattern(rng, noise),
         magzp=MAGZP[fid] + rng.normal(0, MAGZP_SCATTER) + 2.5 * np.log10(cloud),
         neighbours=NEIGHBOURS * np.exp(rng.normal(0, NEIGHBOURS_SCATTER)),
     )  # fmt: skip
@@ -125,6 +127,13 @@ def _draw_psf(rng, fwhm):
     width, shape = core * (1 + rng.normal(0, WIDTH_ERROR)), shape + rng.normal(0, SHAPE_ERROR, 2)
     assumed = sampled(PIXEL * (core_shift * blur(width, exponent, *shape) + coma))
     return true, rfft2(assumed.astype(float))
+
+
+def _draw_slope(rng, noise):
+    """Draw what the sky of a science image has beyond that of the reference, a plane, (BOX, BOX) [DN]."""
+    offset, *slopes = noise * rng.normal(0, (SKY_OFFSET, SKY_SLOPE, SKY_SLOPE))
+    across = np.linspace(-1, 1, BOX)
+    return (offset + slopes[0] * across[:, None] + slopes[1] * across).astype(np.float32)
 
 
 def _draw_pattern(rng, noise):

@@ -21,6 +21,7 @@ MIDDLE = (slice(CENTRE - 2, CENTRE + 3),) * 2  # where no detection lacks data
 UNKNOWN = {name: np.nan for name in ("length", "angle", "rate", "period", "width")} | {"beside": False}
 # Seeing by the pipeline [px], which is wider than the PSF: slope with its FWHM, offset and scatter [px].
 SEEING_SLOPE, SEEING_OFFSET, SEEING_SCATTER = 1.15, 0.35, 0.1
+FWHM_ERROR = (0.15, 0.15)  # mean and scatter of the logarithm of the FWHM in alerts
 MISSING_FRACTION = 0.004  # share of the stamps without a reference, and of those without a science image
 
 
@@ -166,7 +167,7 @@ def _mask(rng, scene, images):
 def _row(rng, exposure, truth, difference, order, scene):
     """Return the row of the table of a detection: metadata of its alert, and truth."""
     seeing = SEEING_SLOPE * exposure.fwhm + SEEING_OFFSET + rng.normal(0, SEEING_SCATTER)
-    fwhm = _source_fwhm(difference) * np.exp(rng.normal(0, 0.08))
+    fwhm = _source_fwhm(difference) * np.exp(rng.normal(*FWHM_ERROR))
     flux = max(abs(truth["flux"]), 1.0)
     return {
         "name": f"{truth['kind']}_{exposure.number}_{order}", "night": exposure.night,
