@@ -19,7 +19,8 @@ FAINTEST_COMA = 0.3  # share of a comet's light in its coma, at least
 # Satellites: height [km] and own size [m], both even in the logarithm; the mirror of the telescope [m].
 HEIGHTS, SIZES, MIRROR = (450.0, 36000.0), (0.5, 8.0), 1.2
 BRIGHTEST_TRAIL = 100.0  # signal-to-noise ratio within one FWHM: brighter ones are masked
-BRIGHTER_TRAILS = 8.0  # surface brightness of a trail beside a detection, at most, in that of the detection
+TRAIL_TO_DETECTION = (0.05, 3.0)  # brightness of a trail beside a detection, in that of the detection
+FAINTEST_TRAIL = 2.0  # signal-to-noise ratio within one FWHM of a trail beside a detection
 BESIDE = (4.0, 28.0)  # distance of a trail beside a detection [px]
 CROSSING_FRACTION, CROSSED_STARS = 0.1, (5.0, 300.0)  # trails that cross a star; its signal-to-noise ratio
 PERIODS = (5.0, 29.0)  # of flashes along a train [px]
@@ -84,8 +85,8 @@ def add_trails(rng, scene, snr):
 def add_passing_trail(rng, scene, snr, angle=None):
     """Add a trail that passes a detection at some distance; return the truth of the trail."""
     offset = rng.uniform(*BESIDE) * rng.choice([-1, 1])
-    brightness = snr * log_uniform(rng, (1 / BRIGHTER_TRAILS, BRIGHTER_TRAILS))
-    trail = _add_trail(rng, scene, max(brightness, 2.5), offset, angle=angle)
+    brightness = snr * log_uniform(rng, TRAIL_TO_DETECTION)
+    trail = _add_trail(rng, scene, max(brightness, FAINTEST_TRAIL), offset, angle=angle)
     return {key: trail[key] for key in ("length", "angle", "width")} | {"beside": True}
 
 
