@@ -20,7 +20,7 @@ PASSING_FRACTION = 0.004  # share of the stamps of asteroids and others that a t
 MIDDLE = (slice(CENTRE - 2, CENTRE + 3),) * 2  # where no detection lacks data
 UNKNOWN = {name: np.nan for name in ("length", "angle", "rate", "period", "width")} | {"beside": False}
 # Seeing by the pipeline [px], which is wider than the PSF: slope with its FWHM, offset and scatter [px].
-SEEING_SLOPE, SEEING_OFFSET, SEEING_SCATTER = 1.15, 0.35, 0.1
+SEEING_SLOPE, SEEING_OFFSET, SEEING_SCATTER = 0.85, 0.9, 0.12
 FWHM_ERROR = (0.15, 0.15)  # mean and scatter of the logarithm of the FWHM in alerts
 MISSING_FRACTION = 0.004  # share of the stamps without a reference, and of those without a science image
 
