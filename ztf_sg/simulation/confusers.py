@@ -10,6 +10,10 @@ from ztf_sg.simulation.fourier import BOX, blur, points
 from ztf_sg.simulation.scenes import BRIGHTEST, line
 from ztf_sg.simulation.stamp_conditions import log_uniform
 
+# What detections of all kinds have beside them: share of them, distance [px], strength [noise].
+COLUMN_FRACTION, LAST_COLUMNS_FRACTION, COLUMN_DISTANCES = 0.08, 0.02, (5, 31)
+COLUMN_COUNTS, LAST_COLUMNS_COUNTS = (0.4, 5.0), (3.0, 20.0)
+
 SEARCH = 4  # distance within which the highest peak of a mark is the detection [px]
 SPIKE_DISTANCES = (6.0, 40.0)  # of a detection from the bright star whose spike it is [px]
 RESIDUAL_SHIFT = 0.08  # scatter of the position of a bright star on each axis [px]
@@ -123,6 +127,22 @@ def add_nothing(rng, scene, snr):
     """Make the highest peak of the noise the detection."""
     scene.search = BOX // 2
     return {"flux": 0.0, "snr": 0.0}
+
+
+def add_columns_beside(rng, scene):
+    """Add to some scenes a faint bad column beside the detection, or the dark end of the detector."""
+    if rng.random() < COLUMN_FRACTION:
+        column = int(scene.x) + rng.choice([-1, 1]) * rng.integers(*COLUMN_DISTANCES)
+        counts = scene.exposure.noise * rng.choice([-1, 1]) * log_uniform(rng, COLUMN_COUNTS)
+        scene.science_marks[:, column : column + rng.integers(1, 3)] += counts
+    if rng.random() < LAST_COLUMNS_FRACTION:
+        first = int(scene.x) + rng.integers(*COLUMN_DISTANCES)
+        last = first + rng.integers(2, 6)
+        counts = scene.exposure.noise * log_uniform(rng, LAST_COLUMNS_COUNTS)
+        mirrored = slice(None, None, rng.choice([-1, 1]))
+        scene.science_marks[:, mirrored][:, first:last] -= counts
+        scene.template_marks[:, mirrored][:, first:last] -= counts * rng.uniform(0.7, 1.3)
+        scene.no_data[:, mirrored][:, last:] = True
 
 
 def _ring(distance):

@@ -21,11 +21,7 @@ REFERENCE_FWHM, REFERENCE_FWHM_SCATTER = 2.25, 0.14
 EXPONENTS, REFERENCE_EXPONENTS = (1.5, 2.0), (1.35, 1.65)  # many nights in one image have wider wings
 ELLIPTICITY = 0.13  # scatter of each component
 PIXEL_VARIANCE = 0.7  # what the pixel adds to FWHM^2 [px^2]
-COMA_SHARE, COMA_WIDTH, COMA_OFFSET = (
-    0.25,
-    2.0,
-    0.4,
-)  # largest share; width [FWHM]; scatter of its offset [px]
+COMA_SHARE, COMA_WIDTH, COMA_OFFSET = 0.2, 2.0, 0.4  # at most; width [FWHM]; scatter of its offset [px]
 
 # The sky of stamps is that of the reference: it says nothing of the noise, which is that of the true sky.
 BACKGROUND, BACKGROUND_SCATTER = 130.0, 0.5  # median [DN], log-normal
