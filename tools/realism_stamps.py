@@ -76,6 +76,8 @@ def read_real(folder):
 def compare_class(name, real, simulated, splits):
     """Print what tells simulated from real stamps of a class; return its line of AUCs."""
     real = real[(real.table["label"] == name).to_numpy()]
+    if real.table["jd"].nunique() == 1:
+        return f"{name:10s} one exposure: no AUC"
     described = describe_stamps(real).assign(image=real.table["jd"].to_numpy())
     ours = describe_stamps(simulated).assign(image=simulated.table["night"].to_numpy())
     groups, how = real.table["night"].to_numpy(), "nights"
@@ -85,8 +87,6 @@ def compare_class(name, real, simulated, splits):
         ours = ours.iloc[alike(simulated, ours, real, described)]
     print(f"\n{name}: what tells simulated from real")
     print(telling_features(ours, described, count=14))
-    if real.table["jd"].nunique() == 1:
-        return f"{name:10s} one exposure: no AUC"
     scores = []
     for split in range(splits):
         in_a = half_of_nights(groups, np.random.default_rng(split))
