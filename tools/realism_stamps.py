@@ -55,7 +55,7 @@ def main():
         parser.error("name a folder of real alerts, or set ZTF_SG_REAL_ALERTS")
     real = read_real(options.real)
     simulated = {
-        name: simulate_stamps(options.per_class, [7, number], kinds)
+        name: complete(simulate_stamps(options.per_class, [7, number], kinds))
         for number, (name, kinds) in enumerate(CLASSES.items())
     }
     found = [compare_class(name, real, stamps, options.splits) for name, stamps in simulated.items()]
@@ -71,6 +71,11 @@ def read_real(folder):
     side = int(np.sqrt(len(table["science"].iloc[0])))
     images = {name: np.stack(table.pop(name).to_numpy()).reshape(-1, side, side) for name in IMAGES}
     return Triplets(**images, table=table)
+
+
+def complete(stamps):
+    """Return the stamps of which no image is missing."""
+    return stamps[np.all([np.isfinite(getattr(stamps, name)).any(axis=(1, 2)) for name in IMAGES], axis=0)]
 
 
 def compare_class(name, real, simulated, splits):
