@@ -1,0 +1,295 @@
+"""Trails of satellites and asteroids across images: where they are, and which pixels they spoil."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from astropy.wcs import WCS
+
+from ztf_sg.checks import filled, is_number
+from ztf_sg.streaks import trail_profile as profile
+from ztf_sg.streaks.lines import line_segments
+from ztf_sg.streaks.sky_pixels import FWHM_PER_SIGMA, prepare_sky
+from ztf_sg.ztf import PIXEL_SCALE
+
+COLUMNS = (
+    "x1", "y1", "x2", "y2", "ra1", "dec1", "ra2", "dec2", "length", "angle", "width", "surface_brightness",
+    "surface_magnitude", "snr", "dotted", "spacing",
+)  # fmt: skip
+SMALLEST = 32  # height and width of an image [px]
+CLIP = 4.0  # of pixels, in the search [sigma]
+MIN_SEGMENT_SNR = 5.8  # of a segment that is looked at more closely
+MIN_SNR = 7.0  # of a trail: the noise alone has less than one such line in 100 quadrants
+SHORTEST_TRAIL = 40.0  # [px]
+NARROWEST = 0.65  # FWHM of a trail at least [FWHM of point sources]; bad pixels are narrower
+COLUMN_DRIFT = 2.0  # a trail within so many columns over all its length is a fault of the detector [px]
+OUTLIER = 3.0  # by how much a part of a trail may exceed the typical one and count [sigma]
+EVEN_PARTS = 4  # into which a trail is divided; each must show light
+EVENNESS = 0.25  # of the brightness of a part, at least, relative to that of the whole
+MASKED_LIGHT = 0.25  # the mask reaches to where a trail is this bright [noise]
+SPOILED = 2.0  # half the width of the mask at least [FWHM of the trail]
+
+
+@dataclass(frozen=True, eq=False)
+class Trails:
+    """The trails of an image.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row per trail, the one of the highest signal-to-noise ratio first. x1, y1, x2, y2: its ends [px],
+        0 at the centre of the first pixel; ra1, dec1, ra2, dec2 [deg, ICRS], NaN without a WCS; length [px]
+        between the ends; angle [deg], counter-clockwise from +x, 0 <= angle < 180; width: FWHM across [px];
+        surface_brightness of its ridge [DN/px], averaged along it; surface_magnitude, the same
+        [mag/arcsec^2], NaN without a zero point; snr; dotted, bool, whether it is made of flashes; spacing of
+        these [arcsec], NaN for a continuous one.
+    mask : numpy.ndarray of bool (height, width)
+        Pixels to leave out of photometry.
+    bad_columns : numpy.ndarray of int
+        Columns of the detector that are too bright or too dark in all of their rows; they are no trails.
+    """
+
+    table: pd.DataFrame
+    mask: np.ndarray
+    bad_columns: np.ndarray
+
+    def __len__(self):
+        return len(self.table)
+
+
+def find_trails(image, header=None, fwhm=None):
+    """Find the trails of moving objects in a science image.
+
+    Straight lines of light are looked for along all directions, from a few ten pixels long to across the
+    image, once its stars and galaxies are masked. What is narrower than point sources, lies along a column
+    or fades along its way, as the spikes of stars do, is no trail.
+
+    Parameters
+    ----------
+    image : array-like (height, width)
+        Pixels [DN], from 32 px to a quadrant of 3072 x 3080 px; NaN where there is no data.
+    header : astropy.io.fits.Header, optional
+        Header of the image, for positions on the sky (WCS), magnitudes (MAGZP), the width of the
+        point-spread function (SEEING) and the level of saturation (SATURATE).
+    fwhm : float, optional
+        FWHM of the point-spread function [px]; SEEING if it is left out, or measured by the image's stars.
+
+    Returns
+    -------
+    Trails
+
+    Raises
+    ------
+    ValueError
+        If the image is none, is too small or has hardly any data, or `fwhm` is no number above 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = 200 + np.random.default_rng(1).normal(0, 6, (128, 128))
+    >>> image[60:63] += 15
+    >>> find_trails(image, fwhm=2.5).table[["y1", "y2"]].round().to_numpy().tolist()
+    [[61.0, 61.0]]
+    """
+    image = _checked_image(image)
+    header = {} if header is None else header
+    sky = prepare_sky(image, _checked_fwhm(fwhm, header), _number(header, "SATURATE", np.inf))
+    found = _search(sky)
+    table = pd.DataFrame([_row(trail, sky, header) for trail in found], columns=list(COLUMNS))
+    table = table.astype({"dotted": bool}).sort_values("snr", ascending=False, ignore_index=True)
+    return Trails(_add_positions(table, header), trail_mask(found, sky), sky.bad_columns)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trail:
+    """A trail as it was found: lengths in px, brightness in units of the noise."""
+
+    line: profile.Line
+    width: float
+    ridge: float
+    snr: float
+    period: float
+
+
+def _checked_image(image):
+    """Return an image as float32 with NaN where there is no data."""
+    image = np.asarray(filled(image))
+    if image.ndim != 2 or min(image.shape) < SMALLEST or image.dtype.kind not in "fiu":
+        raise ValueError(
+            f"image: expected real numbers of shape (height, width) from {SMALLEST} px, got {image.dtype} of "
+            f"shape {image.shape}"
+        )
+    with np.errstate(over="ignore"):
+        image = image.astype(np.float32)
+    return np.where(np.isfinite(image), image, np.float32(np.nan))
+
+
+def _checked_fwhm(fwhm, header):
+    """Return a FWHM [px], that of the header by default, None if there is none."""
+    if fwhm is None:
+        seeing = _number(header, "SEEING", np.nan)
+        return seeing if 0 < seeing < np.inf else None
+    if not (is_number(fwhm) and 0 < fwhm < np.inf):
+        raise ValueError(f"fwhm={fwhm!r}: expected a number above 0 [px], or None to measure it")
+    return float(fwhm)
+
+
+def _number(header, key, default):
+    """Return a number of a header, or the default if there is none."""
+    value = header.get(key, default)
+    return float(value) if is_number(value) else default
+
+
+def _search(sky):
+    """Return the trails of an image, the brightest ones first; each hides its pixels from the next ones."""
+    usable, values = sky.is_sky.copy(), np.clip(sky.values, -CLIP, CLIP)
+    sigma = 1.15 * sky.fwhm / FWHM_PER_SIGMA
+    found = []
+    for snr, *ends in line_segments(np.where(usable, values, 0), usable, sigma, MIN_SEGMENT_SNR):
+        line = profile.Line.between(*ends)
+        if _snr(line, usable, values, sigma) < 0.8 * min(snr, 2 * MIN_SEGMENT_SNR):
+            continue
+        trail = _measure(line, usable, sky, sigma)
+        if trail is not None:
+            _hide(trail, usable, sky)
+            if _is_trail(trail, sky):
+                found.append(trail)
+    return found
+
+
+def _snr(line, usable, values, sigma):
+    """Return the signal-to-noise ratio of a segment, under a Gaussian profile."""
+    band = profile.pixels_near(line, usable, values, reach=int(np.ceil(3 * sigma)))
+    weight = np.exp(-0.5 * (band.across / sigma) ** 2)
+    return np.sum(weight * band.values) / np.sqrt(np.sum(weight**2) + 1e-9)
+
+
+def _measure(line, usable, sky, sigma):
+    """Return the trail of which a segment is a part, None if there is no light beyond the noise."""
+    for _ in range(profile.ROUNDS):
+        reach = line.length
+        band = profile.pixels_near(line, usable, sky.values)
+        line = profile.fit_line(line, band, sigma)
+        n_before = int(np.ceil(reach / profile.BLOCK))
+        n = 3 * n_before
+        beyond = n_before * profile.BLOCK
+        band = profile.pixels_near(line, usable, sky.values, beyond, beyond)
+        brightness, variance = profile.along_profile(band, sigma, profile.BLOCK, -beyond, n)
+        first, last = profile.find_ends(brightness, variance, slice(n_before, 2 * n_before))
+        new = line.part(first * profile.BLOCK - beyond, last * profile.BLOCK - beyond)
+        if new.length < SHORTEST_TRAIL:
+            return None
+        settled = max(abs(a - b) for a, b in zip(new.ends, line.ends, strict=True)) < profile.BLOCK
+        line = new
+        if settled:
+            break
+    return _described(line, usable, sky)
+
+
+def _described(line, usable, sky):
+    """Return the trail along a line; None unless it has light in all of its parts."""
+    band = profile.pixels_near(line, usable, sky.values)
+    if not len(band.values):
+        return None
+    width, ridge, _, error = profile.fit_width(*profile.across_profile(band, line.length), sky.fwhm)
+    sigma = np.clip(width, 0.5 * sky.fwhm, profile.WIDEST * sky.fwhm) / FWHM_PER_SIGMA
+    n = int(line.length / profile.BLOCK)
+    brightness, variance = profile.along_profile(band, sigma, line.length / n, 0, n)
+    snr = _robust_snr(brightness, variance)
+    parts = [_weighted_mean(b, v) for b, v in zip(*_divided(brightness, variance), strict=True)]
+    whole = _weighted_mean(brightness, variance)
+    uneven = [part for part in parts if np.isfinite(part) and part < EVENNESS * whole]
+    if snr < MIN_SNR or uneven:
+        return None
+    n = int(line.length / profile.FINE)
+    period = profile.find_period(
+        *profile.along_profile(band, sigma, profile.FINE, 0, n), profile.FINE, sky.fwhm
+    )
+    return _Trail(line, width, ridge, snr, period)
+
+
+def _divided(*arrays):
+    return [np.array_split(array, EVEN_PARTS) for array in arrays]
+
+
+def _weighted_mean(brightness, variance):
+    """Return the mean brightness; NaN without data."""
+    weights = 1 / variance
+    return np.sum(brightness * weights) / np.sum(weights) if weights.any() else np.nan
+
+
+def _robust_snr(brightness, variance):
+    """Return the signal-to-noise ratio of a line, to which no single part contributes much."""
+    has_data = np.isfinite(variance)
+    if not has_data.any():
+        return 0.0
+    snr = brightness[has_data] / np.sqrt(variance[has_data])
+    capped = np.minimum(snr, max(np.median(snr), 0) + OUTLIER)
+    weights = 1 / np.sqrt(variance[has_data])
+    return np.sum(capped * weights) / np.sqrt(np.sum(weights**2))
+
+
+def _is_trail(trail, sky):
+    """Tell whether a line of light is wide enough, and does not lie along a column of the detector."""
+    x1, _, x2, _ = trail.line.ends
+    wide_enough = NARROWEST * sky.fwhm < trail.width < profile.WIDEST * sky.fwhm
+    return wide_enough and abs(x1 - x2) > COLUMN_DRIFT
+
+
+def _half_width(trail):
+    """Return how far from the ridge of a trail its light matters [px]."""
+    sigma = trail.width / FWHM_PER_SIGMA
+    faint = sigma * np.sqrt(2 * np.log(max(trail.ridge / MASKED_LIGHT, 1.0)))
+    # beyond its core the profile of stars falls by a power of the distance, of about 3
+    wings = 0.5 * trail.width * np.cbrt(max(trail.ridge / MASKED_LIGHT, 1.0))
+    return max(SPOILED * trail.width, faint, min(wings, 15 * trail.width))
+
+
+def _pixels_of(trail, shape):
+    """Return rows and columns of the pixels that a trail covers."""
+    half = _half_width(trail)
+    everything = np.broadcast_to(np.True_, shape)
+    values = np.broadcast_to(np.float32(0), shape)
+    band = profile.pixels_near(trail.line, everything, values, half, half, int(np.ceil(half)))
+    return band.rows, band.columns
+
+
+def _hide(trail, usable, sky):
+    usable[_pixels_of(trail, sky.values.shape)] = False
+
+
+def trail_mask(trails, sky):
+    """Return which pixels trails cover, bool (height, width)."""
+    mask = np.zeros(sky.values.shape, dtype=bool)
+    for trail in trails:
+        mask[_pixels_of(trail, mask.shape)] = True
+    return mask
+
+
+def _row(trail, sky, header):
+    """Return the row of a trail."""
+    x1, y1, x2, y2 = trail.line.ends
+    row, column = (
+        int(np.clip(round(middle), 0, side - 1))
+        for middle, side in zip(((y1 + y2) / 2, (x1 + x2) / 2), sky.values.shape, strict=True)
+    )
+    brightness = float(trail.ridge * sky.noise[row, column])
+    zero_point = _number(header, "MAGZP", np.nan)
+    return {
+        "x1": x1, "y1": y1, "x2": x2, "y2": y2,
+        "length": trail.line.length, "angle": float(np.degrees(trail.line.direction) % 180),
+        "width": trail.width, "surface_brightness": brightness,
+        "surface_magnitude": zero_point - 2.5 * np.log10(brightness / PIXEL_SCALE**2),
+        "snr": trail.snr, "dotted": bool(np.isfinite(trail.period)), "spacing": trail.period * PIXEL_SCALE,
+    }  # fmt: skip
+
+
+def _add_positions(table, header):
+    """Return the table with the positions of the ends [deg], by the WCS of a header."""
+    wcs = WCS(header) if header else None
+    for end in "12":
+        places = np.full((2, len(table)), np.nan)
+        if wcs is not None and wcs.has_celestial and len(table):
+            places = wcs.all_pix2world(table[f"x{end}"], table[f"y{end}"], 0)
+        table[f"ra{end}"], table[f"dec{end}"] = places
+    return table
