@@ -16,6 +16,7 @@ _HOME = {
     "PixelClassifier": "pixels",
     "StarGalaxyClassifier": "classification",
     "Triplets": "streaks",
+    "find_trails": "streaks",
     "fetch_cutouts": "fetching",
     "classify_partition": "survey",
     "classify_survey": "survey",

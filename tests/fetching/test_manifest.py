@@ -28,6 +28,7 @@ OLD_LINE = "star_0.fits,7.5000000,-2.5000000,PSF,ztf_1.fits,here,zi,1.8500000,sa
 
 def make_row(file="star_0.fits", status="saved", ra=7.5, dec=-2.5):
     row = {"file": file, "RA": ra, "DEC": dec, "type": "PSF", "source_image": "ztf_1.fits", "tried": ""}
+    row["trail"] = ""
     return row | {"status": status} | SETTINGS
 
 

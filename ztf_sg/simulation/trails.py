@@ -1,4 +1,4 @@
-"""Simulated science images with trails: the simulated sky in wide fields, and the marks that look like trails.
+"""Simulated science images with trails: wide fields of the simulated sky, and marks that look like trails.
 
 Satellites in low orbits cross the whole field; those in geosynchronous ones move 15 arcsec/s from west to
 east, which is 444 px in 30 s; fast asteroids leave shorter trails still.

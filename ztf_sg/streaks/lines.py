@@ -6,12 +6,13 @@ its own noise, so that pixels without data need no filling.
 """
 
 import numpy as np
-from scipy.ndimage import correlate1d
+from scipy.ndimage import correlate1d, uniform_filter1d
 
 from ztf_sg.compilation import compiled
 
 SHORTEST, LONGEST = 5, 10  # segments have 2**5 to 2**10 px
 CELL = 16  # of neighbouring segments, in both of their ends, the best one is returned [px]
+BESIDE = 41  # pixels across a line that its sky is measured in
 FEWEST = 0.3  # share of a segment's pixels that must have data
 
 
@@ -33,41 +34,39 @@ def line_segments(values, has_data, sigma, min_snr):
     numpy.ndarray (n, 5)
         Signal-to-noise ratio, and the ends x1, y1, x2, y2 [px], by falling ratio.
     """
+    flat = [np.ascontiguousarray(array.T, dtype=np.float32) for array in (values, has_data)]
+    steep = [np.ascontiguousarray(array, dtype=np.float32) for array in (values, has_data)]
     found = []
-    for transposed in (False, True):
-        for flipped in (False, True):
-            views = [_turned(array, transposed, flipped) for array in (values, has_data)]
-            segments = _rising_segments(*views, sigma, min_snr)
-            found.append(_turned_back(segments, views[0].shape[0], transposed, flipped))
+    for arrays, axes in ((flat, (0, 1, 2, 3, 4)), (steep, (0, 2, 1, 4, 3))):
+        light, variance = _light_across(*arrays, sigma)
+        least = FEWEST * variance.max()
+        rising = _rising_segments(light, variance, least, min_snr)
+        falling = _rising_segments(light[:, ::-1], variance[:, ::-1], least, min_snr)
+        falling[:, [2, 4]] = light.shape[1] - 1 - falling[:, [2, 4]]
+        found += [rising[:, axes], falling[:, axes]]
     found = np.concatenate(found)
     return found[np.argsort(-found[:, 0], kind="stable")]
 
 
-def _turned(array, transposed, flipped):
-    """Return an image in which lines of the slopes of one octant rise by at most 45 degrees."""
-    array = array.T if transposed else array
-    return array[::-1] if flipped else array
-
-
-def _turned_back(segments, height, transposed, flipped):
-    """Return segments of a turned image in the pixels of the image."""
-    snr, x1, y1, x2, y2 = segments.T
-    if flipped:
-        y1, y2 = height - 1 - y1, height - 1 - y2
-    ends = (y1, x1, y2, x2) if transposed else (x1, y1, x2, y2)
-    return np.stack([snr, *ends], axis=1)
-
-
-def _rising_segments(values, has_data, sigma, min_snr):
-    """Return the segments that rise by 0 to 1 px per column; columns as of `line_segments`."""
+def _light_across(values, has_data, sigma):
+    """Return the light around each pixel, along the last axis, under a Gaussian profile, and its variance."""
     radius = int(np.ceil(2.5 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-    light = correlate1d(values.astype(np.float32), kernel, axis=0, mode="constant")
-    variance = correlate1d(has_data.astype(np.float32), kernel**2, axis=0, mode="constant")
-    least = FEWEST * np.sum(kernel**2)
+    sums = [uniform_filter1d(array, BESIDE, mode="constant") for array in (values, has_data)]
+    level = has_data * sums[0] / np.maximum(sums[1], 1 / BESIDE)
+    light = correlate1d(values - level, kernel, mode="constant")
+    return light, correlate1d(has_data, kernel**2, mode="constant")
+
+
+def _rising_segments(light, variance, least, min_snr):
+    """Return the segments that rise by 0 to 1 px per column; columns as of `line_segments`.
+
+    `light` and `variance` are column by column, (width, height); a segment whose pixels have less than
+    `least` variance on average is left out.
+    """
     found = [
-        _strip_segments(light[:, start:stop], variance[:, start:stop], least, min_snr, start)
-        for start, stop in _strips(values.shape[1])
+        _strip_segments(light[start:stop], variance[start:stop], least, min_snr, start)
+        for start, stop in _strips(len(light))
     ]
     return np.concatenate(found)
 
@@ -84,7 +83,7 @@ def _strips(width):
 
 def _strip_segments(light, variance, least, min_snr, start):
     """Return the segments within a strip of columns."""
-    width = light.shape[1]
+    width = len(light)
     levels = int(np.ceil(np.log2(max(width, 2))))
     sums = [_as_columns(array, 2**levels) for array in (light, variance)]
     below, found = 2**levels, []
@@ -98,10 +97,10 @@ def _strip_segments(light, variance, least, min_snr, start):
 
 
 def _as_columns(array, padding):
-    """Return an image column by column, (columns, 1, rows), with as many rows more below as it has columns."""
-    height, width = array.shape
+    """Return columns as (columns, 1, rows), a number `padding` of them, each with so many rows more below."""
+    width, height = array.shape
     columns = np.zeros((padding, 1, height + padding), dtype=np.float32)
-    columns[:width, 0, padding:] = array.T
+    columns[:width, 0, padding:] = array
     return columns
 
 

@@ -6,13 +6,14 @@ import numpy as np
 from scipy.optimize import minimize
 
 from ztf_sg.compilation import compiled
-from ztf_sg.streaks.sky_pixels import FWHM_PER_SIGMA
 
+CLIP = 4.0  # of pixels that are not as bright as the trail [sigma]
 REACH = 20  # how far from a line its profile across is measured [px]
 BLOCK = 8  # of the profile along a line, of which the ends are made [px]
 ROUNDS = 8  # of fitting a line and finding its ends
+CAP = 3.0  # by how much the brightness of a part counts that exceeds the typical one [sigma]
 TILT_STEPS = np.arange(-3, 3.5, 1.0)  # of the ends of a line, tried before it is fitted [px]
-WIDEST = 6.0  # FWHM of a trail at most, beside that of point sources [FWHM of these]
+WIDEST = 4.0  # FWHM of a trail at most, beside that of point sources [FWHM of these]
 FINE = 2  # of the profile along a line, that flashes are looked for in [px]
 FLASH_SIGNIFICANCE = 6.0  # of the autocorrelation of flashes [sigma]
 FLASH_DEPTH = 0.35  # scatter of the brightness of flashes along a trail, relative to its mean
@@ -88,7 +89,7 @@ def _places_near(line, shape, reach):
     sides = shape if steep else shape[::-1]
     slope = (b2 - b1) / max(a2 - a1, 1e-9)
     margin = int(np.ceil(reach * np.hypot(1, slope)))
-    first, last = max(int(np.floor(a1)) - reach, 0), min(int(np.ceil(a2)) + reach, sides[0] - 1)
+    first, last = max(int(a1 - reach), 0), min(int(np.ceil(a2 + reach)), sides[0] - 1)
     major = np.arange(first, last + 1)[:, None]
     minor = np.round(b1 + slope * (major - a1)).astype(int) + np.arange(-margin, margin + 1)
     major = np.broadcast_to(major, minor.shape)
@@ -97,10 +98,10 @@ def _places_near(line, shape, reach):
     return (major, minor) if steep else (minor, major)
 
 
-def fit_line(line, band, sigma):
+def fit_line(line, usable, values, sigma):
     """Return the line moved and turned to where most light is under a Gaussian profile."""
-    cap = max(4.0, 3 * np.percentile(band.values[np.abs(band.across) < sigma], 75)) if len(band.values) else 4.0
-    values = np.clip(band.values, -4.0, cap)
+    band = pixels_near(line, usable, values, reach=4 * sigma + TILT_STEPS.max())
+    values = np.clip(band.values, -CLIP, _brightest(band, sigma))
     share = band.along / line.length
 
     def missing(ends):
@@ -110,6 +111,12 @@ def fit_line(line, band, sigma):
     simplex = np.array([start, np.add(start, (0.7, 0)), np.add(start, (0, 0.7))])
     best = minimize(missing, start, method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 0.01})
     return line.tilted(*best.x)
+
+
+def _brightest(band, radius):
+    """Return the value above which pixels of a band are not those of its trail [noise]."""
+    near = np.abs(band.across) < radius
+    return max(CLIP, 3 * np.percentile(band.values[near], 75)) if near.any() else CLIP
 
 
 @compiled
@@ -135,16 +142,22 @@ def along_profile(band, sigma, step, first, n):
     inside = (number >= 0) & (number < n)
     weight = np.exp(-0.5 * (band.across / sigma) ** 2)
     beside = np.abs(band.across) > 4 * sigma
+    around = beside * np.clip(band.values, -CLIP, CLIP)
     sums = [
-        np.bincount(number[inside], (quantity)[inside], n)
-        for quantity in (weight * band.values, weight**2, weight, beside * np.clip(band.values, -4, 4), beside)
+        np.bincount(number[inside], quantity[inside], n)
+        for quantity in (weight * band.values, weight**2, weight, around, beside)
     ]
     light, squares, weights, sky, n_sky = sums
-    level = np.convolve(sky, np.ones(5), "same") / np.maximum(np.convolve(n_sky, np.ones(5), "same"), 1)
+    level = _smooth(sky) / np.maximum(_smooth(n_sky), 1)
     least = 0.3 * step * sigma * np.sqrt(np.pi)
     has_data = squares > least
     squares = np.where(has_data, squares, 1.0)
     return (light - level * weights) / squares, np.where(has_data, 1 / squares, np.inf)
+
+
+def _smooth(sums):
+    """Return the sums of 5 neighbours each."""
+    return np.convolve(sums, np.ones(5))[2:-2]
 
 
 def find_ends(brightness, variance, inside):
@@ -158,8 +171,10 @@ def find_ends(brightness, variance, inside):
         Parts that are known to be inside, by which the brightness of the whole is known.
     """
     weights = 1 / variance
-    typical = np.sum(brightness[inside] * weights[inside]) / max(np.sum(weights[inside]), 1e-30)
-    capped = np.minimum(brightness, 2 * typical)
+    allowed = CAP * np.sqrt(variance)
+    common = np.minimum(brightness, np.median(brightness[inside]) + allowed)
+    typical = np.sum(common[inside] * weights[inside]) / max(np.sum(weights[inside]), 1e-30)
+    capped = np.minimum(brightness, typical + allowed)
     gain = np.where(np.isfinite(variance), typical * (capped - typical / 2) * weights, 0.0)
     total = np.concatenate([[0.0], np.cumsum(gain)])
     rise = total - np.minimum.accumulate(total)
@@ -171,32 +186,25 @@ def across_profile(band, length):
     """Return the profile across a line: distances [px], mean values [noise] and their errors, by 1 px."""
     inside = (band.along >= 0) & (band.along <= length)
     number = np.round(band.across[inside]).astype(int) + REACH
-    values = band.values[inside]
-    near = np.abs(band.across[inside]) < 2
-    cap = max(4.0, 3 * np.percentile(values[near], 75)) if near.any() else 4.0
+    values = np.clip(band.values[inside], -CLIP, _brightest(band, 2.0))
     counts = np.bincount(number, minlength=2 * REACH + 1)
-    means = np.bincount(number, np.clip(values, -4.0, cap), 2 * REACH + 1) / np.maximum(counts, 1)
+    means = np.bincount(number, values, 2 * REACH + 1) / np.maximum(counts, 1)
     return np.arange(-REACH, REACH + 1), means, 1 / np.sqrt(np.maximum(counts, 1e-9))
 
 
 def fit_width(distance, means, errors, fwhm):
-    """Return FWHM [px], ridge and level [noise] of a Gaussian profile, and the error of the FWHM [px].
+    """Return FWHM [px] and ridge [noise] of a Gaussian profile on a level, fitted to a profile across.
 
     The FWHM is the best of a fine grid of them, as ridge and level are then linear.
     """
     widths = fwhm * np.geomspace(0.3, 2 * WIDEST, 80)
     weights = 1 / errors**2
     profiles = np.exp(-4 * np.log(2) * (distance / widths[:, None]) ** 2)
-    mean_profile = (profiles @ weights / weights.sum())[:, None]
-    level = np.sum(weights * means) / weights.sum()
-    centred = profiles - mean_profile
-    power = (centred**2) @ weights
-    ridges = centred @ (weights * (means - level)) / power
-    gain = np.where(ridges > 0, ridges**2 * power, 0.0)
-    best = int(np.argmax(gain))
-    good = widths[gain > gain[best] - 1]
-    error = max((good.max() - good.min()) / 2, 0.02 * widths[best])
-    return widths[best], ridges[best], level - ridges[best] * mean_profile[best, 0], error
+    centred = profiles - (profiles @ weights / weights.sum())[:, None]
+    power = centred**2 @ weights
+    ridges = centred @ (weights * means) / power
+    best = int(np.argmax(np.maximum(ridges, 0) ** 2 * power))
+    return widths[best], ridges[best]
 
 
 def find_period(brightness, variance, step, fwhm):

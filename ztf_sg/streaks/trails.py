@@ -8,6 +8,7 @@ from astropy.wcs import WCS
 
 from ztf_sg.checks import filled, is_number
 from ztf_sg.streaks import trail_profile as profile
+from ztf_sg.streaks.flash_rows import find_rows
 from ztf_sg.streaks.lines import line_segments
 from ztf_sg.streaks.sky_pixels import FWHM_PER_SIGMA, prepare_sky
 from ztf_sg.ztf import PIXEL_SCALE
@@ -17,8 +18,10 @@ COLUMNS = (
     "surface_magnitude", "snr", "dotted", "spacing",
 )  # fmt: skip
 SMALLEST = 32  # height and width of an image [px]
-CLIP = 4.0  # of pixels, in the search [sigma]
+BLUR = 1.15  # width of the lines looked for [width of point sources]
+FLASH_STEPS = (2.5, 28.0)  # range of the distance between flashes that look like stars [FWHM]
 MIN_SEGMENT_SNR = 5.8  # of a segment that is looked at more closely
+PROMISING = 0.75  # share of the signal-to-noise ratio of a trail that a segment must have
 MIN_SNR = 7.0  # of a trail: the noise alone has less than one such line in 100 quadrants
 SHORTEST_TRAIL = 40.0  # [px]
 NARROWEST = 0.65  # FWHM of a trail at least [FWHM of point sources]; bad pixels are narrower
@@ -26,6 +29,8 @@ COLUMN_DRIFT = 2.0  # a trail within so many columns over all its length is a fa
 OUTLIER = 3.0  # by how much a part of a trail may exceed the typical one and count [sigma]
 EVEN_PARTS = 4  # into which a trail is divided; each must show light
 EVENNESS = 0.25  # of the brightness of a part, at least, relative to that of the whole
+SPIKE_RADII = 4.0  # within which a star's own light is, in radii of its mask
+SPIKE_FADING = 0.6  # brightness of the far half of a trail through a star at least, relative to the near
 MASKED_LIGHT = 0.25  # the mask reaches to where a trail is this bright [noise]
 SPOILED = 2.0  # half the width of the mask at least [FWHM of the trail]
 
@@ -141,75 +146,156 @@ def _number(header, key, default):
 
 
 def _search(sky):
-    """Return the trails of an image, the brightest ones first; each hides its pixels from the next ones."""
-    usable, values = sky.is_sky.copy(), np.clip(sky.values, -CLIP, CLIP)
-    sigma = 1.15 * sky.fwhm / FWHM_PER_SIGMA
-    found = []
-    for snr, *ends in line_segments(np.where(usable, values, 0), usable, sigma, MIN_SEGMENT_SNR):
+    """Return the trails of an image; each hides its pixels from the next ones."""
+    usable, sigma = sky.is_sky.copy(), BLUR * sky.fwhm / FWHM_PER_SIGMA
+    found = _flashing_trails(usable, sky, sigma)
+    values, tried = np.clip(sky.values, -profile.CLIP, profile.CLIP), []
+    for _, *ends in line_segments(np.where(usable, values, 0), usable, sigma, MIN_SEGMENT_SNR):
         line = profile.Line.between(*ends)
-        if _snr(line, usable, values, sigma) < 0.8 * min(snr, 2 * MIN_SEGMENT_SNR):
+        if _lies_on(line, tried, sky.fwhm) or not _is_promising(line, usable, values, sigma):
             continue
-        trail = _measure(line, usable, sky, sigma)
+        tried.append(line)
+        trail = _measure(line, usable, sky, sigma, profile.BLOCK)
         if trail is not None:
-            _hide(trail, usable, sky)
+            _hide(trail, usable)
             if _is_trail(trail, sky):
                 found.append(trail)
     return found
 
 
-def _snr(line, usable, values, sigma):
-    """Return the signal-to-noise ratio of a segment, under a Gaussian profile."""
-    band = profile.pixels_near(line, usable, values, reach=int(np.ceil(3 * sigma)))
-    weight = np.exp(-0.5 * (band.across / sigma) ** 2)
-    return np.sum(weight * band.values) / np.sqrt(np.sum(weight**2) + 1e-9)
+def _flashing_trails(usable, sky, sigma):
+    """Return the trails of bright flashes, which were taken for stars; they are hidden from now on."""
+    found, tried = [], []
+    for ends, step in zip(*find_rows(sky.points, *(np.array(FLASH_STEPS) * sky.fwhm), sky.fwhm), strict=True):
+        line = profile.Line.between(*ends)
+        if _lies_on(line, tried, 2 * sky.fwhm):
+            continue
+        trail = _measure_flashes(line, usable, sky, sigma, step)
+        tried.append(line if trail is None else trail.line)
+        if trail is not None and np.isfinite(trail.period) and _is_trail(trail, sky):
+            found.append(trail)
+            _hide(trail, usable)
+    return found
 
 
-def _measure(line, usable, sky, sigma):
-    """Return the trail of which a segment is a part, None if there is no light beyond the noise."""
+def _measure_flashes(line, usable, sky, sigma, step):
+    """Return the trail that a row of sources is a part of, None if there is none; it may grow each time."""
     for _ in range(profile.ROUNDS):
-        reach = line.length
-        band = profile.pixels_near(line, usable, sky.values)
-        line = profile.fit_line(line, band, sigma)
-        n_before = int(np.ceil(reach / profile.BLOCK))
-        n = 3 * n_before
-        beyond = n_before * profile.BLOCK
+        band = profile.pixels_near(line, sky.has_data, sky.values, line.length, line.length, 2 * sky.fwhm)
+        is_flash = usable.copy()
+        is_flash[band.rows, band.columns] = True
+        trail = _measure(line, is_flash, sky, sigma, max(step, profile.BLOCK))
+        if trail is None or trail.line.length < 1.2 * line.length:
+            break
+        line = trail.line
+    return trail
+
+
+def _lies_on(line, others, tolerance):
+    """Tell whether a line is a part of one of others, to within a tolerance [px]."""
+    for other in others:
+        c, s = np.cos(other.direction), np.sin(other.direction)
+        for x, y in (line.point(0), line.point(line.length)):
+            dx, dy = x - other.x, y - other.y
+            along, across = dx * c + dy * s, dy * c - dx * s
+            if abs(across) > tolerance or not -tolerance < along < other.length + tolerance:
+                break
+        else:
+            return True
+    return False
+
+
+def _is_promising(line, usable, values, sigma):
+    """Tell whether a segment has light along all of its way, and not only in a few places."""
+    band = profile.pixels_near(line, usable, values, reach=int(np.ceil(4 * sigma)))
+    parts = max(int(line.length / profile.BLOCK), EVEN_PARTS)
+    number = np.minimum((band.along / line.length * parts).astype(int), parts - 1)
+    weight = np.exp(-0.5 * (band.across / sigma) ** 2)
+    light, squares = (np.bincount(number, array, parts) for array in (weight * band.values, weight**2))
+    has_data = squares > 0
+    light, squares = light[has_data], squares[has_data]
+    return _robust_snr(light / squares, 1 / squares) > PROMISING * MIN_SNR
+
+
+def _measure(line, usable, sky, sigma, block):
+    """Return the trail of which a segment is a part, None if there is no light beyond the noise.
+
+    Its ends are found by parts of `block` px.
+    """
+    for _ in range(profile.ROUNDS):
+        n_before = int(np.ceil(line.length / block))
+        beyond = n_before * block
+        line = profile.fit_line(line, usable, sky.values, sigma)
         band = profile.pixels_near(line, usable, sky.values, beyond, beyond)
-        brightness, variance = profile.along_profile(band, sigma, profile.BLOCK, -beyond, n)
-        first, last = profile.find_ends(brightness, variance, slice(n_before, 2 * n_before))
-        new = line.part(first * profile.BLOCK - beyond, last * profile.BLOCK - beyond)
+        parts = profile.along_profile(band, sigma, block, -beyond, 3 * n_before)
+        first, last = profile.find_ends(*parts, slice(n_before, 2 * n_before))
+        new = line.part(first * block - beyond, last * block - beyond)
         if new.length < SHORTEST_TRAIL:
             return None
-        settled = max(abs(a - b) for a, b in zip(new.ends, line.ends, strict=True)) < profile.BLOCK
+        moved = max(abs(a - b) for a, b in zip(new.ends, line.ends, strict=True))
         line = new
-        if settled:
+        if moved < block:
             break
-    return _described(line, usable, sky)
+    if block == profile.BLOCK:
+        line = _with_fine_ends(line, usable, sky, sigma)
+    return _described(line, usable, sky, block) if line.length > SHORTEST_TRAIL else None
 
 
-def _described(line, usable, sky):
+def _with_fine_ends(line, usable, sky, sigma):
+    """Return a line with its ends found anew, by parts of `profile.FINE` px."""
+    around, step = 2 * profile.BLOCK, profile.FINE
+    band = profile.pixels_near(line, usable, sky.values, around, around)
+    n, skipped = int((line.length + 2 * around) / step), 2 * around // step
+    parts = profile.along_profile(band, sigma, step, -around, n)
+    first, last = profile.find_ends(*parts, slice(skipped, n - skipped))
+    return line.part(first * step - around, last * step - around)
+
+
+def _described(line, usable, sky, block):
     """Return the trail along a line; None unless it has light in all of its parts."""
     band = profile.pixels_near(line, usable, sky.values)
     if not len(band.values):
         return None
-    width, ridge, _, error = profile.fit_width(*profile.across_profile(band, line.length), sky.fwhm)
+    width, ridge = profile.fit_width(*profile.across_profile(band, line.length), sky.fwhm)
     sigma = np.clip(width, 0.5 * sky.fwhm, profile.WIDEST * sky.fwhm) / FWHM_PER_SIGMA
-    n = int(line.length / profile.BLOCK)
+    n = max(int(line.length / block), EVEN_PARTS)
     brightness, variance = profile.along_profile(band, sigma, line.length / n, 0, n)
     snr = _robust_snr(brightness, variance)
-    parts = [_weighted_mean(b, v) for b, v in zip(*_divided(brightness, variance), strict=True)]
-    whole = _weighted_mean(brightness, variance)
-    uneven = [part for part in parts if np.isfinite(part) and part < EVENNESS * whole]
-    if snr < MIN_SNR or uneven:
+    if snr < MIN_SNR or _is_uneven(brightness, variance) or _is_spike(line, band, sigma, sky.stars):
         return None
-    n = int(line.length / profile.FINE)
-    period = profile.find_period(
-        *profile.along_profile(band, sigma, profile.FINE, 0, n), profile.FINE, sky.fwhm
-    )
-    return _Trail(line, width, ridge, snr, period)
+    fine = profile.along_profile(band, sigma, profile.FINE, 0, int(line.length / profile.FINE))
+    return _Trail(line, width, ridge, snr, profile.find_period(*fine, profile.FINE, sky.fwhm))
 
 
-def _divided(*arrays):
-    return [np.array_split(array, EVEN_PARTS) for array in arrays]
+def _is_uneven(brightness, variance):
+    """Tell whether a part of a line has much less light than the whole."""
+    whole = _weighted_mean(brightness, variance)
+    divided = (np.array_split(array, EVEN_PARTS) for array in (brightness, variance))
+    parts = [_weighted_mean(*part) for part in zip(*divided, strict=True)]
+    return any(part < EVENNESS * whole for part in parts)
+
+
+def _is_spike(line, band, sigma, stars):
+    """Tell whether the light of a line through a bright star is that of the star."""
+    c, s = np.cos(line.direction), np.sin(line.direction)
+    dx, dy = stars[:, 0] - line.x, stars[:, 1] - line.y
+    along, across, radius = dx * c + dy * s, dy * c - dx * s, stars[:, 2]
+    reach = SPIKE_RADII * radius
+    through = (np.abs(across) < 0.5 * radius) & (along > -reach) & (along < line.length + reach)
+    weight = np.exp(-0.5 * (band.across / sigma) ** 2)
+    for place, excluded in zip(along[through], reach[through], strict=True):
+        distance = np.abs(band.along - place)
+        beyond = distance > excluded
+        halfway = np.median(distance[beyond]) if beyond.any() else 0.0
+        near, far = beyond & (distance <= halfway), beyond & (distance > halfway)
+        light, squares = (
+            [np.sum(quantity[part]) for part in (near, far)] for quantity in (weight * band.values, weight**2)
+        )
+        if sum(light) < MIN_SNR * np.sqrt(sum(squares)):
+            return True
+        if light[1] * squares[0] < SPIKE_FADING * light[0] * squares[1]:
+            return True
+    return False
 
 
 def _weighted_mean(brightness, variance):
@@ -254,8 +340,8 @@ def _pixels_of(trail, shape):
     return band.rows, band.columns
 
 
-def _hide(trail, usable, sky):
-    usable[_pixels_of(trail, sky.values.shape)] = False
+def _hide(trail, usable):
+    usable[_pixels_of(trail, usable.shape)] = False
 
 
 def trail_mask(trails, sky):
