@@ -207,7 +207,7 @@ def test_line_that_cannot_be_written_leaves_the_manifest_as_it_was(tmp_path, mon
 def test_damaged_line_is_named(tmp_path):
     Manifest(tmp_path).append(make_row("star_0.fits"))
     with open(tmp_path / "manifest.csv", "a") as file:
-        file.write("a,b,c,d,e,f,g,h,i,j,k,l\n")
+        file.write("a,b,c,d,e,f,g,h,i,j,k,l,m\n")
     with pytest.raises(ManifestError, match="manifest.csv: damaged .*line 3"):
         read_manifest(tmp_path)
 

@@ -12,9 +12,9 @@ import pandas as pd
 from astropy.wcs import WCS
 
 from ztf_sg.simulation.detector import record, sky_level
-from ztf_sg.simulation.drawing import add_light, light_radius, pixel_position
+from ztf_sg.simulation.drawing import add_light, light_radius, object_counts, pixel_position
 from ztf_sg.simulation.mock_sky import MockSky, image_header
-from ztf_sg.simulation.parameters import DEC_RANGE, EXPTIME, GAIN, RA_RANGE
+from ztf_sg.simulation.parameters import DEC_RANGE, EXPTIME, GAIN, PSF_BETAS, RA_RANGE
 from ztf_sg.simulation.population import plane_coordinates
 from ztf_sg.ztf import PIXEL_SCALE, READ_NOISE
 
@@ -29,6 +29,7 @@ BROADENING = (1.0, 2.0)  # width of a trail in units of that of point sources
 # Marks that look like trails; all assumed.
 BAD_COLUMNS, COLUMN_WIDTH = 0.4, 7  # mean number in a field of 1024 px, largest width [px]
 COLUMN_LEVEL, COLUMN_NOISE = 1.5, 1.0  # of the columns, standard deviations in units of the sky noise
+FAINT_FLUX = 80.0  # galaxies with less flux in i are drawn without details [nanomaggies]
 SPIKE_COUNTS = 2e5  # stars with so much light have spikes [DN]
 SPIKE_SHARE, SPIKE_REACH = 2e-5, 150.0  # light in a pixel near the star, relative to its own; length [px]
 SPIKE_ANGLES = (45.0, 135.0)  # [deg]
@@ -156,14 +157,26 @@ def _draw_objects(sky, exposure, wcs, shape):
     for row, x, y in _objects_near(sky, exposure, wcs, shape):
         radius = int(np.ceil(light_radius(row, exposure)))
         around = galsim.BoundsI(*(int(v) + side for v in (x, y) for side in (-radius, radius)))
-        if (around & stamp.bounds).isDefined():
-            add_light(stamp[around & stamp.bounds], row, exposure, x, y)
-    light = stamp.array
-    for row, x, y in _objects_near(sky, exposure, wcs, shape):
-        counts = 10 ** (0.4 * (exposure["magzp"] - 22.5)) * row.FLUX_R
-        if row.CLASS == "star" and counts > SPIKE_COUNTS:
-            light += _spikes(shape, x, y, counts * SPIKE_SHARE, exposure["seeing_px"])
-    return light
+        inside = around & stamp.bounds
+        if inside.isDefined():
+            draw = _add_faint_galaxy if _is_faint_galaxy(row) else add_light
+            draw(stamp[inside], row, exposure, x, y)
+        if row.CLASS == "star" and (counts := object_counts(row, exposure)) > SPIKE_COUNTS:
+            _add_spikes(stamp.array, x, y, counts * SPIKE_SHARE, exposure["seeing_px"])
+    return stamp.array
+
+
+def _is_faint_galaxy(row):
+    return row.CLASS == "galaxy" and row.FLUX_I < FAINT_FLUX
+
+
+def _add_faint_galaxy(stamp, row, exposure, x, y):
+    """Add a galaxy as one Moffat profile of its size in the image, as convolution takes most of the time."""
+    radius = np.hypot(row.RADIUS / PIXEL_SCALE, 0.6 * exposure["seeing_px"])
+    profile = galsim.Moffat(beta=PSF_BETAS[0], half_light_radius=radius, flux=object_counts(row, exposure))
+    share = (row.RADIUS / PIXEL_SCALE / radius) ** 2
+    profile = profile.shear(g1=-row.E1 * share, g2=row.E2 * share)
+    profile.drawImage(stamp, center=(x, y), method="no_pixel", add_to_image=True)
 
 
 def _objects_near(sky, exposure, wcs, shape):
@@ -176,15 +189,18 @@ def _objects_near(sky, exposure, wcs, shape):
     return [(row, *pixel_position(row, exposure, wcs)) for row in near.itertuples()]
 
 
-def _spikes(shape, x, y, peak, fwhm):
-    """Return the light of the diffraction spikes of a star [DN], which falls along them."""
-    dy, dx = np.indices(shape, dtype=np.float32) - np.reshape([y, x], (2, 1, 1)).astype(np.float32)
-    fading = np.exp(-np.hypot(dx, dy) / SPIKE_REACH) / (1 + np.hypot(dx, dy) / 10)
-    light = np.zeros(shape)
+def _add_spikes(light, x, y, peak, fwhm):
+    """Add the diffraction spikes of a star [DN] to the light of a field; they fade along their way."""
+    reach = 4 * SPIKE_REACH
+    first = [int(np.clip(v - reach, 0, side)) for v, side in zip((y, x), light.shape, strict=True)]
+    part = light[first[0] : max(int(y + reach), 0), first[1] : max(int(x + reach), 0)]
+    dy, dx = np.ogrid[: part.shape[0], : part.shape[1]]
+    dy, dx = dy + first[0] - y, dx + first[1] - x
+    distance = np.hypot(dx, dy)
+    fading = peak * np.exp(-distance / SPIKE_REACH) / (1 + distance / 10)
     for angle in np.radians(SPIKE_ANGLES):
         across = dy * np.cos(angle) - dx * np.sin(angle)
-        light += peak * fading * np.exp(-4 * np.log(2) * (across / fwhm) ** 2)
-    return light
+        part += fading * np.exp(-4 * np.log(2) * (across / fwhm) ** 2)
 
 
 def _bad_columns(rng, shape, noise):
