@@ -25,11 +25,11 @@ PROMISING = 0.75  # share of the signal-to-noise ratio of a trail that a segment
 MIN_SNR = 7.0  # of a trail: the noise alone has less than one such line in 100 quadrants
 SHORTEST_TRAIL = 40.0  # [px]
 NARROWEST = 0.65  # FWHM of a trail at least [FWHM of point sources]; bad pixels are narrower
-COLUMN_DRIFT = 2.0  # a trail within so many columns over all its length is a fault of the detector [px]
+COLUMN_DRIFT = 4.0  # a trail within so many columns over all its length is a fault of the detector [px]
 OUTLIER = 3.0  # by how much a part of a trail may exceed the typical one and count [sigma]
 EVEN_PARTS = 4  # into which a trail is divided; each must show light
 EVENNESS = 0.25  # of the brightness of a part, at least, relative to that of the whole
-SPIKE_RADII = 4.0  # within which a star's own light is, in radii of its mask
+SPIKE_RADII = 4.0  # a trail through a star must be seen beyond so many radii of its mask
 SPIKE_FADING = 0.6  # brightness of the far half of a trail through a star at least, relative to the near
 MASKED_LIGHT = 0.25  # the mask reaches to where a trail is this bright [noise]
 SPOILED = 2.0  # half the width of the mask at least [FWHM of the trail]
@@ -283,17 +283,16 @@ def _is_spike(line, band, sigma, stars):
     reach = SPIKE_RADII * radius
     through = (np.abs(across) < 0.5 * radius) & (along > -reach) & (along < line.length + reach)
     weight = np.exp(-0.5 * (band.across / sigma) ** 2)
-    for place, excluded in zip(along[through], reach[through], strict=True):
+    light, squares = weight * band.values, weight**2
+    for place, star_reach in zip(along[through], reach[through], strict=True):
         distance = np.abs(band.along - place)
-        beyond = distance > excluded
-        halfway = np.median(distance[beyond]) if beyond.any() else 0.0
-        near, far = beyond & (distance <= halfway), beyond & (distance > halfway)
-        light, squares = (
-            [np.sum(quantity[part]) for part in (near, far)] for quantity in (weight * band.values, weight**2)
-        )
-        if sum(light) < MIN_SNR * np.sqrt(sum(squares)):
+        outside = distance > star_reach
+        if np.sum(light[outside]) < MIN_SNR * np.sqrt(np.sum(squares[outside])):
             return True
-        if light[1] * squares[0] < SPIKE_FADING * light[0] * squares[1]:
+        beside = distance > star_reach / 2
+        is_far = distance > np.median(distance[beside])
+        near, far = (np.sum(light[part]) / np.sum(squares[part]) for part in (beside & ~is_far, is_far))
+        if far < SPIKE_FADING * near:
             return True
     return False
 
