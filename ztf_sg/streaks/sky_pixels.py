@@ -36,7 +36,7 @@ class SkyPixels:
     points : numpy.ndarray (n, 2)
         x and y [px] of the small ones of the sources.
     stars : numpy.ndarray (m, 3)
-        x, y and radius [px] of the large ones, which may have spikes.
+        x, y and half the diagonal [px] of the large ones, which may have spikes.
     fwhm : float
         FWHM of the point-spread function [px].
     """
@@ -189,7 +189,7 @@ def mask_sources(values, fwhm, is_saturated):
     points : numpy.ndarray (n, 2)
         x and y [px] of small sources.
     stars : numpy.ndarray (m, 3)
-        x, y and radius [px] of large ones.
+        x, y and half the diagonal [px] of large ones.
     """
     sigma = fwhm / FWHM_PER_SIGMA
     smooth = ndimage.gaussian_filter(values, sigma) * np.float32(2 * np.sqrt(np.pi) * sigma)
@@ -206,7 +206,7 @@ def mask_sources(values, fwhm, is_saturated):
         radius = np.sqrt(inside.sum() / np.pi)
         peak = _peak(place, np.where(inside, light, 0))
         if radius > LARGE * fwhm:
-            stars.append((*peak, radius))
+            stars.append((*peak, np.hypot(*inside.shape) / 2))
         else:
             points.append(peak)
     return covered, np.reshape(points, (-1, 2)), np.reshape(stars, (-1, 3))

@@ -29,7 +29,7 @@ COLUMN_DRIFT = 4.0  # a trail within so many columns over all its length is a fa
 OUTLIER = 3.0  # by how much a part of a trail may exceed the typical one and count [sigma]
 EVEN_PARTS = 4  # into which a trail is divided; each must show light
 EVENNESS = 0.25  # of the brightness of a part, at least, relative to that of the whole
-SPIKE_RADII = 4.0  # a trail through a star must be seen beyond so many radii of its mask
+SPIKE_REACH = 2.5  # a trail through a star must be seen so far beyond it [half the diagonal of its mask]
 SPIKE_FADING = 0.6  # brightness of the far half of a trail through a star at least, relative to the near
 MASKED_LIGHT = 0.25  # the mask reaches to where a trail is this bright [noise]
 SPOILED = 2.0  # half the width of the mask at least [FWHM of the trail]
@@ -279,15 +279,14 @@ def _is_spike(line, band, sigma, stars):
     """Tell whether the light of a line through a bright star is that of the star."""
     c, s = np.cos(line.direction), np.sin(line.direction)
     dx, dy = stars[:, 0] - line.x, stars[:, 1] - line.y
-    along, across, radius = dx * c + dy * s, dy * c - dx * s, stars[:, 2]
-    reach = SPIKE_RADII * radius
-    through = (np.abs(across) < 0.5 * radius) & (along > -reach) & (along < line.length + reach)
+    along, across, reach = dx * c + dy * s, dy * c - dx * s, SPIKE_REACH * stars[:, 2]
+    through = (np.abs(across) < 0.15 * reach) & (along > -reach) & (along < line.length + reach)
     weight = np.exp(-0.5 * (band.across / sigma) ** 2)
     light, squares = weight * band.values, weight**2
     for place, star_reach in zip(along[through], reach[through], strict=True):
         distance = np.abs(band.along - place)
         outside = distance > star_reach
-        if np.sum(light[outside]) < MIN_SNR * np.sqrt(np.sum(squares[outside])):
+        if np.sum(light[outside]) <= MIN_SNR * np.sqrt(np.sum(squares[outside])):
             return True
         beside = distance > star_reach / 2
         is_far = distance > np.median(distance[beside])
