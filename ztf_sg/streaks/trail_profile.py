@@ -116,7 +116,10 @@ def fit_line(line, usable, values, sigma):
 def _brightest(band, radius):
     """Return the value above which pixels of a band are not those of its trail [noise]."""
     near = np.abs(band.across) < radius
-    return max(CLIP, 3 * np.percentile(band.values[near], 75)) if near.any() else CLIP
+    if not near.any():
+        return CLIP
+    ridge, flashes = np.percentile(band.values[near], [75, 97])
+    return max(CLIP, 3 * ridge, flashes)
 
 
 @compiled

@@ -46,8 +46,8 @@ class Trails:
         0 at the centre of the first pixel; ra1, dec1, ra2, dec2 [deg, ICRS], NaN without a WCS; length [px]
         between the ends; angle [deg], counter-clockwise from +x, 0 <= angle < 180; width: FWHM across [px];
         surface_brightness of its ridge [DN/px], averaged along it; surface_magnitude, the same
-        [mag/arcsec^2], NaN without a zero point; snr; dotted, bool, whether it is made of flashes; spacing of
-        these [arcsec], NaN for a continuous one.
+        [mag/arcsec^2], NaN without a zero point; snr of all light along the line; dotted, bool, whether it is
+        made of flashes; spacing of these [arcsec], NaN for a continuous one.
     mask : numpy.ndarray of bool (height, width)
         Pixels to leave out of photometry.
     bad_columns : numpy.ndarray of int
