@@ -12,6 +12,7 @@ SOURCE_PEAK, SOURCE_EDGE = 5.0, 2.0  # of a smoothed source, its peak and where 
 LEAST_ELONGATION = 4.0  # of the axes of what may be a trail and is no source
 LEAST_LENGTH = 6.0  # and its length [FWHM]
 LARGE = 3.0  # radius of a source that may have spikes [FWHM]
+SPIKES = 3.0  # how far such a source reaches at most [radii of a circle of its area]
 GROWTH = 0.4  # by which share of its radius a source is masked beyond its edge
 BRIGHTER = 4.0  # a part of a trail that is so many times brighter than the rest is a source in its way
 BAD_COLUMN = 7.0  # of the median of a column [sigma]
@@ -36,7 +37,7 @@ class SkyPixels:
     points : numpy.ndarray (n, 2)
         x and y [px] of the small ones of the sources.
     stars : numpy.ndarray (m, 3)
-        x, y and half the diagonal [px] of the large ones, which may have spikes.
+        x, y and reach [px] of the large ones, which may have spikes.
     fwhm : float
         FWHM of the point-spread function [px].
     """
@@ -189,7 +190,7 @@ def mask_sources(values, fwhm, is_saturated):
     points : numpy.ndarray (n, 2)
         x and y [px] of small sources.
     stars : numpy.ndarray (m, 3)
-        x, y and half the diagonal [px] of large ones.
+        x, y and reach [px] of large ones.
     """
     sigma = fwhm / FWHM_PER_SIGMA
     smooth = ndimage.gaussian_filter(values, sigma) * np.float32(2 * np.sqrt(np.pi) * sigma)
@@ -206,7 +207,7 @@ def mask_sources(values, fwhm, is_saturated):
         radius = np.sqrt(inside.sum() / np.pi)
         peak = _peak(place, np.where(inside, light, 0))
         if radius > LARGE * fwhm:
-            stars.append((*peak, np.hypot(*inside.shape) / 2))
+            stars.append((*peak, min(np.hypot(*inside.shape) / 2, SPIKES * radius)))
         else:
             points.append(peak)
     return covered, np.reshape(points, (-1, 2)), np.reshape(stars, (-1, 3))
