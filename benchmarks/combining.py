@@ -279,9 +279,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--objects", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1, help="of the sky")
-    parser.add_argument(
-        "--model", help="a saved StarGalaxyClassifier, not the ready one"
-    )
+    parser.add_argument("--model", help="a saved StarGalaxyClassifier, not the ready one")
     parser.add_argument("--jobs", type=int, default=2, help="processes that draw the images")
     parser.add_argument("--plot", metavar="FILE", help="draw a figure, too")
     options = parser.parse_args()

@@ -40,6 +40,7 @@ SECTIONS = {
     "Ablation on the bundled cutouts": "ablation",
     "Kinds of PSFs that the training set has not": "unseen_psfs",
     "Several images of one object": f"combining --plot {PLOT}",
+    "Trails in whole images": f"trails --plot {PLOT}",
     "Reading real cutouts, and the job of notebook 3": f"reading_speed {REAL}",
     "Realism of the simulated cutouts": f"realism {REAL}",
     "Accuracy on real cutouts": f"accuracy {REAL}",

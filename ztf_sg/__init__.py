@@ -18,6 +18,7 @@ _HOME = {
     "Triplets": "streaks",
     "link_flashes": "streaks",
     "load_alerts": "streaks",
+    "find_trails": "streaks",
     "fetch_cutouts": "fetching",
     "classify_partition": "survey",
     "classify_survey": "survey",

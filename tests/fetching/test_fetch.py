@@ -22,7 +22,7 @@ from ztf_sg.services.errors import NothingFound, ProprietaryData
 from ztf_sg.simulation import ORIGIN, MockSky
 from ztf_sg.ztf import image_name
 
-COLUMNS = "file RA DEC type source_image tried origin filter max_seeing max_infobits status".split()
+COLUMNS = "file RA DEC type source_image tried trail origin filter max_seeing max_infobits status".split()
 
 
 NOBODY = 65534  # a user without rights

@@ -14,6 +14,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote, quote_plus
 
 import numpy as np
@@ -27,6 +28,7 @@ from astropy.wcs import WCS
 from ztfquery import buildurl, metasearch
 
 import ztf_sg
+from ztf_sg import load_cutouts
 from ztf_sg.fetching import fetch as cutouts
 from ztf_sg.fetching.choose import ONE_BY_ONE, REQUEST_COST, WHOLE, ImageChooser, plan_downloads
 from ztf_sg.fetching.fetch import IMAGE_FOLDER, FetchStopped, fetch_cutouts
@@ -155,6 +157,22 @@ class TestMethods:
     def test_few_objects_on_an_image_are_fetched_one_by_one_by_default(self, archive, stars, tmp_path):
         fetch_cutouts(stars.head(5), tmp_path, make_irsa(), max_seeing=ONE_IMAGE, progress=False)
         assert [len(requests_for(archive, what)) for what in ("search", "image", "cutout")] == [1, 0, 5]
+
+    def test_cutouts_of_whole_images_tell_whether_a_trail_crosses_them(self, archive, stars, tmp_path):
+        def find_trails(image, header):
+            mask = np.zeros(image.shape, dtype=bool)
+            x, y = WCS(header).all_world2pix(*stars[["RA", "DEC"]].to_numpy()[0], 0)
+            mask[int(y), int(x) - 5 : int(x)] = True
+            return SimpleNamespace(mask=mask)
+
+        options = {"max_seeing": ONE_IMAGE, "find_trails": find_trails}
+        manifest = fetch(stars.head(4), tmp_path / "whole", request_cost=np.inf, **options)
+        assert manifest["trail"].tolist() == ["yes", "no", "no", "no"]
+        cards = [fits.getval(tmp_path / "whole" / name, "TRAIL") for name in manifest["file"]]
+        assert cards == [True, False, False, False]
+        assert load_cutouts(tmp_path / "whole").shape == (4,)
+        one_by_one = fetch(stars.head(4), tmp_path / "one", request_cost=0, **options)
+        assert set(one_by_one["trail"]) == {""}
 
     def test_single_object_never_has_its_image_fetched_whole(self, archive, stars, tmp_path):
         fetch(stars.head(1), tmp_path, request_cost=np.inf)

@@ -28,6 +28,7 @@ OLD_LINE = "star_0.fits,7.5000000,-2.5000000,PSF,ztf_1.fits,here,zi,1.8500000,sa
 
 def make_row(file="star_0.fits", status="saved", ra=7.5, dec=-2.5):
     row = {"file": file, "RA": ra, "DEC": dec, "type": "PSF", "source_image": "ztf_1.fits", "tried": ""}
+    row["trail"] = ""
     return row | {"status": status} | SETTINGS
 
 
@@ -206,7 +207,7 @@ def test_line_that_cannot_be_written_leaves_the_manifest_as_it_was(tmp_path, mon
 def test_damaged_line_is_named(tmp_path):
     Manifest(tmp_path).append(make_row("star_0.fits"))
     with open(tmp_path / "manifest.csv", "a") as file:
-        file.write("a,b,c,d,e,f,g,h,i,j,k,l\n")
+        file.write("a,b,c,d,e,f,g,h,i,j,k,l,m\n")
     with pytest.raises(ManifestError, match="manifest.csv: damaged .*line 3"):
         read_manifest(tmp_path)
 

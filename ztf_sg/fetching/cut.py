@@ -1,6 +1,6 @@
 """What services send, read and checked: cutouts, and whole images that cutouts are cut from."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 
@@ -21,6 +21,8 @@ WHOLE_FILE_KEYS = (
     *("CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "BSCALE", "BZERO", "BLANK", "DATAMIN", "DATAMAX"),
     *("EXTNAME", "EXTVER", "EXTLEVEL", "INHERIT"),
 )
+
+TRAIL = "TRAIL"  # card that tells whether a trail crosses a cutout
 
 # what astropy raises for headers with damaged cards
 DAMAGE = (ValueError, TypeError, KeyError, AttributeError, fits.VerifyError, WcsError)
@@ -127,15 +129,27 @@ def _check_source(header, image):
 
 
 @contextmanager
-def open_image(path):
-    """Open a whole image; give a function of RA and DEC [deg, ICRS] that cuts it as `cut_image` does."""
+def open_image(path, find_trails=None):
+    """Open a whole image; give a function of RA and DEC [deg, ICRS] that cuts it as `cut_image` does.
+
+    `find_trails`, a function as :func:`ztf_sg.find_trails`, finds the trails that cross cutouts.
+    """
     with fits.open(path) as hdus:
-        yield partial(cut_image, hdus[0], usable_wcs(hdus[0].header))
+        wcs = usable_wcs(hdus[0].header)
+        crossed = _crossed_pixels(hdus[0], find_trails) if find_trails else None
+        yield partial(cut_image, hdus[0], wcs, crossed=crossed)
 
 
-def cut_image(hdu, wcs, ra, dec):
+def _crossed_pixels(hdu, find_trails):
+    """Return which pixels of an image trails cross, None if they cannot be looked for."""
+    with suppress(ValueError):  # without sky there is none; what is wrong with a cutout is said of each
+        return find_trails(hdu.data, hdu.header).mask
+
+
+def cut_image(hdu, wcs, ra, dec, crossed=None):
     """Return the cutout around a position [deg, ICRS] of an image, with the pixels that the archive gives.
 
+    Given which pixels trails cross, bool of the image's shape, its card `TRAIL` tells whether they cross it.
     Raises UnusableAnswer if it would not lie within the image, or is of no use.
     """
     name = f"RA {ra:.5f}, DEC {dec:.5f}"
@@ -145,7 +159,10 @@ def cut_image(hdu, wcs, ra, dec):
     (left, width), (bottom, height) = first_pixel(x), first_pixel(y)
     if min(left, bottom) < 0 or left + width > hdu.shape[1] or bottom + height > hdu.shape[0]:
         raise UnusableAnswer(f"{name} is too near the edge of its image")
-    cutout = _part(hdu, slice(bottom, bottom + height), slice(left, left + width))
+    place = slice(bottom, bottom + height), slice(left, left + width)
+    cutout = _part(hdu, *place)
+    if crossed is not None:
+        cutout.header[TRAIL] = (bool(crossed[place].any()), "whether a trail crosses this cutout")
     try:
         check_cutout(name, cutout.data, header_values(cutout.header))
     except CutoutError as error:

@@ -22,7 +22,15 @@ from tqdm.auto import tqdm
 from ztf_sg.checks import is_number
 from ztf_sg.cutouts import OBJECT
 from ztf_sg.fetching.choose import IMAGES_PER_OBJECT, REQUEST_COST, ImageChooser, costs_less_whole
-from ztf_sg.fetching.cut import check_answer, check_image, is_cutout, is_whole_image, open_image, read_answer
+from ztf_sg.fetching.cut import (
+    TRAIL,
+    check_answer,
+    check_image,
+    is_cutout,
+    is_whole_image,
+    open_image,
+    read_answer,
+)
 from ztf_sg.fetching.manifest import (
     FAILED,
     IMAGES_COLUMNS,
@@ -73,6 +81,7 @@ def fetch_cutouts(
     max_seeing=MAX_SEEING,
     max_infobits=0,
     request_cost=REQUEST_COST,
+    find_trails=None,
     progress=True,
 ):
     """Fetch cutouts of every position into a folder.
@@ -119,6 +128,10 @@ def fetch_cutouts(
     request_cost : float
         What a request costs beside its answer [bytes]. Where many objects share an image, it is fetched
         whole and cut here, with the same pixels, if that costs less: 0 counts bytes alone, infinity requests.
+    find_trails : callable, optional
+        :func:`ztf_sg.find_trails`, to flag cutouts that the trail of a satellite or an asteroid crosses: they
+        have a card TRAIL, true or false, and "yes" or "no" in the manifest's column trail. Only whole images
+        can be searched, so that cutouts fetched one by one have neither. By default none is flagged.
     progress : bool
         Show a progress bar, unless there is nothing to fetch.
 
@@ -169,7 +182,8 @@ def fetch_cutouts(
             quiet = not progress or all(slot in manifest.rows for slot in missing)
             name = f"cutouts of {' and '.join(selection.wanted)}"
             with tqdm(total=selection.n_wanted, desc=name, unit="file", disable=quiet) as bar:
-                _Fetcher(selection, manifest, settings, choosers, unlisted, request_cost, bar).run()
+                options = request_cost, find_trails
+                _Fetcher(selection, manifest, settings, choosers, unlisted, *options, bar).run()
         # what runs that were killed may have left
         shutil.rmtree(directory / IMAGE_FOLDER, ignore_errors=True)
         for path in [*directory.glob("*.fits.part"), Path(f"{manifest.path}.part")]:
@@ -180,7 +194,7 @@ def fetch_cutouts(
 class _Fetcher:
     """Fetches what is missing of a selection, in several threads, and enters it into the manifest."""
 
-    def __init__(self, selection, manifest, settings, choosers, unlisted, request_cost, bar):
+    def __init__(self, selection, manifest, settings, choosers, unlisted, request_cost, find_trails, bar):
         self.selection = selection
         self.manifest = manifest
         self.settings = settings
@@ -188,6 +202,8 @@ class _Fetcher:
         self.service, self.retries = next((it.service, it.retries) for it in choosers.values())
         self.unlisted = unlisted
         self.request_cost = request_cost
+        self.find_trails = find_trails
+        self._trails = {}  # whether a trail crosses each cutout, as far as that is known
         self.bar = bar
         self.counts = selection.counts()
         self.images = {}  # the metadata row of the image chosen for each slot
@@ -315,7 +331,7 @@ class _Fetcher:
         try:
             if not is_whole_image(path, image):
                 self.retries.call(self._download_image, image, path)
-            with open_image(path) as cut:
+            with open_image(path, self.find_trails) as cut:
                 for slot in slots:
                     self._fetch(slot, cut)
         except ENDING_THE_RUN:
@@ -344,6 +360,8 @@ class _Fetcher:
             # a run that was killed may have saved it without listing it
             if not is_cutout(path, *expected):
                 cutout = self._get_cutout(cut, path.name, *expected)
+                if TRAIL in cutout.header:
+                    self._trails[slot] = "yes" if cutout.header[TRAIL] else "no"
                 with atomic_write(path) as file:
                     cutout.writeto(file, output_verify="ignore")  # it was verified when it was read
             self._enter((slot, source, SAVED))
@@ -416,7 +434,7 @@ class _Fetcher:
             row |= {"object": target.number, "name": target.name, "rank": target.rank}
         tried = "; ".join(f"{image}: {error}" for image, error in self._tried[slot].items())
         row |= {"source_image": source, "tried": tried, "status": status, "filter": target.filter}
-        return row | self.settings
+        return row | {"trail": self._trails.get(slot, "")} | self.settings
 
     def _show(self):
         others = {kind: self.counts[kind] for kind in (SKIPPED, FAILED)}

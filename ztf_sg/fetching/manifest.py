@@ -13,13 +13,17 @@ from ztf_sg.positions import labels_of_types
 
 MANIFEST = "manifest.csv"
 SETTINGS = ("origin", "filter", "max_seeing", "max_infobits")
-MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", "tried", *SETTINGS, "status")
+MANIFEST_COLUMNS = ("file", "RA", "DEC", "type", "source_image", "tried", "trail", *SETTINGS, "status")
 # of folders with several images of an object, whose files are named by their images
 IMAGES_COLUMNS = ("file", "object", "name", "rank", *MANIFEST_COLUMNS[1:])
 SAVED, SKIPPED, FAILED = "saved", "skipped", "failed"
-TEXTS = ("file", "name", "type", "source_image", "tried", "status")
+TEXTS = ("file", "name", "type", "source_image", "tried", "trail", "status")
 DTYPES = dict.fromkeys(TEXTS, str) | dict.fromkeys(("RA", "DEC", "max_seeing"), float)
-ADDED_COLUMNS = {"max_infobits": 0, "tried": ""}  # since the first manifests, and what they stand for there
+ADDED_COLUMNS = {
+    "max_infobits": 0,
+    "tried": "",
+    "trail": "",
+}  # since the first manifests, and what they stand for there
 HEADER = (",".join(MANIFEST_COLUMNS) + "\n").encode()
 DIGITS = 7  # of numbers, behind the point
 ROUNDING = 10**-DIGITS  # by how much a number that is read may differ from the one written
@@ -152,8 +156,9 @@ def read_manifest(directory):
     -------
     pandas.DataFrame
         One row per cutout; columns file, RA, DEC [deg], type, source_image, tried (the images that were of no
-        use before it, each with the reason), origin, filter, max_seeing [arcsec], max_infobits and status:
-        "saved", "skipped: reason" (there is no such cutout) or "failed: reason" (another run may get it).
+        use before it, each with the reason), trail ("yes" or "no" where trails were looked for), origin,
+        filter, max_seeing [arcsec], max_infobits and status: "saved", "skipped: reason" (there is no such
+        cutout) or "failed: reason" (another run may get it).
         Where files are named by their images, there are also object (the row in the list), its name there,
         and the rank of the image among those of the object in the filter, from 1; file is empty if there is
         no image, and type if the class is not known.

@@ -29,8 +29,12 @@ def expose(light, sky, exposure, rng, gain=p.GAIN):
     `light` of the objects [DN] has that shape; `sky` [DN] may be one number; `exposure` is a row of
     `simulate_exposures`; the gain is in e-/DN.
     """
+    return record(np.maximum(light, 0) + satellite_trail(light.shape, rng), sky, exposure, rng, gain)
+
+
+def record(light, sky, exposure, rng, gain=p.GAIN):
+    """Return the counts [DN] as :func:`expose` does, without a trail by chance; no light is negative."""
     full_well = exposure["full_well"]
-    light = np.maximum(light, 0) + satellite_trail(light.shape, rng)
     flat = rng.normal(1, p.FLAT_ERROR, light.shape)
     expected = bleed((light + sky) * flat, full_well)
     variance = expected / gain + (READ_NOISE / gain) ** 2

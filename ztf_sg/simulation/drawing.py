@@ -18,7 +18,7 @@ def add_light(stamp, row, exposure, x, y):
     The pixels of the stamp have unit scale, and its bounds are in pixels of the image.
     """
     psf = psf_of(exposure).dilate(slope_factor(exposure, "psf", x, y))
-    add_object(stamp, row, psf, _counts(row, exposure), x, y)
+    add_object(stamp, row, psf, object_counts(row, exposure), x, y)
 
 
 def add_object(stamp, row, psf, counts, x, y):
@@ -68,7 +68,7 @@ def pixel_position(row, exposure, wcs):
 
 def light_radius(row, exposure):
     """Return the radius [px] beyond which an object adds less than about 0.1 DN to a pixel."""
-    return 2 * _counts(row, exposure) ** (1 / (2 * PSF_BETAS[0])) + 4 * row.RADIUS / PIXEL_SCALE
+    return 2 * object_counts(row, exposure) ** (1 / (2 * PSF_BETAS[0])) + 4 * row.RADIUS / PIXEL_SCALE
 
 
 def band_flux(exposure):
@@ -76,7 +76,7 @@ def band_flux(exposure):
     return f"FLUX_{exposure['filtercode'][1].upper()}"
 
 
-def _counts(row, exposure):
+def object_counts(row, exposure):
     """Return all the light of an object [DN]."""
     return 10 ** (0.4 * (exposure["magzp"] - exposure["psf_mag_offset"] - 22.5)) * getattr(
         row, band_flux(exposure)

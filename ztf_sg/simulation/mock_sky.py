@@ -146,7 +146,7 @@ class MockSky:
         pixels = expose(light, sky, exposure, np.random.default_rng(noise_seed))
         key = image_name(exposure), shape
         if key not in self._headers:
-            self._headers[key] = fits.PrimaryHDU(pixels, _image_header(exposure)).header
+            self._headers[key] = fits.PrimaryHDU(pixels, image_header(exposure)).header
         return _fits_bytes(pixels, self._headers[key], (x0, y0))
 
     def check_positions(self, positions):
@@ -258,7 +258,7 @@ def _pixel_range(position, size, length):
     return max(first - extra, 0), min(first + width, length)
 
 
-def _image_header(exposure):
+def image_header(exposure):
     """Return the header of an image."""
     header = fits.Header()
     header["ORIGIN"] = (ORIGIN, "not an observation")

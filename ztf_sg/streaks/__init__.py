@@ -3,5 +3,15 @@
 from ztf_sg.streaks.alerts import AlertError, load_alerts, triplets_of, write_alerts
 from ztf_sg.streaks.linking import link_flashes
 from ztf_sg.streaks.stamps import Triplets
+from ztf_sg.streaks.trails import Trails, find_trails
 
-__all__ = ["AlertError", "Triplets", "link_flashes", "load_alerts", "triplets_of", "write_alerts"]
+__all__ = [
+    "AlertError",
+    "Trails",
+    "Triplets",
+    "find_trails",
+    "link_flashes",
+    "load_alerts",
+    "triplets_of",
+    "write_alerts",
+]

@@ -1,0 +1,244 @@
+"""The pixels of an image that show the sky alone, in units of their noise, and those that sources cover."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+MESH = 32  # the background and its noise are measured in boxes of this size [px]
+FEWEST_PIXELS = 64  # of a box, that it is measured in
+CLIP_SIGMA, CLIP_ROUNDS = 3.0, 3
+SOURCE_PEAK, SOURCE_EDGE = 5.0, 2.0  # of a smoothed source, its peak and where it ends [sigma]
+LEAST_ELONGATION = 4.0  # of the axes of what may be a trail and is no source
+LEAST_LENGTH = 6.0  # and its length [FWHM]
+LARGE = 3.0  # radius of a source that may have spikes [FWHM]
+SPIKES = 3.0  # how far such a source reaches at most [radii of a circle of its area]
+GROWTH = 0.4  # by which share of its radius a source is masked beyond its edge
+BRIGHTER = 4.0  # a part of a trail that is so many times brighter than the rest is a source in its way
+BAD_COLUMN = 7.0  # of the median of a column [sigma]
+FWHM_PEAK = 20.0  # sources with at least this peak tell the FWHM [sigma]
+TYPICAL_FWHM = 2.2  # [px]
+FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
+
+
+@dataclass(frozen=True, eq=False)
+class SkyPixels:
+    """An image prepared for the search for trails.
+
+    Parameters
+    ----------
+    values : numpy.ndarray (height, width), float32
+        Pixels less their background in units of its noise; 0 where there is no data.
+    has_data, is_sky : numpy.ndarray (height, width), bool
+        Pixels with data, and those of them that no source covers.
+    noise : numpy.ndarray (height, width), float32
+        Standard deviation of the sky [DN].
+    bad_columns : numpy.ndarray of int
+    points : numpy.ndarray (n, 2)
+        x and y [px] of the small ones of the sources.
+    stars : numpy.ndarray (m, 3)
+        x, y and reach [px] of the large ones, which may have spikes.
+    fwhm : float
+        FWHM of the point-spread function [px].
+    """
+
+    values: np.ndarray
+    has_data: np.ndarray
+    is_sky: np.ndarray
+    noise: np.ndarray
+    bad_columns: np.ndarray
+    points: np.ndarray
+    stars: np.ndarray
+    fwhm: float
+
+
+def prepare_sky(image, fwhm=None, saturate=np.inf):
+    """Return the :class:`SkyPixels` of an image.
+
+    Parameters
+    ----------
+    image : numpy.ndarray (height, width)
+        Pixels [DN]; NaN where there is no data.
+    fwhm : float, optional
+        FWHM of the point-spread function [px]; measured by the sources of the image if it is left out.
+    saturate : float
+        Saturation level [DN].
+    """
+    image = np.asarray(image, dtype=np.float32)
+    has_data = np.isfinite(image)
+    background, noise = background_and_noise(image)
+    rest, noise = background_and_noise(image - background)
+    background += rest
+    values = np.where(has_data, (image - background) / noise, 0).astype(np.float32)
+    bad_columns = find_bad_columns(values, has_data)
+    has_data[:, bad_columns] = False
+    values[~has_data] = 0
+    fwhm = measure_fwhm(values) if fwhm is None else fwhm
+    sources, *places = mask_sources(values, fwhm, image >= saturate)
+    return SkyPixels(values, has_data, has_data & ~sources, noise, bad_columns, *places, fwhm)
+
+
+def background_and_noise(image):
+    """Return the background of an image and its noise [DN], float32 (height, width) each.
+
+    They are clipped medians and scatters of boxes of `MESH` px, smoothed over 3 x 3 boxes, and linear in
+    between.
+    """
+    sides = [-(-side // MESH) for side in image.shape]
+    padding = [(0, n * MESH - side) for n, side in zip(sides, image.shape, strict=True)]
+    padded = np.pad(image, padding, constant_values=np.nan)
+    boxes = padded.reshape(sides[0], MESH, sides[1], MESH).swapaxes(1, 2).reshape(-1, MESH**2)
+    layers = [_smoothed(layer.reshape(sides)) for layer in clipped_medians(boxes)]
+    weights = [_weights(side, n) for side, n in zip(image.shape, sides, strict=True)]
+    return [weights[0] @ layer.astype(np.float32) @ weights[1].T for layer in layers]
+
+
+def clipped_medians(boxes):
+    """Return median and scatter of each of n boxes of m pixels, clipped; NaN where too few have data.
+
+    The scatter is half the range of the middle 68.27 %, or the lower half of it if that is less, as sources
+    raise the upper half.
+    """
+    ranked = np.sort(boxes, axis=1)
+    first, last = np.zeros(len(boxes), dtype=int), np.isfinite(ranked).sum(axis=1)
+    for _ in range(CLIP_ROUNDS):
+        low, middle, high = (_quantile(ranked, first, last, share) for share in (0.15865, 0.5, 0.84135))
+        scatter = np.minimum((high - low) / 2, middle - low)
+        limit = CLIP_SIGMA * scatter
+        first = (ranked < (middle - limit)[:, None]).sum(axis=1)
+        last = (ranked <= (middle + limit)[:, None]).sum(axis=1)
+    usable = (last - first >= FEWEST_PIXELS) & (scatter > 0)
+    return np.where(usable, middle, np.nan), np.where(usable, scatter, np.nan)
+
+
+def _quantile(ranked, first, last, share):
+    """Return the value below which a share of the sorted values from first to last is, row by row."""
+    place = np.clip(first + ((last - first - 1) * share).round().astype(int), 0, ranked.shape[1] - 1)
+    return ranked[np.arange(len(ranked)), place]
+
+
+def _smoothed(layer):
+    """Return the medians of 3 x 3 boxes; boxes without a value have that of the nearest one."""
+    missing = ~np.isfinite(layer)
+    if missing.all():
+        raise ValueError(
+            f"the image has no part of {MESH} x {MESH} px with {FEWEST_PIXELS} pixels of sky that differ"
+        )
+    nearest = ndimage.distance_transform_edt(missing, return_distances=False, return_indices=True)
+    return ndimage.median_filter(layer[tuple(nearest)], 3, mode="nearest")
+
+
+def _weights(side, n):
+    """Return by which weights the values of n boxes make those of the pixels of a side, linear in between."""
+    places = (np.arange(side) + 0.5) / MESH - 0.5
+    low = np.clip(np.floor(places).astype(int), 0, max(n - 2, 0))
+    share = np.clip(places - low, -0.5, 1.5) if n > 1 else np.zeros(side)
+    weights = np.zeros((side, n), dtype=np.float32)
+    weights[np.arange(side), low] = 1 - share
+    if n > 1:
+        weights[np.arange(side), low + 1] = share
+    return weights
+
+
+def find_bad_columns(values, has_data):
+    """Return the numbers of columns whose upper and lower half are both too bright, or both too dark."""
+    halves = np.array_split(np.arange(len(values)), 2)
+    excess = []
+    for rows in halves:
+        part = np.where(has_data[rows], values[rows], np.nan)
+        n = np.maximum(has_data[rows].sum(axis=0), 1)
+        median = np.nan_to_num(_column_medians(part))
+        excess.append(median * np.sqrt(n) / 1.2533)
+    lower, upper = excess
+    same = np.sign(lower) == np.sign(upper)
+    return np.flatnonzero(same & (np.minimum(np.abs(lower), np.abs(upper)) > BAD_COLUMN / np.sqrt(2)))
+
+
+def _column_medians(part):
+    """Return the medians of columns, those without data NaN."""
+    empty = np.isnan(part).all(axis=0)
+    medians = np.full(part.shape[1], np.nan)
+    medians[~empty] = np.nanmedian(part[:, ~empty], axis=0)
+    return medians
+
+
+def measure_fwhm(values):
+    """Return the FWHM of the point-spread function [px], the median of that of bright round sources."""
+    labels, n = ndimage.label(values > FWHM_PEAK / 2)
+    if not n:
+        return TYPICAL_FWHM
+    widths = []
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        part = values[place]
+        if min(part.shape) < 2 or max(part.shape) > 2 * min(part.shape) + 1:
+            continue
+        peak = part[labels[place] == number].max()
+        if peak >= FWHM_PEAK:
+            widths.append(np.sqrt(4 / np.pi * np.sum(part >= peak / 2)))
+    return float(np.median(widths)) if len(widths) >= 3 else TYPICAL_FWHM
+
+
+def mask_sources(values, fwhm, is_saturated):
+    """Return which pixels sources cover, and where the sources are.
+
+    A source is all that is bright and not as long and straight as a trail. It reaches from its peak to where
+    its smoothed light is lost in the noise, and by a share of its radius beyond, as it shines farther.
+
+    Returns
+    -------
+    covered : numpy.ndarray of bool (height, width)
+    points : numpy.ndarray (n, 2)
+        x and y [px] of small sources.
+    stars : numpy.ndarray (m, 3)
+        x, y and reach [px] of large ones.
+    """
+    sigma = fwhm / FWHM_PER_SIGMA
+    smooth = ndimage.gaussian_filter(values, sigma) * np.float32(2 * np.sqrt(np.pi) * sigma)
+    labels, n = ndimage.label(smooth > SOURCE_EDGE, structure=np.ones((3, 3)))
+    covered, points, stars = np.zeros(values.shape, dtype=bool), [], []
+    peaks = ndimage.maximum(smooth, labels, np.arange(1, n + 1)) if n else np.empty(0)
+    places = ndimage.find_objects(labels)
+    for number in np.flatnonzero(peaks > SOURCE_PEAK):
+        place = places[number]
+        inside, light = labels[place] == number + 1, smooth[place]
+        if not is_saturated[place][inside].any() and is_elongated(inside, fwhm):
+            inside &= light > BRIGHTER * np.percentile(light[inside], 75)
+        _cover(covered, place, inside)
+        radius = np.sqrt(inside.sum() / np.pi)
+        peak = _peak(place, np.where(inside, light, 0))
+        if radius > LARGE * fwhm:
+            stars.append((*peak, min(np.hypot(*inside.shape) / 2, SPIKES * radius)))
+        else:
+            points.append(peak)
+    return covered, np.reshape(points, (-1, 2)), np.reshape(stars, (-1, 3))
+
+
+def _peak(place, light):
+    """Return x and y [px] of the middle of the brighter pixels of a source, which saturation makes alike."""
+    weights = np.maximum(light - 0.5 * light.max(), 0)
+    rows, columns = np.indices(light.shape)
+    total = max(weights.sum(), 1e-30)
+    return place[1].start + (weights * columns).sum() / total, place[0].start + (weights * rows).sum() / total
+
+
+def is_elongated(inside, fwhm):
+    """Tell whether a mask is that of a long and straight thing, by its moments."""
+    rows, columns = np.nonzero(inside)
+    if len(rows) < 3:
+        return False
+    minor, major = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(rows, columns)), 1 / 12))
+    return major > LEAST_ELONGATION * minor and major * np.sqrt(12) > LEAST_LENGTH * fwhm
+
+
+def _cover(covered, place, inside):
+    """Mark the pixels of a source, and those around."""
+    growth = max(1, int(GROWTH * np.sqrt(inside.sum() / np.pi)))
+    window = tuple(slice(max(s.start - growth, 0), s.stop + growth) for s in place)
+    padding = [(s.start - w.start, 0) for s, w in zip(place, window, strict=True)]
+    target = covered[window]
+    padding = [(b, side - b - n) for (b, _), side, n in zip(padding, target.shape, inside.shape, strict=True)]
+    grown = np.pad(inside, padding)
+    if growth > 1:
+        target |= ndimage.distance_transform_edt(~grown) <= growth
+    else:
+        target |= ndimage.binary_dilation(grown)
