@@ -1,0 +1,432 @@
+"""The measurement of one stamp after the other, compiled by numba.
+
+Signals are pixels in units of their noise, float32 (height, width), 0 where there is no data; `valid` is 1
+where there is data, else 0. A map holds, for each pixel, the signal-to-noise ratio of a point source there.
+"""
+
+import math
+
+import numpy as np
+
+from ztf_sg.compilation import compiled
+from ztf_sg.streaks.radon import best_lines
+from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
+
+FILTER_REACH = 2.5  # of the profile that filters an image [its widths]
+LEAST_COVERED = 0.3  # share of the profile that must be on pixels
+PEAK_RADIUS = 3.0  # the source is sought this close to the middle of the stamp [px]
+CLIP = 4.0  # brightest pixel in the search for lines [noise]
+TEMPLATE_LIGHT = 4.0  # signal-to-noise ratio of template light that hides what is there
+EDGE = 2  # how far pixels without data spoil others [px]
+DARK = -6.0  # signal-to-noise ratio of residuals whose surroundings are left out
+LEFT_OUT = 4.0  # radius around the source that the search for lines leaves out [profile widths]
+ANGLES = 36  # of the first guess of a trail
+OFFSETS = (-1.5, 0.0, 1.5)  # of the first guess from the middle, across [px]
+ENDS = (0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22, 28, 35, 44)  # of the first guess, from the middle [px]
+LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
+FAR = 7.0  # companions are at least so far from the source [profile widths]
+STAR_SNR = 15.0  # of three by three pixels, from which on a source tells the width of stars
+STARS, STAR_BIAS = 200, 1.2  # of them at most; how much too wide smoothed sources with wings look
+SHARPEST = 0.5  # brightest pixel of a companion [its signal-to-noise ratio / profile width]; 0.28 of a point
+MIRROR_REACH = 2  # of the place opposite of a companion [px]
+
+MEASURES = (
+    "snr science_snr template_snr template_ring template_near template_around negative_near "
+    "companion mirror companion_distance covered covered_near "
+    "crowded null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
+    "flux x y width length angle flux_error x_error y_error width_error length_error angle_error free_ends "
+    "reach line line_wide line_narrow line_lit line_peak line_x line_y line_dx line_dy "
+    "central central_wide central_narrow central_lit central_peak central_x central_y central_dx central_dy"
+).split()
+"""Names of what `measure` fills, in their order."""
+
+
+@compiled
+def matched_filter(signal, valid, width, found, rows, weights):
+    """Fill a map of the signal-to-noise ratio of a point source of Gaussian profile at each pixel.
+
+    `rows` and `weights` are room of the shape of the signal.
+    """
+    height, wide = signal.shape
+    reach = int(math.ceil(FILTER_REACH * width))
+    profile = np.empty(2 * reach + 1, dtype=np.float32)
+    for k in range(2 * reach + 1):
+        profile[k] = math.exp(-0.5 * ((k - reach) / width) ** 2)
+    squared = profile**2
+    _convolve(signal, profile, rows, found)
+    if valid.min() > 0:
+        _covered(squared, weights)
+    else:
+        _convolve(valid, squared, rows, weights)
+    least = np.float32(LEAST_COVERED * squared.sum() ** 2)
+    for i in range(height):
+        for j in range(wide):
+            if weights[i, j] >= least and valid[i, j] > 0:
+                found[i, j] /= math.sqrt(weights[i, j])
+            else:
+                found[i, j] = 0.0
+
+
+@compiled
+def _covered(profile, found):
+    """Fill what `_convolve` makes of an image of ones."""
+    height, width = found.shape
+    reach = len(profile) // 2
+    along = np.zeros((2, max(height, width)), dtype=np.float32)
+    for axis in range(2):
+        n = found.shape[axis]
+        for i in range(n):
+            for k in range(max(-reach, -i), min(reach, n - 1 - i) + 1):
+                along[axis, i] += profile[k + reach]
+    for i in range(height):
+        for j in range(width):
+            found[i, j] = along[0, i] * along[1, j]
+
+
+@compiled
+def _filtered_at(signal, valid, width, x, y):
+    """Return the value of the map of `matched_filter` at one pixel."""
+    height, wide = signal.shape
+    reach = int(math.ceil(FILTER_REACH * width))
+    total = weight = 0.0
+    for i in range(max(y - reach, 0), min(y + reach + 1, height)):
+        for j in range(max(x - reach, 0), min(x + reach + 1, wide)):
+            profile = math.exp(-0.5 * ((i - y) ** 2 + (j - x) ** 2) / width**2)
+            total += profile * signal[i, j]
+            weight += profile**2 * valid[i, j]
+    return total / math.sqrt(max(weight, 1e-30))
+
+
+@compiled
+def _convolve(image, profile, rows, found):
+    """Fill an image convolved with a symmetric profile along both axes, as if there were zeros around it."""
+    height, width = image.shape
+    reach = len(profile) // 2
+    rows[:], found[:] = 0.0, 0.0
+    for i in range(height):
+        for k in range(-reach, reach + 1):
+            if 0 <= i + k < height:
+                for j in range(width):
+                    rows[i, j] += profile[k + reach] * image[i + k, j]
+    for i in range(height):
+        for k in range(-reach, reach + 1):
+            first, last = max(-k, 0), min(width - k, width)
+            for j in range(first, last):
+                found[i, j] += profile[k + reach] * rows[i, j + k]
+
+
+@compiled
+def brightest(light, x, y, radius):
+    """Return the greatest value of a map within a radius of a position, and its column and row."""
+    best, column, row = -np.inf, int(x), int(y)
+    for i in range(max(int(y - radius), 0), min(int(y + radius) + 2, light.shape[0])):
+        for j in range(max(int(x - radius), 0), min(int(x + radius) + 2, light.shape[1])):
+            if (i - y) ** 2 + (j - x) ** 2 <= radius**2 and light[i, j] > best:
+                best, column, row = light[i, j], j, i
+    return best, column, row
+
+
+@compiled
+def darkest(light, x, y, radius):
+    """Return the smallest value of a map within a radius of a position."""
+    least = np.inf
+    for i in range(max(int(y - radius), 0), min(int(y + radius) + 2, light.shape[0])):
+        for j in range(max(int(x - radius), 0), min(int(x + radius) + 2, light.shape[1])):
+            if (i - y) ** 2 + (j - x) ** 2 <= radius**2:
+                least = min(least, light[i, j])
+    return least
+
+
+@compiled
+def _brightest_on_ring(light, x, y, radius):
+    """Return the greatest value of a map on a ring around a position, within half a pixel of its radius."""
+    best = -np.inf
+    for i in range(max(int(y - radius), 0), min(int(y + radius) + 2, light.shape[0])):
+        for j in range(max(int(x - radius), 0), min(int(x + radius) + 2, light.shape[1])):
+            if abs(math.hypot(i - y, j - x) - radius) <= 0.5:
+                best = max(best, light[i, j])
+    return best
+
+
+@compiled
+def hide(light, template, valid, width, usable):
+    """Set `usable` to 0 around template light, residuals much darker than the sky, and pixels without data."""
+    height, wide = light.shape
+    wider = int(math.ceil(1.5 * width))
+    for i in range(height):
+        for j in range(wide):
+            bad = light[i, j] < DARK or template[i, j] > TEMPLATE_LIGHT
+            reach = wider if bad else EDGE if valid[i, j] == 0 else 0
+            if reach:
+                for k in range(max(i - reach, 0), min(i + reach + 1, height)):
+                    for m in range(max(j - reach, 0), min(j + reach + 1, wide)):
+                        usable[k, m] = 0.0
+
+
+@compiled
+def guess_trail(light, x, y, width, parameters):
+    """Fill middle, length and angle of the segment near a position that holds the most significant light.
+
+    The light of a segment is the sum of a map at steps of one pixel; the values of a map at a distance d have
+    a correlation of ``exp(-d**2 / (4 width**2))``.
+    """
+    height, wide = light.shape
+    most, most_light = ENDS[-1], max(brightest(light, x, y, width)[0], 3.0)
+    scatter = np.empty(2 * most + 2)  # of the sum of some values [noise]
+    correlated = 0.0
+    scatter[0], variance = 1.0, 0.0
+    for n in range(1, 2 * most + 2):
+        variance += 1 + 2 * correlated
+        correlated += math.exp(-0.25 * (n / width) ** 2)
+        scatter[n] = math.sqrt(variance)
+    sums = np.empty(2 * most + 2)
+    best = -np.inf
+    for turn in range(ANGLES):
+        angle = math.pi * turn / ANGLES
+        cosine, sine = math.cos(angle), math.sin(angle)
+        for offset in OFFSETS:
+            origin_x, origin_y = x - offset * sine + 0.5, y + offset * cosine + 0.5
+            sums[0] = 0.0
+            for n in range(2 * most + 1):
+                i, j = int(origin_y + (n - most) * sine), int(origin_x + (n - most) * cosine)
+                inside = (0 <= i < height) & (0 <= j < wide)
+                sums[n + 1] = sums[n] + (min(light[i, j], most_light) if inside else 0.0)
+            for back in ENDS:
+                for front in ENDS:
+                    total = sums[most + front + 1] - sums[most - back]
+                    score = total / scatter[front + back + 1]
+                    if score > best:
+                        best = score
+                        along = 0.5 * (front - back)
+                        parameters[1] = x - offset * sine + along * cosine
+                        parameters[2] = y + offset * cosine + along * sine
+                        parameters[4], parameters[5] = front + back, angle
+    return best
+
+
+@compiled
+def companion(signal, light, usable, x, y, width, found):
+    """Fill the brightest other source, the light opposite of it, and its distance [px] from a position.
+
+    Residuals of subtracted stars are dark beside bright pixels, and cosmic rays have one pixel that is brighter
+    than a point source's, which are no companions.
+    """
+    height, wide = light.shape
+    best, column, row = 0.0, -1, -1
+    reach = 2.5 * width
+    for i in range(height):
+        for j in range(wide):
+            if light[i, j] > best and usable[i, j] > 0 and math.hypot(i - y, j - x) > FAR * width:
+                clean = light[i, j] + 1.5 * min(darkest(light, j, i, reach) + 3.0, 0.0)
+                pixel = brightest(signal, j, i, 1.0)[0]
+                if clean > best and pixel < SHARPEST * light[i, j] / width + 3:
+                    best, column, row = clean, j, i
+    found[0], found[1], found[2] = best, 0.0, 0.0
+    if column >= 0:
+        found[1] = max(brightest(light, 2 * x - column, 2 * y - row, MIRROR_REACH)[0], 0.0)
+        found[2] = math.hypot(row - y, column - x)
+
+
+@compiled
+def light_along(light, usable, line, x, y, radius, found):
+    """Fill the lit share of a line, and the share of its brightest value in its light, a position left out.
+
+    `line` holds x, y, dx, dy: points are at t from 0 on.
+    """
+    height, wide = light.shape
+    lit, count, total, most = 0, 0, 0.0, 0.0
+    for n in range(2 * max(height, wide)):
+        j, i = int(math.floor(line[0] + n * line[2] + 0.5)), int(math.floor(line[1] + n * line[3] + 0.5))
+        if not (0 <= i < height and 0 <= j < wide) or usable[i, j] == 0:
+            continue
+        if math.hypot(i - y, j - x) > radius:
+            count += 1
+            lit += light[i, j] > LIT
+            total += max(light[i, j], 0.0)
+            most = max(most, light[i, j])
+    found[0] = lit / count if count else 0.0
+    found[1] = most / total if total > 0 else 0.0
+
+
+@compiled
+def measure(light, light_valid, template, template_valid, science, science_valid, width, per_electron, found):
+    """Measure one stamp: fill `MEASURES`. The template, and the science image, may have no valid pixels."""
+    height, wide = light.shape
+    room, weights = np.empty_like(light), np.empty_like(light)
+    bright, background = np.empty_like(light), np.empty_like(light)
+    matched_filter(light, light_valid, width, bright, room, weights)
+    matched_filter(template, template_valid, width, background, room, weights)
+    middle_x, middle_y = 0.5 * (wide - 1), 0.5 * (height - 1)
+    snr, x, y = brightest(bright, middle_x, middle_y, PEAK_RADIUS)
+    found[0], found[1] = snr, _filtered_at(science, science_valid, width, x, y)
+    found[2] = brightest(background, x, y, 1.5)[0]
+    found[3] = _brightest_on_ring(background, x, y, 3.5 * width)
+    found[4] = brightest(background, x, y, 4 * width)[0]
+    found[5] = brightest(background, x, y, 10 * width)[0]
+    found[6] = darkest(bright, x, y, 5 * width)
+    usable = light_valid.copy()
+    hide(bright, background, light_valid, width, usable)
+    companion(light, bright, usable, x, y, width, found[7:10])
+    found[10], found[11], found[12] = _surroundings(bright, light_valid, x, y, width)
+    _measure_trail(light, light_valid, bright, x, y, width, per_electron, found[13:33])
+    _measure_lines(light, bright, usable, x, y, width, found[33:])
+
+
+@compiled
+def _surroundings(light, valid, x, y, width):
+    """Return the shares of pixels with data, of those near a position, and of those with other light."""
+    height, wide = light.shape
+    near = known = lit = 0
+    for i in range(height):
+        for j in range(wide):
+            distance = math.hypot(i - y, j - x)
+            if distance <= 5 * width:
+                near += 1
+                known += valid[i, j] > 0
+            elif distance <= 12 * width:
+                lit += abs(light[i, j]) > 5
+    area = math.pi * (12**2 - 5**2) * width**2
+    return valid.sum() / (height * wide), known / near, lit / area
+
+
+@compiled
+def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
+    """Fill what the fits of a point and of a trail say of the source at a position."""
+    parameters, covariance = np.empty(6), np.empty((6, 6))
+    guess_trail(bright, x, y, width, parameters)
+    parameters[3], parameters[4] = width, max(parameters[4], 1.5 * width)
+    pixels = pixels_around(valid, parameters)
+    null = 0.0
+    for n in range(len(pixels)):
+        null += light[pixels[n, 0], pixels[n, 1]] ** 2
+    parameters[0] = max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width * (1 + parameters[4] / (4 * width))
+    point = parameters.copy()
+    point[0], point[1], point[2], point[4] = max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width, x, y, 0.0
+    found[0], found[3] = null, len(pixels)
+    found[1] = fit(light, pixels, POINT, per_electron, point, covariance)
+    found[4], found[5] = point[0], point[3]
+    found[2] = fit(light, pixels, 6, per_electron, parameters, covariance)
+    parameters[5] %= math.pi
+    found[6:12] = parameters
+    for k in range(6):
+        found[12 + k] = math.sqrt(max(covariance[k, k], 0.0))
+    found[18], found[19] = _free_ends(parameters, valid)
+
+
+@compiled
+def _free_ends(trail, valid):
+    """Return how many ends of a trail are inside of the stamp, and how far its nearer end reaches out.
+
+    The latter is its distance from the middle of the stamp, as a share of the way to the edge.
+    """
+    height, wide = valid.shape
+    free, nearest = 0, np.inf
+    for sign in (-1, 1):
+        x = trail[1] + sign * 0.5 * trail[4] * math.cos(trail[5])
+        y = trail[2] + sign * 0.5 * trail[4] * math.sin(trail[5])
+        inside = min(x, y, wide - 1 - x, height - 1 - y) > 2 * trail[3]
+        free += inside and valid[int(y + 0.5), int(x + 0.5)] > 0
+        reach = max(abs(2 * x / (wide - 1) - 1), abs(2 * y / (height - 1) - 1))
+        nearest = min(nearest, reach)
+    return free, nearest
+
+
+@compiled
+def _measure_lines(light, bright, usable, x, y, width, found):
+    """Fill what is known of the best lines, anywhere and through the source at a position."""
+    height, wide = light.shape
+    radius = LEFT_OUT * width
+    signal = np.empty_like(light)
+    for i in range(height):
+        for j in range(wide):
+            if math.hypot(i - y, j - x) <= radius:
+                usable[i, j] = 0.0
+            signal[i, j] = min(max(light[i, j], -CLIP), CLIP) * usable[i, j]
+    lines = np.empty((2, 3, 5))
+    best_lines(signal, usable, float(x), float(y), lines)
+    for where in range(2):
+        best = 0
+        for k in range(1, 3):
+            if lines[where, k, 0] > lines[where, best, 0]:
+                best = k
+        line, part = lines[where, best], found[9 * where : 9 * where + 9]
+        ratio = max(line[0], 1e-6)
+        part[0], part[1], part[2] = line[0], lines[where, 2, 0] / ratio, lines[where, 0, 0] / ratio
+        light_along(bright, usable, line[1:], x, y, radius, part[3:5])
+        part[5:] = line[1:]
+
+
+@compiled
+def measure_stamps(light, template, science, noise, widths, gain, found):
+    """Measure n stamps of sky-subtracted images [DN], NaN where there is no data: fill `MEASURES`.
+
+    Parameters
+    ----------
+    light, template, science : numpy.ndarray
+        float32 (n, height, width).
+    noise : numpy.ndarray
+        Of a pixel [DN], (3, n).
+    widths : numpy.ndarray
+        Standard deviation of the profile of a point source [px], (n,).
+    gain : float
+        [e-/DN]
+    found : numpy.ndarray
+        Shape (n, len(MEASURES)).
+    """
+    n, height, width = light.shape
+    signals = np.empty((3, height, width), dtype=np.float32)
+    valid = np.empty_like(signals)
+    for row in range(n):
+        for k in range(3):
+            images = light if k == 0 else template if k == 1 else science
+            for i in range(height):
+                for j in range(width):
+                    value = images[row, i, j] / noise[k, row]
+                    valid[k, i, j] = math.isfinite(value)
+                    signals[k, i, j] = value if math.isfinite(value) else 0.0
+        measure(
+            signals[0], valid[0], signals[1], valid[1], signals[2], valid[2],
+            widths[row], 1 / (gain * noise[0, row]), found[row],
+        )
+
+
+@compiled
+def star_fwhm(images, noise):
+    """Return the FWHM [px] of sources in n sky-subtracted images, NaN where there is none that is bright.
+
+    It is the median of what the curvature of the logarithm of their peaks says, along the direction in which
+    each is narrowest, after smoothing by three by three pixels.
+    """
+    n, height, width = images.shape
+    found, widths = np.empty(n), np.empty(STARS)
+    smooth = np.zeros((height, width))
+    for row in range(n):
+        for i in range(1, height - 1):
+            for j in range(1, width - 1):
+                smooth[i, j] = images[row, i - 1 : i + 2, j - 1 : j + 2].sum() / 9
+        count = 0
+        for i in range(2, height - 2):
+            for j in range(2, width - 2):
+                if smooth[i, j] > STAR_SNR * noise[row] / 3 and count < STARS:
+                    variance = _peak_variance(smooth, i, j)
+                    if variance > 0:
+                        widths[count] = variance
+                        count += 1
+        found[row] = np.nan
+        if count:
+            variance = max(np.median(widths[:count]) - 2 / 3, 0.1)
+            found[row] = math.sqrt(8 * math.log(2.0) * variance) / STAR_BIAS
+    return found
+
+
+@compiled
+def _peak_variance(image, i, j):
+    """Return the variance [px2] of a peak along the direction in which it is narrowest; 0 if it is none."""
+    peak, least = image[i, j], np.inf
+    for di, dj in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        one, other = image[i + di, j + dj], image[i - di, j - dj]
+        if not (one < peak and other < peak and one > 0 and other > 0):
+            return 0.0
+        variance = (di**2 + dj**2) / (2 * math.log(peak) - math.log(one) - math.log(other))
+        least = min(least, variance)
+    return least
