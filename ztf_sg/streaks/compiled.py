@@ -28,11 +28,12 @@ FAR = 7.0  # companions are at least so far from the source [profile widths]
 STAR_SNR = 15.0  # of three by three pixels, from which on a source tells the width of stars
 STARS, STAR_BIAS = 200, 1.2  # of them at most; how much too wide smoothed sources with wings look
 SHARPEST = 0.5  # brightest pixel of a companion [its signal-to-noise ratio / profile width]; 0.28 of a point
+FLASH, DIP = 5.0, 0.6  # signal-to-noise ratio of flashes; light between them [the fainter one's]
 MIRROR_REACH = 2  # of the place opposite of a companion [px]
 
 MEASURES = (
     "snr science_snr template_snr template_ring template_near template_around negative_near "
-    "companion mirror companion_distance covered covered_near "
+    "companion mirror flashes period covered covered_near "
     "crowded null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
     "flux x y width length angle flux_error x_error y_error width_error length_error angle_error free_ends "
     "reach line line_wide line_narrow line_lit line_peak line_x line_y line_dx line_dy "
@@ -150,7 +151,7 @@ def _brightest_on_ring(light, x, y, radius):
 
 @compiled
 def hide(light, template, valid, width, usable):
-    """Set `usable` to 0 around template light, residuals much darker than the sky, and pixels without data."""
+    """Set `usable` to 0 around template light, residuals much darker than sky, and pixels without data."""
     height, wide = light.shape
     wider = int(math.ceil(1.5 * width))
     for i in range(height):
@@ -206,10 +207,10 @@ def guess_trail(light, x, y, width, parameters):
 
 @compiled
 def companion(signal, light, usable, x, y, width, found):
-    """Fill the brightest other source, the light opposite of it, and its distance [px] from a position.
+    """Fill the brightest other source, the light opposite of it, and what `flashes` says of their direction.
 
-    Residuals of subtracted stars are dark beside bright pixels, and cosmic rays have one pixel that is brighter
-    than a point source's, which are no companions.
+    Residuals of subtracted stars are dark beside bright pixels, and cosmic rays have one pixel that is
+    brighter than a point source's; those are no companions.
     """
     height, wide = light.shape
     best, column, row = 0.0, -1, -1
@@ -221,10 +222,38 @@ def companion(signal, light, usable, x, y, width, found):
                 pixel = brightest(signal, j, i, 1.0)[0]
                 if clean > best and pixel < SHARPEST * light[i, j] / width + 3:
                     best, column, row = clean, j, i
-    found[0], found[1], found[2] = best, 0.0, 0.0
+    found[0], found[1], found[2], found[3] = best, 0.0, 1.0, np.nan
     if column >= 0:
         found[1] = max(brightest(light, 2 * x - column, 2 * y - row, MIRROR_REACH)[0], 0.0)
-        found[2] = math.hypot(row - y, column - x)
+    if best > FLASH:
+        found[2], found[3] = flashes(light, x, y, math.atan2(row - y, column - x), width)
+
+
+@compiled
+def flashes(light, x, y, angle, width):
+    """Return the number of flashes along a line through a position, and their median distance [px].
+
+    Between flashes the light is less than `DIP` of the fainter one.
+    """
+    cosine, sine = math.cos(angle), math.sin(angle)
+    reach = light.shape[0] + light.shape[1]
+    along = np.empty(2 * reach + 1)
+    for n in range(2 * reach + 1):
+        j, i = x + (n - reach) * cosine, y + (n - reach) * sine
+        inside = (0 <= i <= light.shape[0] - 1) & (0 <= j <= light.shape[1] - 1)
+        along[n] = brightest(light, j, i, 1.5)[0] if inside else 0.0
+    peaks = np.empty(2 * reach + 1)
+    count, last = 0, 0
+    for n in range(1, 2 * reach):
+        if along[n] > FLASH and along[n] >= along[n - 1] and along[n] > along[n + 1]:
+            dip = along[last : n + 1].min() if count else 0.0
+            if count and dip > DIP * min(along[last], along[n]):
+                if along[n] > along[last]:
+                    peaks[count - 1], last = n, n
+            else:
+                peaks[count], last = n, n
+                count += 1
+    return count, np.median(np.diff(peaks[:count])) if count > 1 else np.nan
 
 
 @compiled
@@ -266,10 +295,10 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     found[6] = darkest(bright, x, y, 5 * width)
     usable = light_valid.copy()
     hide(bright, background, light_valid, width, usable)
-    companion(light, bright, usable, x, y, width, found[7:10])
-    found[10], found[11], found[12] = _surroundings(bright, light_valid, x, y, width)
-    _measure_trail(light, light_valid, bright, x, y, width, per_electron, found[13:33])
-    _measure_lines(light, bright, usable, x, y, width, found[33:])
+    companion(light, bright, usable, x, y, width, found[7:11])
+    found[11], found[12], found[13] = _surroundings(bright, light_valid, x, y, width)
+    _measure_trail(light, light_valid, bright, x, y, width, per_electron, found[14:34])
+    _measure_lines(light, bright, usable, x, y, width, found[34:])
 
 
 @compiled
@@ -299,9 +328,16 @@ def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
     null = 0.0
     for n in range(len(pixels)):
         null += light[pixels[n, 0], pixels[n, 1]] ** 2
-    parameters[0] = max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width * (1 + parameters[4] / (4 * width))
+    parameters[0] = (
+        max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width * (1 + parameters[4] / (4 * width))
+    )
     point = parameters.copy()
-    point[0], point[1], point[2], point[4] = max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width, x, y, 0.0
+    point[0], point[1], point[2], point[4] = (
+        max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width,
+        x,
+        y,
+        0.0,
+    )
     found[0], found[3] = null, len(pixels)
     found[1] = fit(light, pixels, POINT, per_electron, point, covariance)
     found[4], found[5] = point[0], point[3]
@@ -385,8 +421,15 @@ def measure_stamps(light, template, science, noise, widths, gain, found):
                     valid[k, i, j] = math.isfinite(value)
                     signals[k, i, j] = value if math.isfinite(value) else 0.0
         measure(
-            signals[0], valid[0], signals[1], valid[1], signals[2], valid[2],
-            widths[row], 1 / (gain * noise[0, row]), found[row],
+            signals[0],
+            valid[0],
+            signals[1],
+            valid[1],
+            signals[2],
+            valid[2],
+            widths[row],
+            1 / (gain * noise[0, row]),
+            found[row],
         )
 
 

@@ -42,8 +42,8 @@ def measure_stamps(triplets):
     Parameters
     ----------
     triplets : Triplets
-        Stamps of at least 31 px. ``table["fwhm"]`` and ``table["seeratio"]`` of alerts tell the width of stars
-        where they are there; otherwise the sources in the stamp do.
+        Stamps of at least 31 px. ``table["fwhm"]`` and ``table["seeratio"]`` of alerts tell the width of
+        stars where they are there; otherwise the sources in the stamp do.
 
     Returns
     -------
@@ -90,9 +90,7 @@ def check_stamps(triplets):
 
 def image_sets(triplets):
     """Return which of the `IMAGE_SETS` each of n stamps has, an array of str."""
-    science, template, difference = (
-        np.isfinite(getattr(triplets, name)).any(axis=(1, 2)) for name in IMAGES
-    )
+    science, template, difference = (np.isfinite(getattr(triplets, name)).any(axis=(1, 2)) for name in IMAGES)
     two = science.astype(int) + template + difference >= 2
     return np.select([two, difference, science], IMAGE_SETS[:3], IMAGE_SETS[3])
 

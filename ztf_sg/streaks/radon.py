@@ -22,7 +22,7 @@ def padded_side(height, width):
 
 @compiled
 def radon_quadrant(square, sums, room):
-    """Sum a square image (side, side) along all lines that go from its first row to the last one to the right.
+    """Sum a square image along all lines that go from its first row to the last one, and to the right.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def best_lines(signal, valid, middle_x, middle_y, found):
 
 @compiled
 def _ratios(sums, counts, wide, least, ratios):
-    """Fill the squared signal-to-noise ratio of lines `wide` px wide, by their first column, 0 if negative."""
+    """Fill the squared signal-to-noise ratio of lines `wide` px wide by their first column, or 0."""
     for start in range(len(sums) - wide + 1):
         total, count = sums[start], counts[start]
         for k in range(1, wide):

@@ -12,7 +12,7 @@ import numpy as np
 from ztf_sg.compilation import compiled, inlined
 
 PARAMETERS = ("flux", "x", "y", "width", "length", "angle")
-"""Of a trail, in their order: [noise], middle [px], standard deviation of its profile [px], [px], [radian]."""
+"""Of a trail: [noise], middle [px], standard deviation of its profile [px], [px], [radian]."""
 SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 PIXEL_VARIANCE = 1 / 12  # [px2]
 WIDTH_ERROR = 0.15  # of the natural logarithm of the width that is presumed
@@ -65,9 +65,7 @@ def _normal_integral(x, exponential):
     Abramowitz & Stegun 1964, formula 7.1.26.
     """
     t = 1 / (1 + 0.3275911 / math.sqrt(2.0) * abs(x))
-    tail = t * (
-        0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))
-    )
+    tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
     return math.copysign(0.5 - 0.5 * tail * exponential, x)
 
 
