@@ -9,11 +9,10 @@ import math
 import numpy as np
 
 from ztf_sg.compilation import compiled
+from ztf_sg.streaks.maps import brightest, brightest_on_ring, darkest, filtered_at, matched_filter
 from ztf_sg.streaks.radon import best_lines
 from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
 
-FILTER_REACH = 2.5  # of the profile that filters an image [its widths]
-LEAST_COVERED = 0.3  # share of the profile that must be on pixels
 PEAK_RADIUS = 3.0  # the source is sought this close to the middle of the stamp [px]
 CLIP = 4.0  # brightest pixel in the search for lines [noise]
 TEMPLATE_LIGHT = 4.0  # signal-to-noise ratio of template light that hides what is there
@@ -22,7 +21,9 @@ DARK = -6.0  # signal-to-noise ratio of residuals whose surroundings are left ou
 LEFT_OUT = 4.0  # radius around the source that the search for lines leaves out [profile widths]
 ANGLES = 36  # of the first guess of a trail
 OFFSETS = (-1.5, 0.0, 1.5)  # of the first guess from the middle, across [px]
-ENDS = (0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22, 28, 35, 44)  # of the first guess, from the middle [px]
+ENDS = np.array([0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22, 28, 35, 44])  # of the first guess [px]
+EVERY_END = np.arange(45)  # of the second guess [px]
+LONG = 3.0  # a trail of more than so many widths is fitted once more
 LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
 FAR = 7.0  # companions are at least so far from the source [profile widths]
 STAR_SNR = 15.0  # of three by three pixels, from which on a source tells the width of stars
@@ -43,113 +44,6 @@ MEASURES = (
 
 
 @compiled
-def matched_filter(signal, valid, width, found, rows, weights):
-    """Fill a map of the signal-to-noise ratio of a point source of Gaussian profile at each pixel.
-
-    `rows` and `weights` are room of the shape of the signal.
-    """
-    height, wide = signal.shape
-    reach = int(math.ceil(FILTER_REACH * width))
-    profile = np.empty(2 * reach + 1, dtype=np.float32)
-    for k in range(2 * reach + 1):
-        profile[k] = math.exp(-0.5 * ((k - reach) / width) ** 2)
-    squared = profile**2
-    _convolve(signal, profile, rows, found)
-    if valid.min() > 0:
-        _covered(squared, weights)
-    else:
-        _convolve(valid, squared, rows, weights)
-    least = np.float32(LEAST_COVERED * squared.sum() ** 2)
-    for i in range(height):
-        for j in range(wide):
-            if weights[i, j] >= least and valid[i, j] > 0:
-                found[i, j] /= math.sqrt(weights[i, j])
-            else:
-                found[i, j] = 0.0
-
-
-@compiled
-def _covered(profile, found):
-    """Fill what `_convolve` makes of an image of ones."""
-    height, width = found.shape
-    reach = len(profile) // 2
-    along = np.zeros((2, max(height, width)), dtype=np.float32)
-    for axis in range(2):
-        n = found.shape[axis]
-        for i in range(n):
-            for k in range(max(-reach, -i), min(reach, n - 1 - i) + 1):
-                along[axis, i] += profile[k + reach]
-    for i in range(height):
-        for j in range(width):
-            found[i, j] = along[0, i] * along[1, j]
-
-
-@compiled
-def _filtered_at(signal, valid, width, x, y):
-    """Return the value of the map of `matched_filter` at one pixel."""
-    height, wide = signal.shape
-    reach = int(math.ceil(FILTER_REACH * width))
-    total = weight = 0.0
-    for i in range(max(y - reach, 0), min(y + reach + 1, height)):
-        for j in range(max(x - reach, 0), min(x + reach + 1, wide)):
-            profile = math.exp(-0.5 * ((i - y) ** 2 + (j - x) ** 2) / width**2)
-            total += profile * signal[i, j]
-            weight += profile**2 * valid[i, j]
-    return total / math.sqrt(max(weight, 1e-30))
-
-
-@compiled
-def _convolve(image, profile, rows, found):
-    """Fill an image convolved with a symmetric profile along both axes, as if there were zeros around it."""
-    height, width = image.shape
-    reach = len(profile) // 2
-    rows[:], found[:] = 0.0, 0.0
-    for i in range(height):
-        for k in range(-reach, reach + 1):
-            if 0 <= i + k < height:
-                for j in range(width):
-                    rows[i, j] += profile[k + reach] * image[i + k, j]
-    for i in range(height):
-        for k in range(-reach, reach + 1):
-            first, last = max(-k, 0), min(width - k, width)
-            for j in range(first, last):
-                found[i, j] += profile[k + reach] * rows[i, j + k]
-
-
-@compiled
-def brightest(light, x, y, radius):
-    """Return the greatest value of a map within a radius of a position, and its column and row."""
-    best, column, row = -np.inf, int(x), int(y)
-    for i in range(max(int(y - radius), 0), min(int(y + radius) + 2, light.shape[0])):
-        for j in range(max(int(x - radius), 0), min(int(x + radius) + 2, light.shape[1])):
-            if (i - y) ** 2 + (j - x) ** 2 <= radius**2 and light[i, j] > best:
-                best, column, row = light[i, j], j, i
-    return best, column, row
-
-
-@compiled
-def darkest(light, x, y, radius):
-    """Return the smallest value of a map within a radius of a position."""
-    least = np.inf
-    for i in range(max(int(y - radius), 0), min(int(y + radius) + 2, light.shape[0])):
-        for j in range(max(int(x - radius), 0), min(int(x + radius) + 2, light.shape[1])):
-            if (i - y) ** 2 + (j - x) ** 2 <= radius**2:
-                least = min(least, light[i, j])
-    return least
-
-
-@compiled
-def _brightest_on_ring(light, x, y, radius):
-    """Return the greatest value of a map on a ring around a position, within half a pixel of its radius."""
-    best = -np.inf
-    for i in range(max(int(y - radius), 0), min(int(y + radius) + 2, light.shape[0])):
-        for j in range(max(int(x - radius), 0), min(int(x + radius) + 2, light.shape[1])):
-            if abs(math.hypot(i - y, j - x) - radius) <= 0.5:
-                best = max(best, light[i, j])
-    return best
-
-
-@compiled
 def hide(light, template, valid, width, usable):
     """Set `usable` to 0 around template light, residuals much darker than sky, and pixels without data."""
     height, wide = light.shape
@@ -166,43 +60,76 @@ def hide(light, template, valid, width, usable):
 
 @compiled
 def guess_trail(light, x, y, width, parameters):
-    """Fill middle, length and angle of the segment near a position that holds the most significant light.
-
-    The light of a segment is the sum of a map at steps of one pixel; the values of a map at a distance d have
-    a correlation of ``exp(-d**2 / (4 width**2))``.
-    """
-    height, wide = light.shape
-    most, most_light = ENDS[-1], max(brightest(light, x, y, width)[0], 3.0)
-    scatter = np.empty(2 * most + 2)  # of the sum of some values [noise]
-    correlated = 0.0
-    scatter[0], variance = 1.0, 0.0
-    for n in range(1, 2 * most + 2):
-        variance += 1 + 2 * correlated
-        correlated += math.exp(-0.25 * (n / width) ** 2)
-        scatter[n] = math.sqrt(variance)
-    sums = np.empty(2 * most + 2)
+    """Fill middle, length and angle of the segment near a position that holds the most significant light."""
+    scatter, sums = scatter_of_sums(width), np.empty(2 * ENDS[-1] + 2)
+    most_light = max(brightest(light, x, y, width)[0], 3.0)
     best = -np.inf
     for turn in range(ANGLES):
         angle = math.pi * turn / ANGLES
-        cosine, sine = math.cos(angle), math.sin(angle)
         for offset in OFFSETS:
-            origin_x, origin_y = x - offset * sine + 0.5, y + offset * cosine + 0.5
-            sums[0] = 0.0
-            for n in range(2 * most + 1):
-                i, j = int(origin_y + (n - most) * sine), int(origin_x + (n - most) * cosine)
-                inside = (0 <= i < height) & (0 <= j < wide)
-                sums[n + 1] = sums[n] + (min(light[i, j], most_light) if inside else 0.0)
-            for back in ENDS:
-                for front in ENDS:
-                    total = sums[most + front + 1] - sums[most - back]
-                    score = total / scatter[front + back + 1]
-                    if score > best:
-                        best = score
-                        along = 0.5 * (front - back)
-                        parameters[1] = x - offset * sine + along * cosine
-                        parameters[2] = y + offset * cosine + along * sine
-                        parameters[4], parameters[5] = front + back, angle
-    return best
+            origin_x, origin_y = x - offset * math.sin(angle), y + offset * math.cos(angle)
+            sum_along(light, origin_x, origin_y, angle, most_light, sums)
+            score, back, front = best_ends(sums, scatter, ENDS)
+            if score > best:
+                best = score
+                _fill_segment(origin_x, origin_y, angle, back, front, parameters)
+
+
+@compiled
+def guess_ends(light, width, parameters):
+    """Fill middle and length of the segment that holds the most significant light along a trail."""
+    _, x, y, _, _, angle = parameters
+    sums = np.empty(2 * ENDS[-1] + 2)
+    sum_along(light, x, y, angle, np.inf, sums)
+    _, back, front = best_ends(sums, scatter_of_sums(width), EVERY_END)
+    _fill_segment(x, y, angle, back, front, parameters)
+
+
+@compiled
+def scatter_of_sums(width):
+    """Return the noise of the sum of 0, 1, 2 ... values of a map, at steps of one pixel along a line.
+
+    Values at a distance d have a correlation of ``exp(-d**2 / (4 width**2))``.
+    """
+    found = np.empty(2 * ENDS[-1] + 2)
+    found[0], variance, correlated = 1.0, 0.0, 0.0
+    for n in range(1, len(found)):
+        variance += 1 + 2 * correlated
+        correlated += math.exp(-0.25 * (n / width) ** 2)
+        found[n] = math.sqrt(variance)
+    return found
+
+
+@compiled
+def sum_along(light, x, y, angle, most_light, sums):
+    """Fill the sums of a map, no value of which counts more than `most_light`, along a line on both sides."""
+    height, wide = light.shape
+    cosine, sine, reach = math.cos(angle), math.sin(angle), len(sums) // 2 - 1
+    sums[0] = 0.0
+    for n in range(len(sums) - 1):
+        i, j = math.floor(y + (n - reach) * sine + 0.5), math.floor(x + (n - reach) * cosine + 0.5)
+        inside = (0 <= i < height) & (0 <= j < wide)
+        sums[n + 1] = sums[n] + (min(light[int(i), int(j)], most_light) if inside else 0.0)
+
+
+@compiled
+def best_ends(sums, scatter, ends):
+    """Return the best significance of the light between two ends, and their distances from the middle."""
+    middle = len(sums) // 2 - 1
+    best, best_back, best_front = -np.inf, 0, 0
+    for back in ends:
+        for front in ends:
+            score = (sums[middle + front + 1] - sums[middle - back]) / scatter[front + back + 1]
+            if score > best:
+                best, best_back, best_front = score, back, front
+    return best, best_back, best_front
+
+
+@compiled
+def _fill_segment(x, y, angle, back, front, parameters):
+    along = 0.5 * (front - back)
+    parameters[1], parameters[2] = x + along * math.cos(angle), y + along * math.sin(angle)
+    parameters[4], parameters[5] = front + back, angle
 
 
 @compiled
@@ -287,9 +214,9 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     matched_filter(template, template_valid, width, background, room, weights)
     middle_x, middle_y = 0.5 * (wide - 1), 0.5 * (height - 1)
     snr, x, y = brightest(bright, middle_x, middle_y, PEAK_RADIUS)
-    found[0], found[1] = snr, _filtered_at(science, science_valid, width, x, y)
+    found[0], found[1] = snr, filtered_at(science, science_valid, width, x, y)
     found[2] = brightest(background, x, y, 1.5)[0]
-    found[3] = _brightest_on_ring(background, x, y, 3.5 * width)
+    found[3] = brightest_on_ring(background, x, y, 3.5 * width)
     found[4] = brightest(background, x, y, 4 * width)[0]
     found[5] = brightest(background, x, y, 10 * width)[0]
     found[6] = darkest(bright, x, y, 5 * width)
@@ -322,26 +249,28 @@ def _surroundings(light, valid, x, y, width):
 def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
     """Fill what the fits of a point and of a trail say of the source at a position."""
     parameters, covariance = np.empty(6), np.empty((6, 6))
+    point, room = np.empty(6), np.empty((6, 6))
+    flux = max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width
     guess_trail(bright, x, y, width, parameters)
     parameters[3], parameters[4] = width, max(parameters[4], 1.5 * width)
+    parameters[0] = flux * (1 + parameters[4] / (4 * width))
     pixels = pixels_around(valid, parameters)
-    null = 0.0
+    found[2] = fit(light, pixels, 6, per_electron, width, parameters, covariance)
+    if parameters[4] > LONG * width:  # its ends may lie beyond what the first guess saw of it
+        other = parameters.copy()
+        guess_ends(bright, width, other)
+        other[0] *= (other[4] + 2 * width) / (parameters[4] + 2 * width)
+        pixels = pixels_around(valid, other if other[4] > parameters[4] else parameters)
+        found[2] = fit(light, pixels, 6, per_electron, width, parameters, covariance)
+        chi2 = fit(light, pixels, 6, per_electron, width, other, room)
+        if chi2 < found[2]:
+            found[2], parameters[:], covariance[:] = chi2, other, room
+    found[0], found[3] = 0.0, len(pixels)
     for n in range(len(pixels)):
-        null += light[pixels[n, 0], pixels[n, 1]] ** 2
-    parameters[0] = (
-        max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width * (1 + parameters[4] / (4 * width))
-    )
-    point = parameters.copy()
-    point[0], point[1], point[2], point[4] = (
-        max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width,
-        x,
-        y,
-        0.0,
-    )
-    found[0], found[3] = null, len(pixels)
-    found[1] = fit(light, pixels, POINT, per_electron, point, covariance)
+        found[0] += light[pixels[n, 0], pixels[n, 1]] ** 2
+    point[:] = np.array([flux, float(x), float(y), width, 0.0, 0.0])
+    found[1] = fit(light, pixels, POINT, per_electron, width, point, room)
     found[4], found[5] = point[0], point[3]
-    found[2] = fit(light, pixels, 6, per_electron, parameters, covariance)
     parameters[5] %= math.pi
     found[6:12] = parameters
     for k in range(6):

@@ -135,10 +135,10 @@ def pixels_around(valid, parameters):
 
 
 @compiled
-def fit(signal, pixels, count, per_electron, parameters, covariance):
+def fit(signal, pixels, count, per_electron, presumed, parameters, covariance):
     """Fit a trail, or a point with ``count = POINT``, by damped Gauss-Newton steps from some parameters on.
 
-    `parameters` hold the guess before and the fit afterwards; their width is presumed, with an error of
+    `parameters` hold the guess before and the fit afterwards; their width is as `presumed` within an error of
     `WIDTH_ERROR`. `covariance`, shape (6, 6), is filled. Arguments as `information`.
 
     Returns
@@ -146,7 +146,6 @@ def fit(signal, pixels, count, per_electron, parameters, covariance):
     chi2 : float
         Without the term of the width.
     """
-    presumed = parameters[3]
     matrix, slope, trial = np.empty((6, 6)), np.empty(6), parameters.copy()
     next_matrix, next_slope = np.empty((6, 6)), np.empty(6)
     chi2 = information(signal, pixels, parameters, count, per_electron, matrix, slope)
