@@ -17,6 +17,8 @@ _HOME = {
     "PixelClassifier": "pixels",
     "StarGalaxyClassifier": "classification",
     "Triplets": "streaks",
+    "link_flashes": "streaks",
+    "load_alerts": "streaks",
     "fetch_cutouts": "fetching",
     "classify_partition": "survey",
     "classify_survey": "survey",

@@ -1,4 +1,5 @@
-"""Loopback stand-ins for the archives that the live services ask: IRSA, Astro Data Lab and the CDS."""
+"""Loopback stand-ins for the archives that the live services ask: IRSA, Astro Data Lab, the CDS, Fink
+and SkyBoT."""
 
 from .clients import point_clients_to
 from .faults import KINDS

@@ -1,9 +1,13 @@
 """Point ztfquery, pyvo and astroquery, which stay as they are, to an archive on loopback."""
 
+from types import SimpleNamespace
+
+import astroquery.imcce.core
 import ztfquery.io
+from astroquery.imcce import conf
 from ztfquery import buildurl, metasearch
 
-from ztf_sg.services import legacy_survey
+from ztf_sg.services import fink, legacy_survey
 from ztf_sg.services.gaia import XMatchClass
 
 
@@ -15,3 +19,8 @@ def point_clients_to(url, patch=setattr):
     patch(ztfquery.io, "LOGIN_URL", f"{url}/account/signon/login.do")
     patch(legacy_survey, "TAP_URL", f"{url}/tap")
     patch(XMatchClass, "URL", f"{url}/xmatch/api/v1/sync")
+    patch(fink, "URL", f"{url}/fink")
+    skybot = SimpleNamespace(
+        skybot_server=f"{url}/skybot/conesearch", timeout=conf.timeout, field_names=conf.field_names
+    )
+    patch(astroquery.imcce.core, "conf", skybot)

@@ -18,6 +18,7 @@ from werkzeug import Request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from .answers import Answer, html, text
+from .brokers import Brokers
 from .faults import CUT_SHORT, KINDS, PAGES, UNANSWERED, Faults, http_fault, spoil_file
 from .ibe import COOKIE, Ibe
 from .sky import Sky
@@ -26,6 +27,7 @@ from .xmatch import XMatch
 
 LOGIN, SEARCH = "/account/signon/login.do", "/ibe/search/ztf/products/sci"
 PRODUCTS, TAP, XMATCH = "/ibe/data/ztf/products/sci/", "/tap/", "/xmatch/api/v1/sync"
+FINK, SKYBOT = "/fink/api/v1/", "/skybot/conesearch"
 OUTAGE = 0.2  # for which a fault "refused" closes the port [s]
 DRIP, DRIP_PAUSE = 10, 0.05  # [bytes], [s]
 
@@ -92,6 +94,7 @@ class ArchiveServer:
         self.expire_sessions = self.ibe.expire_sessions
         self.tap = Tap(self.sky, tap_row_limit, tap_area_limit, tap_polls)
         self.xmatch = XMatch(self.sky)
+        self.brokers = Brokers(seed)
         self.stall, self.log = stall, []
         self._lock, self._outage_lock = threading.Lock(), threading.Lock()
         self._closing, self._port_closed = threading.Event(), threading.Event()
@@ -187,6 +190,10 @@ class ArchiveServer:
         if category == "xmatch":
             tables = request.path.endswith("/tables")
             return self.xmatch.tables(request) if tables else self.xmatch.match(request)
+        if category == "fink":
+            return self.brokers.fink(request, request.path.removeprefix(FINK))
+        if category == "skybot":
+            return self.brokers.skybot(request)
         return html(404, "Not Found")
 
     def _record(self, arrived, request, answer, signed_on, sent):
@@ -238,6 +245,10 @@ def _category(request):
         return "tap"
     if request.path.startswith(XMATCH):
         return "xmatch"
+    if request.path.startswith(FINK):
+        return "fink"
+    if request.path == SKYBOT:
+        return "skybot"
     return "other"
 
 

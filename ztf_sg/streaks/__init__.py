@@ -1,7 +1,19 @@
 """Moving objects: asteroids and satellites in the stamps of alerts, and trails in whole images."""
 
+from ztf_sg.streaks.alerts import AlertError, load_alerts, triplets_of, write_alerts
 from ztf_sg.streaks.classifier import MovingObjectClassifier
 from ztf_sg.streaks.features import FEATURES, measure_stamps
+from ztf_sg.streaks.linking import link_flashes
 from ztf_sg.streaks.stamps import Triplets
 
-__all__ = ["FEATURES", "MovingObjectClassifier", "Triplets", "measure_stamps"]
+__all__ = [
+    "FEATURES",
+    "AlertError",
+    "MovingObjectClassifier",
+    "Triplets",
+    "link_flashes",
+    "load_alerts",
+    "measure_stamps",
+    "triplets_of",
+    "write_alerts",
+]

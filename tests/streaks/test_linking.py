@@ -1,0 +1,117 @@
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ztf_sg.streaks import link_flashes
+from ztf_sg.streaks.linking import find_tracks
+
+FIELD = 7 * 3600  # [arcsec]
+
+
+def flashes(rng, step=21.0, steps=(0, 1, 2, 4, 5, 6, 8, 9, 11, 12), error=0.3):
+    """Return flashes in the tangent plane [arcsec], at some whole steps."""
+    angle = rng.uniform(0, 2 * np.pi)
+    line = np.array(steps)[:, None] * step * np.array([np.cos(angle), np.sin(angle)])
+    return line + rng.uniform(0.3, 0.7, 2) * FIELD + rng.normal(0, error, (len(steps), 2))
+
+
+def sky(points, ra=10.0, dec=20.0):
+    """Return a table of points [arcsec] near a position [deg]."""
+    north = dec + (points[:, 1] - FIELD / 2) / 3600
+    east = ra + (points[:, 0] - FIELD / 2) / 3600 / np.cos(np.radians(dec))
+    return pd.DataFrame({"ra": east % 360, "dec": north})
+
+
+@pytest.mark.parametrize("step", [9.0, 21.0, 150.0, 900.0])
+@pytest.mark.parametrize("n_others", [0, 300])
+def test_flashes_at_equal_steps_become_one_satellite(step, n_others):
+    rng = np.random.default_rng(1)
+    points = np.concatenate([flashes(rng, step), rng.uniform(0, FIELD, (n_others, 2))])
+    linked = link_flashes(sky(points, ra=0.0, dec=1.0))
+    assert linked["satellite"].tolist() == [0] * 10 + [-1] * n_others
+    assert linked["step"][:10].tolist() in (
+        [0, 1, 2, 4, 5, 6, 8, 9, 11, 12],
+        [12, 11, 10, 8, 7, 6, 4, 3, 1, 0],
+    )
+    assert linked["spacing"][0] == pytest.approx(step, rel=0.01, abs=0.1)
+    assert (linked["n_flashes"][:10] == 10).all() and (linked["n_flashes"][10:] == 0).all()
+    assert 0.1 < linked["rms"][0] < 0.6 and linked["rms"][10:].isna().all()
+
+
+def test_steps_are_the_smallest_at_which_flashes_are():
+    rng = np.random.default_rng(2)
+    points = flashes(rng, 30.0, (0, 2, 4, 6, 8, 9, 10, 12, 13))
+    (track,) = find_tracks(points)
+    assert track.spacing == pytest.approx(30, abs=0.3)
+    assert len(track.members) == 9
+
+
+def test_a_path_that_gains_speed_is_followed():
+    steps = np.arange(25)
+    along = 800.0 * steps + 2.1 * steps**2
+    points = np.stack([along, 0.3 * along], axis=1) + np.random.default_rng(0).normal(0, 0.3, (25, 2))
+    (track,) = find_tracks(points)
+    assert track.steps.tolist() == steps.tolist()
+
+
+def test_points_without_order_are_not_linked_and_many_take_little_time():
+    rng, n_links, seconds = np.random.default_rng(3), 0, []
+    for _ in range(3):
+        points = rng.uniform(0, FIELD, (4000, 2))
+        start = time.perf_counter()
+        n_links += len(find_tracks(points))
+        seconds.append(time.perf_counter() - start)
+    assert n_links == 0
+    assert min(seconds) < 2
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_few_detections_are_no_satellite(n):
+    linked = link_flashes(sky(np.arange(2.0 * n).reshape(n, 2) * 20))
+    assert linked["satellite"].tolist() == [-1] * n
+
+
+def test_detections_at_one_position_are_no_satellite():
+    assert (link_flashes(sky(np.full((50, 2), 1000.0)))["satellite"] == -1).all()
+
+
+@pytest.mark.parametrize("keys", [["exposure"], ["jd", "fid"], ["jd"]])
+def test_exposures_are_not_mixed(keys):
+    rng = np.random.default_rng(4)
+    table = sky(flashes(rng, 21.0, range(16)), dec=-30.0)
+    for key in keys:
+        table[key] = np.arange(16) % 2 if key == keys[0] else 1
+    apart = link_flashes(table)
+    assert set(apart["satellite"][::2]) == {0} and set(apart["satellite"][1::2]) == {1}
+    assert apart["spacing"].to_numpy() == pytest.approx(42, abs=1)
+    shuffled = table.sample(frac=1, random_state=0)
+    pd.testing.assert_frame_equal(link_flashes(shuffled).sort_index()[["n_flashes"]], apart[["n_flashes"]])
+    assert list(link_flashes(shuffled).index) == list(shuffled.index)
+
+
+def test_across_ra_zero_and_at_the_pole():
+    rng = np.random.default_rng(5)
+    steps = np.arange(10)[:, None] * [15.0, 15.0] + rng.normal(0, 0.3, (10, 2))
+    around_zero = pd.DataFrame({"ra": (steps[:, 0] - 70) / 3600 % 360, "dec": steps[:, 1] / 3600})
+    assert (link_flashes(around_zero)["n_flashes"] == 10).all()
+    x, y = (steps - 70).T / 206_265
+    at_pole = pd.DataFrame({"ra": np.degrees(np.arctan2(y, x)) % 360, "dec": 90 - np.degrees(np.hypot(x, y))})
+    assert (link_flashes(at_pole)["n_flashes"] == 10).all()
+
+
+@pytest.mark.parametrize(
+    "table, message",
+    [
+        (pd.DataFrame({"ra": [1.0]}), "lacks the columns dec"),
+        (
+            pd.DataFrame({"ra": [1.0, np.nan], "dec": 0.0}),
+            "1 detections have no position, the first in row 1",
+        ),
+        (pd.DataFrame({"ra": np.linspace(0, 90, 5), "dec": 0.0, "exposure": 7}), "exposure = .*7.* 30 deg"),
+    ],
+)
+def test_tables_that_cannot_be_of_exposures_are_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        link_flashes(table)
