@@ -5,8 +5,8 @@ python tools/realism_stamps.py [REAL] [--per-class 600] [--splits 5] [--figure F
 Real stamps are halved at random into A and B by their nights. Gradient boosting tells simulated stamps from B
 and, as the floor, A from B, with samples of one size and whole exposures left out; see two_sample.py.
 Conditions differ from night to night: real nights can be told from one another, too. No measure is in counts,
-which would tell exposures only. Where one night holds nearly all of a class, stamps are halved at random: the
-floor is a coin, and simulated stamps, which are of all conditions, are told by the conditions of that night.
+which would tell exposures only. Where one night holds nearly all of a class, stamps are halved at random, the
+floor is a coin, and simulated stamps are those nearest to real ones in seeing, depth and brightness.
 
 REAL is a folder with `alerts.parquet`; it defaults to what the environment variable ZTF_SG_REAL_ALERTS names.
 The figure shows simulated stamps beside real ones; real ones are not to be committed.
@@ -21,10 +21,12 @@ import numpy as np
 import pandas as pd
 from realism import half_of_nights
 from scipy.ndimage import gaussian_filter, label
+from scipy.spatial import cKDTree
 from two_sample import compare, summary, telling_features
 
 from ztf_sg import Triplets
 from ztf_sg.simulation.stamps import simulate_stamps
+from ztf_sg.streaks.stamps import IMAGES
 
 CLASSES = {  # real label: simulated kinds
     "star": ["variable"],
@@ -33,6 +35,7 @@ CLASSES = {  # real label: simulated kinds
     "satellite": ["train"],
 }
 FEWEST = 15  # stamps of a class outside its largest night
+NEAREST = 2  # simulated stamps for each real one, where conditions are matched
 RADII = (1.5, 2.5, 4.0, 6.0)  # of apertures [px]
 ANGLES = np.arange(0, 180, 10)  # of lines through the centre [deg]
 COLUMNS = 6  # of the figure, for each of real and simulated stamps
@@ -44,7 +47,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("real", nargs="?", default=os.environ.get("ZTF_SG_REAL_ALERTS"))
-    parser.add_argument("--per-class", type=int, default=600)
+    parser.add_argument("--per-class", type=int, default=1500)
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--figure")
     options = parser.parse_args()
@@ -66,10 +69,7 @@ def read_real(folder):
     """Return the real stamps of a folder as Triplets; the column `label` is that of their class."""
     table = pd.read_parquet(Path(folder) / "alerts.parquet")
     side = int(np.sqrt(len(table["science"].iloc[0])))
-    images = {
-        name: np.stack(table.pop(name).to_numpy()).reshape(-1, side, side)
-        for name in ("science", "template", "difference")
-    }
+    images = {name: np.stack(table.pop(name).to_numpy()).reshape(-1, side, side) for name in IMAGES}
     return Triplets(**images, table=table)
 
 
@@ -78,14 +78,15 @@ def compare_class(name, real, simulated, splits):
     real = real[(real.table["label"] == name).to_numpy()]
     described = describe_stamps(real).assign(image=real.table["jd"].to_numpy())
     ours = describe_stamps(simulated).assign(image=simulated.table["night"].to_numpy())
-    print(f"\n{name}: what tells simulated from real")
-    print(telling_features(ours, described, count=14))
     groups, how = real.table["night"].to_numpy(), "nights"
-    if real.table["jd"].nunique() == 1:
-        return f"{name:10s} one exposure: no AUC"
     if np.sort(pd.Series(groups).value_counts())[:-1].sum() < FEWEST:
         groups, how = np.arange(len(real)), "stamps"
         described["image"] = groups
+        ours = ours.iloc[alike(simulated, ours, real, described)]
+    print(f"\n{name}: what tells simulated from real")
+    print(telling_features(ours, described, count=14))
+    if real.table["jd"].nunique() == 1:
+        return f"{name:10s} one exposure: no AUC"
     scores = []
     for split in range(splits):
         in_a = half_of_nights(groups, np.random.default_rng(split))
@@ -93,10 +94,21 @@ def compare_class(name, real, simulated, splits):
     return f"{summary(name, pd.DataFrame(scores))} (halves by {how})"
 
 
+def alike(simulated, ours, real, described):
+    """Return the simulated stamps nearest to real ones in seeing, depth of the reference and brightness."""
+    names = ["template_noise", "difference_light_4.0"]
+    spaces = [
+        np.column_stack([measures[names], stamps.table["fwhm"] * stamps.table["seeratio"]])
+        for stamps, measures in ((simulated, ours), (real, described))
+    ]
+    scale = spaces[1].std(axis=0)
+    return np.unique(cKDTree(spaces[0] / scale).query(spaces[1] / scale, k=NEAREST)[1])
+
+
 def describe_stamps(stamps):
     """Return measures of stamps that do not depend on counts, a table (n, ...)."""
     sky, noise = {}, {}
-    for name in ("science", "template", "difference"):
+    for name in IMAGES:
         images = getattr(stamps, name)
         sky[name] = np.nanmedian(images, axis=(1, 2))[:, None, None]
         noise[name] = 1.4826 * np.nanmedian(np.abs(images - sky[name]), axis=(1, 2))[:, None, None]
@@ -189,7 +201,7 @@ def draw(real, simulated, path):
         ours = real[(real.table["label"] == name).to_numpy()]
         for half, source in enumerate((ours, stamps)):
             for column, row in enumerate(rng.permutation(len(source))[:COLUMNS]):
-                for image, kind in enumerate(("science", "template", "difference")):
+                for image, kind in enumerate(IMAGES):
                     axis = axes[3 * block + image, half * COLUMNS + column]
                     show(axis, getattr(source, kind)[row])
             axes[3 * block, half * COLUMNS].set_title(f"{('real', 'simulated')[half]} {name}", loc="left")

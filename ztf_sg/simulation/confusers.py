@@ -10,20 +10,29 @@ from ztf_sg.simulation.fourier import BOX, blur, points
 from ztf_sg.simulation.scenes import BRIGHTEST, line
 from ztf_sg.simulation.stamp_conditions import log_uniform
 
+# What detections of all kinds have beside them: share of them, distance [px], strength [noise].
+COLUMN_FRACTION, LAST_COLUMNS_FRACTION, COLUMN_DISTANCES = 0.08, 0.02, (5, 31)
+COLUMN_COUNTS, LAST_COLUMNS_COUNTS = (0.4, 5.0), (3.0, 20.0)
+
 SEARCH = 4  # distance within which the highest peak of a mark is the detection [px]
 SPIKE_DISTANCES = (6.0, 40.0)  # of a detection from the bright star whose spike it is [px]
+RESIDUAL_SHIFT = 0.08  # scatter of the position of a bright star on each axis [px]
 GHOST_RADII, GHOST_WIDTHS = (8.0, 80.0), (1.0, 5.0)  # [px]
 
 
 def add_bad_column(rng, scene, snr):
-    """Add one to three bright or dark columns, seldom rows, some of which begin within the stamp."""
+    """Add one to three bright or dark columns, seldom rows, to either image; some begin within the stamp."""
     width, sign = rng.integers(1, 4), rng.choice([-1, 1], p=[0.3, 0.7])
     column = int(round(scene.x)) + np.arange(width) - rng.integers(width)
     marks = np.zeros((BOX, BOX), dtype=np.float32)
     marks[:, column] = sign * _per_pixel(scene, snr) * rng.uniform(0.7, 1.3, width)
     if rng.random() < 0.4:
         marks[: int(round(scene.y)) - rng.integers(0, 20)] = 0
-    scene.science_marks += marks.T if rng.random() < 0.1 else marks
+    marks = marks.T if rng.random() < 0.1 else marks
+    if rng.random() < 0.8:
+        scene.science_marks += marks
+    else:
+        scene.template_marks -= marks
     return _truth(scene, sign * snr)
 
 
@@ -45,14 +54,14 @@ def add_spike(rng, scene, snr):
 
 
 def add_ghost(rng, scene, snr):
-    """Add an arc or a ring of reflected light, or the edge of a halo, in the science image alone."""
-    radius, width = log_uniform(rng, GHOST_RADII), log_uniform(rng, GHOST_WIDTHS)
-    direction = rng.uniform(0, 2 * np.pi)
-    dx, dy = scene.distances()
-    distance = np.hypot(dx + radius * np.cos(direction), dy + radius * np.sin(direction))
-    ring = np.exp(-0.5 * ((distance - radius) / width) ** 2)
-    disc = 0.5 * (1 + np.tanh((radius - distance) / width))
-    scene.science_marks += _per_pixel(scene, snr) * (ring if rng.random() < 0.6 else disc)
+    """Add reflected light to the science image alone: a ring, a disc with an edge, or two arcs that cross."""
+    shapes = [_ring, _ring] if rng.random() < 0.3 else [_ring if rng.random() < 0.6 else _disc]
+    for shape in shapes:
+        radius, width = log_uniform(rng, GHOST_RADII), log_uniform(rng, GHOST_WIDTHS)
+        direction = rng.uniform(0, 2 * np.pi)
+        dx, dy = scene.distances()
+        distance = np.hypot(dx + radius * np.cos(direction), dy + radius * np.sin(direction))
+        scene.science_marks += _per_pixel(scene, snr) * shape((distance - radius) / width)
     return _truth(scene, snr)
 
 
@@ -67,14 +76,14 @@ def add_dipole(rng, scene, snr):
 
 
 def add_residual(rng, scene, snr):
-    """Add a bright star whose PSF differs from that of the image: its difference has rings."""
-    width = rng.uniform(0.3, 1.2)
+    """Add a bright star whose PSF or position differs from that of the image: its difference has rings."""
+    width, shift = rng.uniform(0.3, 1.2), rng.normal(0, RESIDUAL_SHIFT, 2)
     flux = min(scene.exposure.flux(snr) * 6.0 / width**2, 2 * BRIGHTEST)
     star = points([scene.x], [scene.y], [flux])
     wider, narrower = star * blur(width, 2.0), star
     if rng.random() < 0.5:
         wider, narrower = narrower, wider
-    scene.science += wider * rng.uniform(0.99, 1.01)
+    scene.science += wider * points(*shift[:, None], [rng.uniform(0.99, 1.01)])
     scene.template += narrower
     return _truth(scene, snr)
 
@@ -118,6 +127,32 @@ def add_nothing(rng, scene, snr):
     """Make the highest peak of the noise the detection."""
     scene.search = BOX // 2
     return {"flux": 0.0, "snr": 0.0}
+
+
+def add_columns_beside(rng, scene):
+    """Add to some scenes a faint bad column beside the detection, or the dark end of the detector."""
+    if rng.random() < COLUMN_FRACTION:
+        column = int(scene.x) + rng.choice([-1, 1]) * rng.integers(*COLUMN_DISTANCES)
+        counts = scene.exposure.noise * rng.choice([-1, 1]) * log_uniform(rng, COLUMN_COUNTS)
+        scene.science_marks[:, column : column + rng.integers(1, 3)] += counts
+    if rng.random() < LAST_COLUMNS_FRACTION:
+        first = int(scene.x) + rng.integers(*COLUMN_DISTANCES)
+        last = first + rng.integers(2, 6)
+        counts = scene.exposure.noise * log_uniform(rng, LAST_COLUMNS_COUNTS)
+        mirrored = slice(None, None, rng.choice([-1, 1]))
+        scene.science_marks[:, mirrored][:, first:last] -= counts
+        scene.template_marks[:, mirrored][:, first:last] -= counts * rng.uniform(0.7, 1.3)
+        scene.no_data[:, mirrored][:, last:] = True
+
+
+def _ring(distance):
+    """Return the brightness of a ring at distances from it in its widths."""
+    return np.exp(-0.5 * distance**2)
+
+
+def _disc(distance):
+    """Return the brightness of an even disc at distances from its edge in the widths of the edge."""
+    return 0.5 * (1 - np.tanh(distance))
 
 
 def _spike(scene, x, y, angle, strength, scale, offset):

@@ -15,19 +15,19 @@ from ztf_sg.ztf import READ_NOISE
 FIDS = (1, 2, 3)  # g, r, i
 GAIN_RANGE, FULL_WELL_RANGE = (5.8, 6.5), (35000.0, 60000.0)  # [e-/DN], [DN]
 
-# FWHM of stars with the pixel [px, log-normal], and exponent of the profile.
+# FWHM of stars with the pixel [px, log-normal], and exponents of the profiles.
 FWHM, FWHM_SCATTER, FWHM_RANGE = 2.5, 0.27, (1.55, 5.6)
-REFERENCE_FWHM, REFERENCE_FWHM_SCATTER = 2.35, 0.14
-EXPONENT_RANGE = (1.45, 1.85)
-ELLIPTICITY = 0.06  # scatter of each component
+REFERENCE_FWHM, REFERENCE_FWHM_SCATTER = 2.25, 0.14
+EXPONENTS, REFERENCE_EXPONENTS = (1.5, 2.0), (1.35, 1.65)  # many nights in one image have wider wings
+ELLIPTICITY = 0.13  # scatter of each component
 PIXEL_VARIANCE = 0.7  # what the pixel adds to FWHM^2 [px^2]
-COMA_SHARE, COMA_WIDTH, COMA_OFFSET = 0.2, 2.0, 0.4  # largest share; width [FWHM]; scatter of its offset [px]
+COMA_SHARE, COMA_WIDTH, COMA_OFFSET = 0.2, 2.0, 0.4  # at most; width [FWHM]; scatter of its offset [px]
 
 # The sky of stamps is that of the reference: it says nothing of the noise, which is that of the true sky.
 BACKGROUND, BACKGROUND_SCATTER = 130.0, 0.5  # median [DN], log-normal
 SKY_RANGE, NOISE_EXCESS = (60.0, 1200.0), (1.05, 1.4)  # true sky [DN], even in its logarithm
 CLOUDY_FRACTION, CLOUD_RANGE = 0.06, (0.3, 4.0)  # extinction [mag]: the counts are scaled, the noise too
-REFERENCE_NOISE, REFERENCE_NOISE_SCATTER = 0.19, 0.4  # of the noise of the science image, log-normal
+REFERENCE_NOISE, REFERENCE_NOISE_SCATTER = 0.20, 0.35  # of the noise of the science image, log-normal
 ROW_CORRELATION = (-0.11, -0.01)  # of neighbours in a row of a science image
 PATTERN_FRACTION, PATTERN_RANGE = 0.25, (0.1, 0.4)  # exposures with column patterns; amplitude [noise]
 SKY_OFFSET, SKY_SLOPE = 0.03, 0.03  # scatter of the sky beyond the reference's, and of its slopes [noise]
@@ -95,7 +95,10 @@ def draw_exposure(rng, number):
     reference_fwhm = float(
         np.clip(REFERENCE_FWHM * np.exp(rng.normal(0, REFERENCE_FWHM_SCATTER)), *FWHM_RANGE)
     )
-    (psf, assumed), (reference, assumed_reference) = _draw_psf(rng, fwhm), _draw_psf(rng, reference_fwhm)
+    (psf, assumed), (reference, assumed_reference) = (
+        _draw_psf(rng, fwhm, EXPONENTS),
+        _draw_psf(rng, reference_fwhm, REFERENCE_EXPONENTS),
+    )
     error = points(*rng.normal(0, REGISTRATION_ERROR, (2, 1)), [1 + rng.normal(0, GAIN_ERROR)])
     share = min(REFERENCE_NOISE * np.exp(rng.normal(0, REFERENCE_NOISE_SCATTER)), 0.6)
     return Exposure(
@@ -115,10 +118,10 @@ def log_uniform(rng, limits):
     return float(np.exp(rng.uniform(*np.log(limits))))
 
 
-def _draw_psf(rng, fwhm):
+def _draw_psf(rng, fwhm, exponents):
     """Draw a PSF of a FWHM with the pixel [px], and the one that the image subtraction takes for it."""
     core = np.sqrt(max(fwhm**2 - PIXEL_VARIANCE, 0.5))
-    exponent, shape = rng.uniform(*EXPONENT_RANGE), rng.normal(0, ELLIPTICITY, 2)
+    exponent, shape = rng.uniform(*exponents), rng.normal(0, ELLIPTICITY, 2)
     share, offset = rng.uniform(0, COMA_SHARE), rng.normal(0, COMA_OFFSET, 2)
     coma = points(*offset[:, None], [share]) * blur(COMA_WIDTH * core, exponent)
     coma = coma * points(*(-share * offset[:, None]), [1.0])  # the centroid is at the origin

@@ -1,6 +1,7 @@
 """Simulated stamps of alerts with truth: asteroids, satellites, and all that is taken for them."""
 
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ PASSING_FRACTION = 0.004  # share of the stamps of asteroids and others that a t
 MIDDLE = (slice(CENTRE - 2, CENTRE + 3),) * 2  # where no detection lacks data
 UNKNOWN = {name: np.nan for name in ("length", "angle", "rate", "period", "width")} | {"beside": False}
 # Seeing by the pipeline [px], which is wider than the PSF: slope with its FWHM, offset and scatter [px].
-SEEING_SLOPE, SEEING_OFFSET, SEEING_SCATTER = 1.15, 0.35, 0.1
+SEEING_SLOPE, SEEING_OFFSET, SEEING_SCATTER = 0.85, 0.9, 0.12
 FWHM_ERROR = (0.15, 0.15)  # mean and scatter of the logarithm of the FWHM in alerts
 MISSING_FRACTION = 0.004  # share of the stamps without a reference, and of those without a science image
 
@@ -98,12 +99,16 @@ def simulate_stamps(n, seed, kinds=None, n_jobs=2):
         raise ValueError(f"unknown kinds of detections {unknown}; give some of {', '.join(KINDS)}")
     seed = [int(part) for part in np.atleast_1d(seed)]
     numbers = range(-(-n // PER_EXPOSURE))
-    parts = Parallel(n_jobs=n_jobs)(delayed(_simulate_exposure)(seed, number, kinds) for number in numbers)
-    stamps = [stamp for part in parts for stamp in part][:n]
-    science, template, difference = (np.stack([stamp[image] for stamp in stamps]) for image in range(3))
-    table = pd.DataFrame([stamp[3] for stamp in stamps])
+    exposures = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_simulate_exposure)(seed, number, kinds) for number in numbers
+    )
+    images, rows = np.empty((3, n, SIDE, SIDE), dtype=np.float32), []
+    for *pixels, row in islice(chain.from_iterable(exposures), n):
+        images[:, len(rows)] = pixels
+        rows.append(row)
+    table = pd.DataFrame(rows)
     labels = table["kind"].map({name: kind.label for name, kind in KINDS.items()}).to_numpy()
-    return Triplets(science, template, difference, labels, table)
+    return Triplets(*images, labels, table)
 
 
 def _simulate_exposure(seed, number, kinds):
@@ -120,6 +125,7 @@ def _simulate_exposure(seed, number, kinds):
 def _simulate_stamp(rng, exposure, kind, order):
     """Return the three images of a detection [DN], and its row of the table."""
     scene = draw_scene(rng, exposure)
+    confusers.add_columns_beside(rng, scene)
     snr = min(SNR_RANGE[0] * rng.random() ** (-1 / SNR_SLOPE), SNR_RANGE[1])
     truth = UNKNOWN | {"kind": kind} | KINDS[kind].add(rng, scene, snr)
     if KINDS[kind].label < 2 and rng.random() < PASSING_FRACTION:

@@ -10,8 +10,8 @@ from ztf_sg.simulation.fourier import points
 from ztf_sg.simulation.scenes import BRIGHTEST, draw_galaxy
 from ztf_sg.simulation.stamp_conditions import log_uniform
 
-STAR_CHANGES = (0.02, 3.0)  # change of a star's flux over its flux in the reference, even in the logarithm
-OUTBURST_FRACTION, OUTBURSTS = 0.06, (3.0, 100.0)  # stars that rise from little or nothing
+STAR_CHANGES = (0.02, 1.5)  # change of a star's flux over its flux in the reference, even in the logarithm
+OUTBURST_FRACTION, OUTBURSTS = 0.1, (1.5, 100.0)  # stars that rise from little or nothing
 NUCLEUS_CHANGES, SUPERNOVA_CHANGES = (0.03, 1.0), (0.05, 10.0)  # over the flux of the galaxy
 HOST_SCALES, OFFSETS = (0.3, 3.5), (0.0, 2.0)  # scale length [px]; offset from the nucleus in scale lengths
 

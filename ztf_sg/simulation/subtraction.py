@@ -12,7 +12,7 @@ from ztf_sg.simulation.fourier import BOX, sampled
 SIDE = 63  # width and height of a stamp [px]
 FIRST = BOX // 2 - SIDE // 2  # first pixel of the stamp in the box
 STAMP = (slice(FIRST, FIRST + SIDE),) * 2
-REFERENCE_CORRELATION = (0.2, -0.1)  # of neighbours and of second neighbours in a reference, by resampling
+REFERENCE_CORRELATION = (0.2, -0.1, 0.05)  # of pixels of a reference 1, 2 and 3 px apart, by resampling
 RELATIVE_NOISE_FLOOR = 1e-3  # of the reference in the ZOGY weights, so that they stay finite
 FREQUENCIES = np.fft.fftfreq(BOX)
 
@@ -66,6 +66,9 @@ def matched(exposure, difference):
 
 def _resampling():
     """Return the transform of the filter that gives white noise the correlation of a reference."""
-    near, far = REFERENCE_CORRELATION
-    axis = np.sqrt(1 + 2 * near * np.cos(2 * np.pi * FREQUENCIES) + 2 * far * np.cos(4 * np.pi * FREQUENCIES))
+    power = 1 + sum(
+        2 * correlation * np.cos(2 * np.pi * step * FREQUENCIES)
+        for step, correlation in enumerate(REFERENCE_CORRELATION, start=1)
+    )
+    axis = np.sqrt(power)
     return axis[:, None] * axis[: BOX // 2 + 1]
