@@ -3,8 +3,8 @@
 python benchmarks/streaks.py [--per-cell 200] [--stamps 3000] [--seed 0]
 
 Measured are streaks of Gaussian profile on white noise, drawn without the formula of the fit, whose errors
-are compared with the Cramer-Rao bound. Found are simulated streaks among other sources, by the classifier that comes
-with the package: DeepStreaks finds 96 to 98 % at less than 1 % false (Duev et al. 2019, MNRAS 486, 4158).
+are compared with the Cramer-Rao bound. Found are simulated streaks among other sources, by the classifier
+that comes with the package. DeepStreaks finds 96 to 98 % at less than 1 % false (arXiv:1904.05920).
 """
 
 import argparse

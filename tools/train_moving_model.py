@@ -18,7 +18,8 @@ from ztf_sg.streaks.stamps import IMAGES
 
 # How many stamps of which kinds, whose shares among each other are those of the simulation.
 SAMPLES = (
-    (("asteroid", "streak"), 2400),
+    (("asteroid",), 1200),
+    (("streak",), 1200),
     (("trail", "trail_end", "trail_beside", "trails", "train"), 2400),
     (("variable", "nucleus", "supernova"), 1700),
     (("comet", "bad_column", "spike", "ghost", "dipole", "residual", "reference_edge", "cosmic_ray",

@@ -57,8 +57,6 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
     models_ : dict
         The trained model of each set of images: "all" (two of the three give the third), "difference" and
         "science" (one image alone).
-    training_fractions_ : numpy.ndarray
-        Shares of the classes in the training set, (3,).
 
     Notes
     -----
@@ -72,7 +70,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
     >>> MovingObjectClassifier.pretrained().predict_proba(load_alerts("alerts.parquet"))  # doctest: +SKIP
     """
 
-    def __init__(self, nn_count=50, class_fractions=None, random_state=0):
+    def __init__(self, nn_count=30, class_fractions=None, random_state=0):
         self.nn_count = nn_count
         self.class_fractions = class_fractions
         self.random_state = random_state
@@ -106,7 +104,6 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
             usable = (features["images"] == images).to_numpy()
             model = ScaledMuyGPS(len(CLASS_NAMES), self.nn_count, self.random_state)
             self.models_[images] = model.fit(features.loc[usable, list(names)], labels[usable])
-        self.training_fractions_ = np.bincount(labels, minlength=len(CLASS_NAMES)) / len(labels)
         self.classes_, self._judged = np.arange(len(CLASS_NAMES)), None
         return self
 
@@ -256,7 +253,6 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
             "nn_count": int(self.nn_count),
             "class_fractions": None if fractions is None else [float(share) for share in fractions],
             "random_state": int(self.random_state) if is_seed else None,
-            "training_fractions": self.training_fractions_.tolist(),
         }
         write_arrays(path, arrays, description, KIND)
 
@@ -293,7 +289,6 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         found = cls(*(description[name] for name in ("nn_count", "class_fractions", "random_state")))
         check_random_state(found.random_state)
         _fractions(found.class_fractions)
-        found.training_fractions_ = _fractions(description["training_fractions"])
         found.models_ = {}
         for images in MODELS:
             state = {name: array for name, array in arrays.items() if name.startswith(f"{images}_")}
@@ -313,7 +308,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         return features
 
     def _probabilities(self, features):
-        found = np.tile(self.training_fractions_, (len(features), 1))
+        found = np.full((len(features), len(CLASS_NAMES)), 1 / len(CLASS_NAMES))
         for images, names in MODELS.items():
             rows = (features["images"] == images).to_numpy()
             if rows.any():
@@ -321,8 +316,8 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         return self._weighted(found)
 
     def _weighted(self, probabilities):
-        """Return probabilities for the class fractions that are wanted, in place of those of the training."""
-        weighted = probabilities * _fractions(self.class_fractions) / self.training_fractions_
+        """Return probabilities for the class fractions that are wanted, from those for equal ones."""
+        weighted = probabilities * _fractions(self.class_fractions)
         return weighted / weighted.sum(axis=1, keepdims=True)
 
 

@@ -24,6 +24,7 @@ OFFSETS = (-1.5, 0.0, 1.5)  # of the first guess from the middle, across [px]
 ENDS = np.array([0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22, 28, 35, 44])  # of the first guess [px]
 EVERY_END = np.arange(45)  # of the second guess [px]
 LONG = 3.0  # a trail of more than so many widths is fitted once more
+LEAST_BEYOND = 3  # pixels beyond the end of a trail that tell whether it goes on
 LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
 FAR = 7.0  # companions are at least so far from the source [profile widths]
 STAR_SNR = 15.0  # of three by three pixels, from which on a source tells the width of stars
@@ -33,14 +34,15 @@ FLASH, DIP = 5.0, 0.6  # signal-to-noise ratio of flashes; light between them [t
 MIRROR_REACH = 2  # of the place opposite of a companion [px]
 
 MEASURES = (
-    "snr science_snr template_snr template_ring template_near template_around negative_near "
-    "companion mirror flashes period covered covered_near "
-    "crowded null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
+    "snr science_snr template_snr template_ring template_offset template_near template_around "
+    "companion mirror flashes period covered_near "
+    "null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
     "flux x y width length angle flux_error x_error y_error width_error length_error angle_error free_ends "
-    "reach line line_wide line_narrow line_lit line_peak line_x line_y line_dx line_dy "
-    "central central_wide central_narrow central_lit central_peak central_x central_y central_dx central_dy"
+    "reach beyond line line_narrow line_lit line_x line_y line_dx line_dy "
+    "central central_narrow central_lit central_x central_y central_dx central_dy"
 ).split()
 """Names of what `measure` fills, in their order."""
+COMPANION, TRAIL, LINE = (MEASURES.index(name) for name in ("companion", "null_chi2", "line"))
 
 
 @compiled
@@ -184,13 +186,10 @@ def flashes(light, x, y, angle, width):
 
 
 @compiled
-def light_along(light, usable, line, x, y, radius, found):
-    """Fill the lit share of a line, and the share of its brightest value in its light, a position left out.
-
-    `line` holds x, y, dx, dy: points are at t from 0 on.
-    """
+def lit_share(light, usable, line, x, y, radius):
+    """Return the lit share of a line, given as x, y, dx, dy, without what is near a position."""
     height, wide = light.shape
-    lit, count, total, most = 0, 0, 0.0, 0.0
+    lit = count = 0
     for n in range(2 * max(height, wide)):
         j, i = int(math.floor(line[0] + n * line[2] + 0.5)), int(math.floor(line[1] + n * line[3] + 0.5))
         if not (0 <= i < height and 0 <= j < wide) or usable[i, j] == 0:
@@ -198,10 +197,7 @@ def light_along(light, usable, line, x, y, radius, found):
         if math.hypot(i - y, j - x) > radius:
             count += 1
             lit += light[i, j] > LIT
-            total += max(light[i, j], 0.0)
-            most = max(most, light[i, j])
-    found[0] = lit / count if count else 0.0
-    found[1] = most / total if total > 0 else 0.0
+    return lit / count if count else 0.0
 
 
 @compiled
@@ -217,32 +213,28 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     found[0], found[1] = snr, filtered_at(science, science_valid, width, x, y)
     found[2] = brightest(background, x, y, 1.5)[0]
     found[3] = brightest_on_ring(background, x, y, 3.5 * width)
-    found[4] = brightest(background, x, y, 4 * width)[0]
-    found[5] = brightest(background, x, y, 10 * width)[0]
-    found[6] = darkest(bright, x, y, 5 * width)
+    near, column, row = brightest(background, x, y, 2.5 * width)
+    found[4] = math.hypot(column - x, row - y) / width if near > TEMPLATE_LIGHT else 0.0
+    found[5] = brightest(background, x, y, 4 * width)[0]
+    found[6] = brightest(background, x, y, 10 * width)[0]
     usable = light_valid.copy()
     hide(bright, background, light_valid, width, usable)
-    companion(light, bright, usable, x, y, width, found[7:11])
-    found[11], found[12], found[13] = _surroundings(bright, light_valid, x, y, width)
-    _measure_trail(light, light_valid, bright, x, y, width, per_electron, found[14:34])
-    _measure_lines(light, bright, usable, x, y, width, found[34:])
+    companion(light, bright, usable, x, y, width, found[COMPANION : COMPANION + 4])
+    found[TRAIL - 1] = _covered_near(light_valid, x, y, 5 * width)
+    _measure_trail(light, light_valid, bright, x, y, width, per_electron, found[TRAIL:LINE])
+    _measure_lines(light, bright, usable, x, y, width, found[LINE:])
 
 
 @compiled
-def _surroundings(light, valid, x, y, width):
-    """Return the shares of pixels with data, of those near a position, and of those with other light."""
-    height, wide = light.shape
-    near = known = lit = 0
-    for i in range(height):
-        for j in range(wide):
-            distance = math.hypot(i - y, j - x)
-            if distance <= 5 * width:
+def _covered_near(valid, x, y, radius):
+    """Return the share of the pixels around a position that have data."""
+    near = known = 0
+    for i in range(max(int(y - radius), 0), min(int(y + radius) + 2, valid.shape[0])):
+        for j in range(max(int(x - radius), 0), min(int(x + radius) + 2, valid.shape[1])):
+            if (i - y) ** 2 + (j - x) ** 2 <= radius**2:
                 near += 1
                 known += valid[i, j] > 0
-            elif distance <= 12 * width:
-                lit += abs(light[i, j]) > 5
-    area = math.pi * (12**2 - 5**2) * width**2
-    return valid.sum() / (height * wide), known / near, lit / area
+    return known / near
 
 
 @compiled
@@ -276,6 +268,28 @@ def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
     for k in range(6):
         found[12 + k] = math.sqrt(max(covariance[k, k], 0.0))
     found[18], found[19] = _free_ends(parameters, valid)
+    found[20] = _light_beyond(parameters, bright, valid)
+
+
+@compiled
+def _light_beyond(trail, light, valid):
+    """Return the lit share of the axis of a trail beyond its ends, the sum of both, 1 each at the edge."""
+    height, wide = light.shape
+    total = 0.0
+    for sign in (-1, 1):
+        cosine, sine = sign * math.cos(trail[5]), sign * math.sin(trail[5])
+        start = 0.5 * trail[4] + 2.5 * trail[3]
+        lit = count = 0
+        for n in range(height + wide):
+            i = math.floor(trail[2] + (start + n) * sine + 0.5)
+            j = math.floor(trail[1] + (start + n) * cosine + 0.5)
+            if not (0 <= i < height and 0 <= j < wide):
+                break
+            if valid[int(i), int(j)] > 0:
+                count += 1
+                lit += light[int(i), int(j)] > LIT
+        total += lit / count if count >= LEAST_BEYOND else 1.0
+    return total
 
 
 @compiled
@@ -314,11 +328,10 @@ def _measure_lines(light, bright, usable, x, y, width, found):
         for k in range(1, 3):
             if lines[where, k, 0] > lines[where, best, 0]:
                 best = k
-        line, part = lines[where, best], found[9 * where : 9 * where + 9]
-        ratio = max(line[0], 1e-6)
-        part[0], part[1], part[2] = line[0], lines[where, 2, 0] / ratio, lines[where, 0, 0] / ratio
-        light_along(bright, usable, line[1:], x, y, radius, part[3:5])
-        part[5:] = line[1:]
+        line, part = lines[where, best], found[7 * where : 7 * where + 7]
+        part[0], part[1] = line[0], lines[where, 0, 0] / max(line[0], 1e-6)
+        part[2] = lit_share(bright, usable, line[1:], x, y, radius)
+        part[3:] = line[1:]
 
 
 @compiled

@@ -18,16 +18,24 @@ USUAL_FWHM, FWHM_RANGE = 2.3, (1.3, 7.0)  # of stars in ZTF's images [px]
 # The difference image's FWHM by the pipeline, fwhm x seeratio in alerts, is wider than that of stars [px];
 # seeratio is at most 2.
 PIPELINE_SLOPE, PIPELINE_OFFSET, LARGEST_SEERATIO = 1.15, 0.35, 1.999
-PRESENT = 8.0  # signal-to-noise ratio from which on a source is there for sure
+PRESENT = 12.0  # signal-to-noise ratio of a trail from which on it is there for sure
 LENGTH_GAIN = 9.0  # of chi squared, from which on a length is significant
 LOWER_QUANTILE = 0.1587  # of noise, one standard deviation below its median
 
-TEMPLATE_FEATURES = ("template", "template_peak", "template_near", "template_around", "static", "whole")
+TEMPLATE_FEATURES = (
+    "template",
+    "template_peak",
+    "template_near",
+    "template_around",
+    "template_offset",
+    "static",
+    "whole",
+)
 """What needs the template."""
 SHAPE_FEATURES = (
-    "presence", "dark", "misfit", "trail_gain", "length", "width", "point_width", "free_ends", "covered",
-    "crowded", "companion", "mirror",
-    *(f"{line}{part}" for line in ("line", "central") for part in ("", "_wide", "_narrow", "_lit", "_peak")),
+    "presence", "misfit", "trail_gain", "length", "width", "free_ends", "reach", "beyond",
+    "companion", "mirror",
+    *(f"{line}{part}" for line in ("line", "central") for part in ("", "_narrow", "_lit")),
 )  # fmt: skip
 """What the difference image alone has, or the science image in its stead."""
 FEATURES = (*TEMPLATE_FEATURES, *SHAPE_FEATURES)
@@ -107,27 +115,26 @@ def dimensionless(raw):
         "template_peak": np.arcsinh((raw["template_snr"] - raw["template_ring"]) / 3),
         "template_near": np.arcsinh(raw["template_near"] / 3),
         "template_around": np.arcsinh(raw["template_around"] / 3),
+        "template_offset": raw["template_offset"],
         "static": (raw["science_flux"] - raw["light_flux"]) / np.maximum(light, 1e-30),
         "whole": np.tanh(raw["science_snr"] / snr),
     }
     found = {name: np.where(known, values, np.nan) for name, values in found.items()}
     found |= {
-        "presence": np.clip(raw["snr"] / PRESENT, 0, 1),
-        "dark": np.clip(-raw["negative_near"] - 3, 0, None) / snr,
+        "presence": np.clip(np.sqrt(np.maximum(raw["null_chi2"] - raw["trail_chi2"], 0)) / PRESENT, 0, 1),
         "misfit": np.sqrt(np.clip(reduced[1] - 1, 0, None) / np.maximum(reduced[0], 1)),
         "trail_gain": np.clip(gain / np.maximum(raw["null_chi2"] - raw["trail_chi2"], 1), 0, 1),
         "length": np.where(gain > LENGTH_GAIN, np.log1p(raw["length"] / raw["width"]), 0.0),
         "width": np.log(raw["width"] / raw["presumed_width"]),
-        "point_width": np.log(raw["point_width"] / raw["presumed_width"]),
         "free_ends": raw["free_ends"],
-        "covered": raw["covered"],
-        "crowded": np.sqrt(raw["crowded"]),
+        "reach": np.minimum(raw["reach"], 1),
+        "beyond": raw["beyond"],
         "companion": np.arcsinh(raw["companion"] / 4),
         "mirror": np.arcsinh(raw["mirror"] / 4),
     }
     for line in ("line", "central"):
         found[line] = np.arcsinh(raw[line] / 3)
-        found |= {f"{line}_{part}": raw[f"{line}_{part}"] for part in ("wide", "narrow", "lit", "peak")}
+        found |= {f"{line}_{part}": raw[f"{line}_{part}"] for part in ("narrow", "lit")}
     features = pd.DataFrame({name: np.asarray(found[name], dtype=float) for name in FEATURES})
     features[raw["images"].to_numpy() == "none"] = np.nan
     return features.assign(images=raw["images"])

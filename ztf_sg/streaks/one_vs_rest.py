@@ -1,13 +1,15 @@
-"""MuyGPs for several classes: each is told from the rest, on scaled features."""
+"""MuyGPs for several classes: each is told from the rest, on scaled features, and calibrated together."""
 
 import numpy as np
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import RobustScaler
 
 from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 
 CLIP = 3.0  # of scaled features, so that outliers have neighbours
 BATCH_COUNT = 500  # stamps that train the hyperparameters of each class
-LEAST = 1e-6  # probability of a class before the probabilities are made to sum to one
+PENALTY = 0.01  # of the weights that calibrate
 SHARED = ("points", "groups", "center")  # arrays that the classes have in common
 
 
@@ -15,13 +17,17 @@ def state_shapes(prefix, n_classes):
     """Return the shapes of the arrays that :meth:`ScaledMuyGPS.get_state` returns, by name with a prefix."""
     found = {"scaler_center": ("features",), "scaler_scale": ("features",), "labels": ("objects",)}
     found |= {name: STATE_SHAPES[name] for name in SHARED}
-    found["values"] = (n_classes, *STATE_SHAPES["values"])
+    found |= {"values": (n_classes, *STATE_SHAPES["values"]), "calibration": (n_classes, n_classes + 1)}
     axes = {axis: f"{prefix}{axis}" for axis in ("features", "objects")}
     return {f"{prefix}{name}": tuple(axes.get(axis, axis) for axis in shape) for name, shape in found.items()}
 
 
 class ScaledMuyGPS:
     """A :class:`~ztf_sg.MuyGPSClassifier` for each of several classes, against the rest of them.
+
+    Multinomial logistic regression makes probabilities of the log odds of all; it is trained on predictions
+    of each training point from the others, classes weighted alike, so that they hold for classes as common
+    as each other.
 
     Parameters
     ----------
@@ -45,16 +51,20 @@ class ScaledMuyGPS:
         points = self._scaled(features, fit=True)
         for label, muygps in enumerate(self.each):
             muygps.fit(points, self.labels == label)
+        odds = self._log_odds([muygps.leave_one_out() for muygps in self.each])
+        regression = LogisticRegression(C=1 / PENALTY, class_weight="balanced", max_iter=1000)
+        regression.fit(odds, self.labels)
+        self.calibration = np.column_stack([regression.coef_, regression.intercept_])
         return self
 
     def predict_proba(self, features):
         """Return the probabilities of the classes, (n, n_classes)."""
         points = self._scaled(features)
-        return _normalized([muygps.predict_proba(points)[:, 1] for muygps in self.each])
+        return self._calibrated(self._log_odds([muygps.posterior(points) for muygps in self.each]))
 
     def leave_one_out(self):
         """Return the probabilities of the classes of each training point from the others."""
-        return _normalized([muygps.probability(*muygps.leave_one_out()) for muygps in self.each])
+        return self._calibrated(self._log_odds([muygps.leave_one_out() for muygps in self.each]))
 
     def get_state(self, prefix):
         """Return all that was learned as a dict of arrays, see `state_shapes`."""
@@ -63,6 +73,7 @@ class ScaledMuyGPS:
         found |= {name: states[0][name] for name in SHARED}
         found["points"] = (states[0]["points"] + states[0]["center"]).astype(np.float16)
         found |= {"values": np.stack([state["values"] for state in states]), "labels": self.labels}
+        found["calibration"] = self.calibration
         return {f"{prefix}{name}": array for name, array in found.items()}
 
     def set_state(self, prefix, arrays):
@@ -72,7 +83,7 @@ class ScaledMuyGPS:
         self.scaler.n_features_in_ = len(self.scaler.center_)
         if self.scaler.scale_.min() <= 0:
             raise ValueError(f"its scale {self.scaler.scale_} is not positive for each feature")
-        self.labels = state["labels"].astype(int)
+        self.labels, self.calibration = state["labels"].astype(int), state["calibration"]
         points = state["points"] - state["center"]
         for label, muygps in enumerate(self.each):
             targets = np.where(self.labels == label, 1.0, -1.0)
@@ -86,7 +97,10 @@ class ScaledMuyGPS:
         scaled = self.scaler.fit_transform(features) if fit else self.scaler.transform(features)
         return np.clip(scaled, -CLIP, CLIP).astype(np.float16).astype(float)
 
+    def _log_odds(self, posteriors):
+        """Return the log odds of each class against the rest, (n, n_classes), from means and variances."""
+        pairs = zip(self.each, posteriors, strict=True)
+        return np.stack([muygps.log_odds(*posterior) for muygps, posterior in pairs], axis=1)
 
-def _normalized(probabilities):
-    found = np.maximum(np.stack(probabilities, axis=1), LEAST)
-    return found / found.sum(axis=1, keepdims=True)
+    def _calibrated(self, odds):
+        return softmax(odds @ self.calibration[:, :-1].T + self.calibration[:, -1], axis=1)
