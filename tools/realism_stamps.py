@@ -55,7 +55,7 @@ def main():
         parser.error("name a folder of real alerts, or set ZTF_SG_REAL_ALERTS")
     real = read_real(options.real)
     simulated = {
-        name: simulate_stamps(options.per_class, [7, number], kinds)
+        name: complete(simulate_stamps(options.per_class, [7, number], kinds))
         for number, (name, kinds) in enumerate(CLASSES.items())
     }
     found = [compare_class(name, real, stamps, options.splits) for name, stamps in simulated.items()]
@@ -73,9 +73,16 @@ def read_real(folder):
     return Triplets(**images, table=table)
 
 
+def complete(stamps):
+    """Return the stamps of which no image is missing."""
+    return stamps[np.all([np.isfinite(getattr(stamps, name)).any(axis=(1, 2)) for name in IMAGES], axis=0)]
+
+
 def compare_class(name, real, simulated, splits):
     """Print what tells simulated from real stamps of a class; return its line of AUCs."""
     real = real[(real.table["label"] == name).to_numpy()]
+    if real.table["jd"].nunique() == 1:
+        return f"{name:10s} one exposure: no AUC"
     described = describe_stamps(real).assign(image=real.table["jd"].to_numpy())
     ours = describe_stamps(simulated).assign(image=simulated.table["night"].to_numpy())
     groups, how = real.table["night"].to_numpy(), "nights"
@@ -85,8 +92,6 @@ def compare_class(name, real, simulated, splits):
         ours = ours.iloc[alike(simulated, ours, real, described)]
     print(f"\n{name}: what tells simulated from real")
     print(telling_features(ours, described, count=14))
-    if real.table["jd"].nunique() == 1:
-        return f"{name:10s} one exposure: no AUC"
     scores = []
     for split in range(splits):
         in_a = half_of_nights(groups, np.random.default_rng(split))

@@ -9,7 +9,7 @@ from ztf_sg.simulation.stamps import simulate_stamps
 
 @pytest.fixture(scope="module")
 def asteroids():
-    return simulate_stamps(24, seed=3, kinds=["asteroid"], n_jobs=1)
+    return realism_stamps.complete(simulate_stamps(24, seed=3, kinds=["asteroid"], n_jobs=1))
 
 
 def test_measures_are_finite_and_do_not_depend_on_counts(asteroids):
@@ -20,7 +20,7 @@ def test_measures_are_finite_and_do_not_depend_on_counts(asteroids):
 
 
 def test_measures_tell_asteroids_from_stars(asteroids):
-    stars = simulate_stamps(24, seed=3, kinds=["variable"], n_jobs=1)
+    stars = realism_stamps.complete(simulate_stamps(24, seed=3, kinds=["variable"], n_jobs=1))
     light = [realism_stamps.describe_stamps(s)["template_light_2.5"].median() for s in (stars, asteroids)]
     assert light[0] > light[1] + 2
 

@@ -10,7 +10,7 @@ from ztf_sg.simulation.subtraction import SIDE
 
 CENTRE = BOX // 2  # pixel of the detection in the box
 FAINTEST = 0.15  # flux of the faintest neighbours, in that of five sigma of the science image
-COUNTS_SLOPE, BRIGHTEST = 0.8, 3e5  # counts above a flux fall with this power of it; largest flux [DN]
+COUNTS_SLOPE, BRIGHTEST = 0.6, 3e5  # counts above a flux fall with this power of it; largest flux [DN]
 BLENDED_FRACTION, BLEND_DISTANCES, BLEND_SNR = 0.08, (0.0, 6.0), (5.0, 300.0)  # neighbours very near [px]
 GALAXY_FRACTION, GALAXY_SCALE = 0.3, (0.5, 3.0)  # of the brightest neighbours; scale length [px]
 GALAXY_INDICES = (0.5, 0.0, -0.5)  # of Spergel's profiles, from discs to bulges

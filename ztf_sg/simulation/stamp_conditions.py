@@ -36,9 +36,9 @@ MAGZP = {1: 26.15, 2: 26.25, 3: 25.6}  # [mag]
 MAGZP_SCATTER = 0.12
 
 # Errors of image subtraction.
-REGISTRATION_ERROR = 0.07  # scatter of the shift on each axis [px]
-GAIN_ERROR = 0.01  # relative
-WIDTH_ERROR, SHAPE_ERROR = 0.02, 0.015  # of the PSF that the subtraction assumes
+REGISTRATION_ERROR = 0.1  # scatter of the shift on each axis [px]
+GAIN_ERROR = 0.015  # relative
+WIDTH_ERROR, SHAPE_ERROR = 0.03, 0.03  # of the PSF that the subtraction assumes
 
 NEIGHBOURS, NEIGHBOURS_SCATTER = 5.0, 1.2  # median per stamp of those above five sigma of the reference
 FIRST_NIGHT = 2459000
