@@ -142,7 +142,10 @@ def hough_score(image):
 
     edges = cv2.Canny(cv2.GaussianBlur(image, (3, 3), 0), *CANNY)
     lines = cv2.HoughLinesP(edges, 1, np.pi / 180, 12, minLineLength=10, maxLineGap=8)
-    return 0.0 if lines is None else float(np.hypot(*(lines[:, 0, :2] - lines[:, 0, 2:]).T).max())
+    if lines is None:
+        return 0.0
+    ends = lines.reshape(-1, 4).astype(float)  # of shape (n, 4) or (n, 1, 4), by the version
+    return float(np.hypot(*(ends[:, :2] - ends[:, 2:]).T).max())
 
 
 def findsat_score(signal):

@@ -112,7 +112,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
 
         Errors and warnings as `predict_proba`.
         """
-        return self.classes_[self.predict_proba(triplets).argmax(axis=1)]
+        return self.predict_proba(triplets).argmax(axis=1)
 
     def predict_proba(self, triplets):
         """Return the probabilities of other, asteroid and satellite, shape (n, 3).
