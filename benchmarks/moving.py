@@ -158,7 +158,7 @@ def findsat_score(signal):
         finder.run_mrt()
         finder.find_mrt_sources()
     found = finder.source_list
-    return 0.0 if found is None or len(found) == 0 else float(np.max(found["mrt_peak"]))
+    return 0.0 if found is None or len(found) == 0 else float(np.max(found["max_value"]))
 
 
 def print_line_finders(real, ours, count, seed):
