@@ -13,6 +13,7 @@ _HOME = {
     "Normalizer": "normalization",
     "normalize": "normalization",
     "MuyGPSClassifier": "muygps",
+    "MovingObjectClassifier": "streaks",
     "PixelClassifier": "pixels",
     "StarGalaxyClassifier": "classification",
     "Triplets": "streaks",

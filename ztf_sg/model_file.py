@@ -9,7 +9,8 @@ import numpy as np
 
 from ztf_sg.files import atomic_write, local_path
 
-FORMAT = "ztf_sg star-galaxy classifier, version 3"
+STAR_GALAXY = "star-galaxy classifier, version 3"
+FORMAT = f"ztf_sg {STAR_GALAXY}"
 LARGEST_FILE = 2**30  # [bytes]
 ONE_AT_A_TIME = Lock()  # numpy parses headers with ast, which may fail in several threads of Python 3.11
 REMEDY = "save the model again, or fetch the file anew"
@@ -19,14 +20,17 @@ class ModelFileError(ValueError):
     """A file holds no usable model; the message names the file, the fault and the remedy."""
 
 
-def write_arrays(path, arrays, description):
-    """Write a dict of arrays of numbers, and a dict that JSON can hold; the file is whole or not there."""
-    description = {"format": FORMAT, "written by": f"ztf_sg {version('ztf_sg')}", **description}
+def write_arrays(path, arrays, description, kind=STAR_GALAXY):
+    """Write a dict of arrays of numbers, and a dict that JSON can hold; the file is whole or not there.
+
+    `kind` names the classifier and its version.
+    """
+    description = {"format": f"ztf_sg {kind}", "written by": f"ztf_sg {version('ztf_sg')}", **description}
     with atomic_write(path) as file:
         np.savez_compressed(file, description=np.array(json.dumps(description)), **arrays)
 
 
-def read_arrays(path, shapes):
+def read_arrays(path, shapes, kind=STAR_GALAXY):
     """Return the arrays, float64 and finite, and the description that :func:`write_arrays` wrote.
 
     Parameters
@@ -34,6 +38,8 @@ def read_arrays(path, shapes):
     path : path-like
     shapes : dict of str to tuple
         Shapes of the arrays that must be there; a word stands for any length, the same one in all arrays.
+    kind : str
+        Of the classifier, as it was written.
 
     Raises
     ------
@@ -62,9 +68,9 @@ def read_arrays(path, shapes):
                 "no model; name a file that the method save of a classifier wrote"
             )
         description = json.loads(str(found.pop("description")))
-        if description.get("format") != FORMAT:
+        if description.get("format") != f"ztf_sg {kind}":
             raise ModelFileError(
-                f"{path}: holds a {description.get('format')!r}, expected a {FORMAT!r}; "
+                f"{path}: holds a {description.get('format')!r}, expected a 'ztf_sg {kind}'; "
                 "train the model and save it again with this version of ztf_sg"
             )
         if set(found) != set(shapes):

@@ -1,0 +1,113 @@
+"""Print how well streaks of asteroids are found and measured, beside what is possible at all.
+
+python benchmarks/streaks.py [--per-cell 200] [--stamps 3000] [--seed 0]
+
+Measured are streaks of Gaussian profile on white noise, drawn without the formula of the fit, whose errors
+are compared with the Cramer-Rao bound. Found are simulated streaks among other sources, by the classifier
+that comes with the package. DeepStreaks finds 96 to 98 % at less than 1 % false (arXiv:1904.05920).
+"""
+
+import argparse
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr
+
+from ztf_sg import MovingObjectClassifier, Triplets
+from ztf_sg.simulation.stamps import KINDS, simulate_stamps
+from ztf_sg.streaks.trail_fit import SIGMA_PER_FWHM, cramer_rao
+from ztf_sg.ztf import PIXEL_SCALE
+
+SIDE, NOISE, STEP = (
+    63,
+    5.0,
+    0.25,
+)  # of stamps [px], of a pixel [DN], between the points of a drawn streak [px]
+LENGTHS, SNRS = (5, 10, 20, 40), (8, 12, 20, 50)  # [px], of the whole streak
+FWHM = (1.6, 3.2)  # [px]
+FALSE = 0.01  # share of other stamps that are called asteroids
+LEAST_LENGTH, LEAST_SNR = 5, 7  # of the streaks that count as found or not
+
+
+def draw_streak(x, y, length, angle, fwhm):
+    """Return the pixels of a streak of unit flux: points at small steps, each integrated over the pixels."""
+    steps = max(round(length / STEP), 1)
+    along = ((np.arange(steps) + 0.5) / steps - 0.5) * length
+    edges, sigma = np.arange(SIDE + 1) - 0.5, fwhm * SIGMA_PER_FWHM
+    columns, rows = (
+        np.diff(ndtr((edges - centre[:, None]) / sigma), axis=1)
+        for centre in (x + along * np.cos(angle), y + along * np.sin(angle))
+    )
+    return rows.T @ columns / steps
+
+
+def draw_stamps(length, snr, count, rng):
+    """Return Triplets of streaks of a length and S/N, and the bounds of their errors, a DataFrame."""
+    images, rows = [], []
+    for _ in range(count):
+        fwhm, angle = rng.uniform(*FWHM), rng.uniform(0, np.pi)
+        x, y = (SIDE - 1) / 2 + rng.uniform(-0.5, 0.5, 2)
+        light = draw_streak(x, y, length, angle, fwhm)
+        flux = snr * NOISE / np.sqrt((light**2).sum())
+        images.append(flux * light + rng.normal(0, NOISE, light.shape))
+        bound = cramer_rao(flux, length, np.rad2deg(angle), fwhm, NOISE)
+        rows.append({"fwhm": fwhm, "true": np.rad2deg(angle), **{f"{k}_bound": v for k, v in bound.items()}})
+    table = pd.DataFrame(rows)
+    return Triplets(difference=np.array(images, dtype=np.float32), table=table[["fwhm"]]), table
+
+
+def print_errors(model, per_cell, rng):
+    """Print rms errors over their bounds, and median errors, for each length and S/N."""
+    rows = []
+    for length in LENGTHS:
+        for snr in SNRS:
+            stamps, table = draw_stamps(length, snr, per_cell, rng)
+            found = model.measure(stamps)
+            length_error = found["length"] / PIXEL_SCALE - length
+            angle_error = (found["angle"] - table["true"] + 90) % 180 - 90
+            ratios = [
+                np.sqrt(np.mean((error / table[f"{name}_bound"]) ** 2))
+                for name, error in (("length", length_error), ("angle", angle_error))
+            ]
+            medians = np.median(np.abs(length_error)), np.median(np.abs(angle_error))
+            rows.append([length, snr, *ratios, *medians])
+    names = [
+        "length [px]",
+        "S/N",
+        "rms length / bound",
+        "rms angle / bound",
+        "|dlength| [px]",
+        "|dangle| [deg]",
+    ]
+    print(pd.DataFrame(rows, columns=names).to_string(index=False, float_format="%.2f"))
+
+
+def print_found(model, stamps, seed):
+    """Print the share of streaks that are called asteroids where 1 % of other sources are, by length."""
+    streaks = simulate_stamps(stamps, [seed, 1], ["streak"])
+    others = simulate_stamps(stamps, [seed, 2], [name for name, kind in KINDS.items() if kind.label == 0])
+    limit = np.quantile(model.predict_proba(others)[:, 1], 1 - FALSE)
+    found = model.predict_proba(streaks)[:, 1] > limit
+    table = streaks.table[["length", "snr"]].assign(found=found)
+    table = table[(table["length"] >= LEAST_LENGTH) & (table["snr"] > LEAST_SNR)]
+    lengths, snrs = pd.cut(table["length"], [5, 10, 20, 40, 70]), pd.cut(table["snr"], [7, 10, 20, 50, 500])
+    print(f"\nfound at {FALSE:.0%} false (P > {limit:.3f}), all: {table['found'].mean():.3f} of {len(table)}")
+    print(
+        table.groupby([lengths, snrs], observed=True)["found"].mean().unstack().to_string(float_format="%.3f")
+    )
+
+
+def main():
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--per-cell", type=int, default=200, help="streaks of each length and S/N")
+    parser.add_argument("--stamps", type=int, default=3000, help="simulated streaks, and other stamps")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    model = MovingObjectClassifier.pretrained()
+    print_errors(model, options.per_cell, np.random.default_rng(options.seed))
+    print_found(model, options.stamps, options.seed)
+
+
+if __name__ == "__main__":
+    main()

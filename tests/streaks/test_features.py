@@ -1,0 +1,120 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from ztf_sg import CutoutSet, Triplets
+from ztf_sg.simulation.stamps import simulate_stamps
+from ztf_sg.streaks import FEATURES, measure_stamps
+from ztf_sg.streaks.features import SHAPE_FEATURES, TEMPLATE_FEATURES, image_sets, raw_measures
+
+
+@pytest.fixture(scope="module")
+def stamps():
+    found = simulate_stamps(48, 5, ["asteroid", "streak", "trail", "train", "variable"], n_jobs=1)
+    whole = np.isfinite(found.science).any(axis=(1, 2)) & np.isfinite(found.template).any(axis=(1, 2))
+    return found[whole]
+
+
+def changed(stamps, change, names=("science", "template", "difference")):
+    images = {name: np.ascontiguousarray(change(getattr(stamps, name))) for name in names}
+    return Triplets(**images, labels=stamps.labels, table=stamps.table)
+
+
+def matrix(features):
+    return features[list(FEATURES)].to_numpy()
+
+
+@pytest.mark.parametrize(
+    "turn", [lambda x: np.rot90(x, axes=(1, 2)), lambda x: x[:, ::-1], lambda x: x.transpose(0, 2, 1)]
+)
+def test_features_do_not_change_as_stamps_turn(stamps, turn):
+    before, after = measure_stamps(stamps), measure_stamps(changed(stamps, turn))
+    # the lines of the transform are not exactly those of the turned stamp
+    differences = np.abs(matrix(before) - matrix(after))
+    assert np.median(differences) < 1e-3
+    assert np.mean(differences > 0.3) < 0.06
+
+
+def test_features_do_not_change_with_the_level_of_the_sky(stamps):
+    after = measure_stamps(changed(stamps, lambda images: images + 1000))
+    differences = np.abs(matrix(measure_stamps(stamps)) - matrix(after))
+    assert differences.max() < 0.1  # float32 rounds
+    assert np.mean(differences > 0.02) < 0.02
+
+
+def test_nothing_of_the_table_but_widths_is_a_feature(stamps):
+    table = stamps.table.assign(night=1, fid=1, magpsf=10.0, magzpsci=20.0, ra=0.0, dec=0.0)
+    other = Triplets(stamps.science, stamps.template, stamps.difference, table=table)
+    np.testing.assert_array_equal(matrix(measure_stamps(stamps)), matrix(measure_stamps(other)))
+
+
+def test_two_images_give_the_third(stamps):
+    whole = measure_stamps(stamps)
+    for pair in (("science", "difference"), ("template", "difference")):
+        found = measure_stamps(changed(stamps, lambda images: images, pair))
+        assert (found["images"] == "all").all()
+        assert np.abs(found["line"] - whole["line"]).median() < 0.2
+    template = found["template"]
+    assert np.corrcoef(template, whole["template"])[0, 1] > 0.95
+
+
+def test_features_of_missing_images_are_missing(stamps):
+    alone = measure_stamps(changed(stamps, lambda images: images, ("difference",)))
+    assert (alone["images"] == "difference").all()
+    assert alone[list(TEMPLATE_FEATURES)].isna().all(axis=None)
+    assert alone[list(SHAPE_FEATURES)].notna().all(axis=None)
+    assert (image_sets(changed(stamps, lambda images: images, ("science",))) == "science").all()
+    nothing = measure_stamps(changed(stamps, lambda images: images, ("template",)))
+    assert (nothing["images"] == "none").all()
+    assert nothing[list(FEATURES)].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("shape", [(31, 31), (32, 32), (45, 50), (131, 131)])
+def test_stamps_of_any_size_are_measured(shape):
+    rng = np.random.default_rng(0)
+    y, x = np.indices(shape) - (np.array(shape) - 1)[:, None, None] / 2
+    light = 200 * np.exp(-0.5 * (x**2 + y**2) / 1.1**2)
+    images = (light + rng.normal(0, 5, (3, *shape))).astype(np.float32)
+    images[1, :, -4:] = np.nan
+    found = measure_stamps(Triplets(images, rng.normal(0, 1, images.shape), images))
+    assert np.isfinite(matrix(found)).all()
+    assert (found["presence"] == 1).all()
+    assert (found["template"] < 2).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, 300.0])
+def test_empty_and_constant_stamps_are_measured(value):
+    images = np.full((2, 63, 63), value, dtype=np.float32)
+    found = measure_stamps(Triplets(images, images, images))
+    assert np.isfinite(matrix(found)).all() or (found["images"] == "none").all()
+
+
+def test_the_width_of_stars_comes_from_the_pipeline_or_from_the_stamp(stamps):
+    given, seen = (
+        raw_measures(stamps),
+        raw_measures(Triplets(stamps.science, stamps.template, stamps.difference)),
+    )
+    for raw in (given, seen):
+        error = np.log(raw["presumed_width"] * 2.3548 / stamps.table["psf_fwhm"])
+        assert abs(error.median()) < 0.15
+    odd = Triplets(difference=stamps.difference, table=pd.DataFrame({"fwhm": ["?"] * len(stamps)}))
+    assert np.isfinite(raw_measures(odd)["presumed_width"]).all()
+
+
+@pytest.mark.parametrize(
+    "stamps, error, message",
+    [
+        (np.zeros((1, 63, 63)), TypeError, "expected Triplets, as load_alerts gives, got ndarray"),
+        (Triplets(difference=np.zeros((0, 63, 63))), ValueError, "no stamps: the set is empty"),
+        (Triplets(difference=np.zeros((1, 21, 21))), ValueError, "stamps of 21 x 21 px are too small"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(stamps, error, message):
+    with pytest.raises(error, match=message):
+        measure_stamps(stamps)
+
+
+def test_cutouts_are_no_stamps():
+    table = pd.DataFrame({"name": ["a"]})
+    with pytest.raises((TypeError, ValueError)):
+        measure_stamps(CutoutSet(np.zeros((1, 20, 20)), [0], table))

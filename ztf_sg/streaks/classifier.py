@@ -1,0 +1,357 @@
+"""The classifier of moving objects in stamps: other, asteroid or satellite."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from ztf_sg.checks import check_unmasked, is_number
+from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
+from ztf_sg.muygps.confidence import least_confidence
+from ztf_sg.streaks.features import (
+    FEATURES,
+    SHAPE_FEATURES,
+    dimensionless,
+    raw_measures,
+)
+from ztf_sg.streaks.motion import has_trail, motion_table
+from ztf_sg.streaks.one_vs_rest import ScaledMuyGPS, state_shapes
+from ztf_sg.streaks.stamps import CLASS_NAMES, Triplets
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained_moving.npz"  # by python tools/train_moving_model.py
+KIND = "moving-object classifier, version 1"  # of the model file
+MODELS = {"all": FEATURES, "difference": SHAPE_FEATURES, "science": SHAPE_FEATURES}
+"""What a model for each set of images knows."""
+LOST = {
+    "difference": "have a difference image alone: lost is whether the template has light there, which tells "
+    "asteroids from variable stars, nuclei and supernovae",
+    "science": "have a science image alone: asteroids and stars look alike there, and only trails are told",
+    "none": "have neither a science nor a difference image: their probabilities are the class fractions",
+}
+ODD_WIDTH, ODD_SIGMA = 0.2, 3.0  # deviation of the logarithm of a point's width from that of stars, least and
+# in its errors: satellites near by are out of focus, and flashes shorter than the seeing changes are sharp
+POINT_WIDENING = 0.06  # of the logarithm of the width that is presumed, as asteroids move a little
+HIDDEN = 0.9  # least share of pixels with data near a source
+
+
+class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
+    """Classifier of stamps: :func:`~ztf_sg.streaks.measure_stamps`, scaling and MuyGPs, class against rest.
+
+    Parameters
+    ----------
+    nn_count : int
+        Nearest neighbours per prediction.
+    class_fractions : sequence of float, optional
+        Shares of other, asteroid and satellite among the stamps to be classified, above 0; they are made to
+        sum to one. Alike by default, which presumes nothing of how common they are.
+    random_state : int, RandomState instance or None
+        Draws the batches that train the hyperparameters.
+
+    Attributes
+    ----------
+    classes_ : numpy.ndarray
+        0 other, 1 asteroid, 2 satellite.
+    models_ : dict
+        The trained model of each set of images: "all" (two of the three give the third), "difference" and
+        "science" (one image alone).
+
+    Notes
+    -----
+    A single flash of a tumbling satellite looks like an asteroid. No stamp tells them apart: it is called an
+    asteroid, as long as no line and no further flash is seen, and the remedy is to link the detections of one
+    exposure.
+
+    Examples
+    --------
+    >>> from ztf_sg import MovingObjectClassifier, load_alerts
+    >>> MovingObjectClassifier.pretrained().predict_proba(load_alerts("alerts.parquet"))  # doctest: +SKIP
+    """
+
+    def __init__(self, nn_count=30, class_fractions=None, random_state=0):
+        self.nn_count = nn_count
+        self.class_fractions = class_fractions
+        self.random_state = random_state
+
+    def fit(self, triplets, labels=None):
+        """Train on n stamps of known class, and return the classifier.
+
+        Stamps with all images train the models of fewer images, too.
+
+        Parameters
+        ----------
+        triplets : Triplets
+        labels : array-like of int, optional
+            0 other, 1 asteroid, 2 satellite; shape (n,). The labels of the set by default.
+
+        Raises
+        ------
+        TypeError
+            If triplets is no Triplets.
+        ValueError
+            If labels hold anything but 0, 1 and 2, masked values, or lack a class, or are not n, stamps are
+            too small, or a parameter is out of range.
+        """
+        _fractions(self.class_fractions)
+        raw = raw_measures(triplets)  # checks them
+        labels = _checked_labels(triplets.labels if labels is None else labels, len(triplets))
+        self.models_ = {}
+        for images, names in MODELS.items():
+            known = raw if images == "all" else raw_measures(_alone(triplets, images))
+            features = dimensionless(known)
+            usable = (features["images"] == images).to_numpy()
+            model = ScaledMuyGPS(len(CLASS_NAMES), self.nn_count, self.random_state)
+            self.models_[images] = model.fit(features.loc[usable, list(names)], labels[usable])
+        self.classes_, self._judged = np.arange(len(CLASS_NAMES)), None
+        return self
+
+    def predict(self, triplets):
+        """Return the most probable class of each stamp: 0 other, 1 asteroid, 2 satellite, shape (n,).
+
+        Errors and warnings as `predict_proba`.
+        """
+        return self.predict_proba(triplets).argmax(axis=1)
+
+    def predict_proba(self, triplets):
+        """Return the probabilities of other, asteroid and satellite, shape (n, 3).
+
+        They hold for the `class_fractions`: what is learned is how much likelier a stamp is for one class
+        than for another.
+
+        Parameters
+        ----------
+        triplets : Triplets
+            Any of the three images may be missing.
+
+        Raises
+        ------
+        TypeError
+            If triplets is no Triplets.
+        ValueError
+            If there are no stamps, they are smaller than 31 px, or `class_fractions` are no three numbers
+            above 0.
+
+        Warns
+        -----
+        UserWarning
+            If images are missing; the message says what is lost.
+        """
+        return self._probabilities(self._checked_features(raw_measures(triplets)))
+
+    def ambiguous(self, triplets, max_error=0.01):
+        """Return which stamps a person should look at, bool, shape (n,).
+
+        The probability of their likeliest class is at most :meth:`confidence_threshold`; they seem to be
+        asteroids that are points, but are sharper or broader than stars, as lone flashes of satellites may
+        be; there is light on a line through or beside an asteroid; or pixels near the source are missing. A
+        lone flash as sharp as a star is not among them: only other flashes of its exposure betray it.
+
+        Parameters
+        ----------
+        triplets : Triplets
+        max_error : float
+            See :meth:`confidence_threshold`.
+
+        Raises
+        ------
+        ValueError
+            If max_error is not a number of at least 0 and below 1, or as :meth:`predict_proba`.
+        """
+        threshold = self.confidence_threshold(max_error)
+        raw = raw_measures(triplets)
+        probabilities = self._probabilities(self._checked_features(raw))
+        asteroid = probabilities.argmax(axis=1) == CLASS_NAMES.index("asteroid")
+        odd = np.abs(np.log(raw["point_width"] / raw["presumed_width"]) - POINT_WIDENING) > np.maximum(
+            ODD_WIDTH, ODD_SIGMA * raw["width_error"] / raw["width"]
+        )
+        point = raw["length"] < raw["width"]
+        hidden = raw["covered_near"] < HIDDEN
+        return (
+            (probabilities.max(axis=1) <= threshold)
+            | (asteroid & ((point & odd) | has_trail(raw))).to_numpy()
+            | hidden.to_numpy()
+        )
+
+    def confidence_threshold(self, max_error=0.01):
+        """Return the probability of its likeliest class that a decided stamp must exceed.
+
+        Parameters
+        ----------
+        max_error : float
+            Largest share of wrong answers among the decided stamps, if each stamp of the training set is
+            predicted from the others.
+
+        Returns
+        -------
+        float
+            Infinite, so that no stamp is decided, if the training set cannot show so small a share.
+
+        Raises
+        ------
+        ValueError
+            If max_error is not a number of at least 0 and below 1.
+        """
+        check_is_fitted(self)
+        if not (is_number(max_error) and 0 <= max_error < 1):
+            raise ValueError(f"max_error: expected a number of at least 0 and below 1, got {max_error!r}")
+        if self._judged is None:
+            model = self.models_["all"]
+            probabilities = self._weighted(model.leave_one_out())
+            wrong = probabilities.argmax(axis=1) != model.labels
+            self._judged = probabilities.max(axis=1), wrong
+        return least_confidence(*self._judged, max_error)[0]
+
+    def measure(self, triplets, exptime=30.0):
+        """Measure the motion of n sources, whatever their class.
+
+        Parameters
+        ----------
+        triplets : Triplets
+            ``table["magzpsci"]`` [mag] gives magnitudes, where it is there.
+        exptime : float
+            Exposure time [s].
+
+        Returns
+        -------
+        pandas.DataFrame
+            n rows: `length` between the ends ["] and `angle` [deg, counter-clockwise from +x, 0 to 180] of
+            the trail of the central source, `rate` ["/min] and `magnitude` [mag], each with its standard
+            error (`length_error` ...); `free_ends`, how many ends of the trail are in the stamp; `flashes`,
+            their number on a line through the source, and `period`, their distance ["], NaN for a single
+            one; and whether a `trail` crosses the stamp, through or beside the source.
+
+        Raises
+        ------
+        ValueError
+            If exptime is not a number above 0, or as :meth:`predict_proba`.
+        """
+        if not (is_number(exptime) and 0 < exptime < np.inf):
+            raise ValueError(f"exptime: expected a number above 0 [s], got {exptime!r}")
+        return motion_table(raw_measures(triplets), triplets.table, exptime)
+
+    def trail(self, triplets):
+        """Return whether a trail crosses each stamp, through its source or beside it, bool, shape (n,).
+
+        It is told apart from the class, which is that of the central source: a star beside a trail is other.
+        """
+        return has_trail(raw_measures(triplets)).to_numpy()
+
+    def save(self, path):
+        """Write the trained classifier to a file, ``.npz`` by custom, of plain arrays and JSON.
+
+        A `random_state` that is a RandomState instance is stored as None.
+        """
+        check_is_fitted(self)
+        arrays = {}
+        for images, model in self.models_.items():
+            arrays |= model.get_state(f"{images}_")
+        is_seed, fractions = isinstance(self.random_state, (int, np.integer)), self.class_fractions
+        description = {
+            "features": list(FEATURES),
+            "nn_count": int(self.nn_count),
+            "class_fractions": None if fractions is None else [float(share) for share in fractions],
+            "random_state": int(self.random_state) if is_seed else None,
+        }
+        write_arrays(path, arrays, description, KIND)
+
+    @classmethod
+    def load(cls, path):
+        """Return the trained classifier that :meth:`save` wrote to a path; nothing in the file is executed.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ModelFileError
+            If the file holds no usable model, or that of another version.
+        """
+        shapes = {}
+        for images in MODELS:
+            shapes |= state_shapes(f"{images}_", len(CLASS_NAMES))
+        arrays, description = read_arrays(path, shapes, KIND)
+        try:
+            return cls._from_state(arrays, description)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ModelFileError(f"{path}: no model that can be used ({error}); {REMEDY}") from error
+
+    @classmethod
+    def pretrained(cls):
+        """Return a classifier for ZTF stamps of any band and seeing, trained on simulated ones alone."""
+        return cls.load(PRETRAINED)
+
+    @classmethod
+    def _from_state(cls, arrays, description):
+        """Return the classifier that :meth:`save` stored, or raise an error if there can be none."""
+        if description["features"] != list(FEATURES):
+            raise ValueError(f"it was trained on the features {description['features']}")
+        found = cls(*(description[name] for name in ("nn_count", "class_fractions", "random_state")))
+        check_random_state(found.random_state)
+        _fractions(found.class_fractions)
+        found.models_ = {}
+        for images in MODELS:
+            state = {name: array for name, array in arrays.items() if name.startswith(f"{images}_")}
+            model = ScaledMuyGPS(len(CLASS_NAMES), found.nn_count, found.random_state)
+            found.models_[images] = model.set_state(f"{images}_", state)
+        found.classes_, found._judged = np.arange(len(CLASS_NAMES)), None
+        return found
+
+    def _checked_features(self, raw):
+        """Return the features that follow from raw measures, and warn of images that are missing."""
+        check_is_fitted(self)
+        features = dimensionless(raw)
+        counts = features["images"].value_counts()
+        lost = [f"{counts[images]} {text}" for images, text in LOST.items() if images in counts]
+        if lost:
+            warnings.warn(f"of {len(features)} stamps, {'; '.join(lost)}", stacklevel=3)
+        return features
+
+    def _probabilities(self, features):
+        found = np.full((len(features), len(CLASS_NAMES)), 1 / len(CLASS_NAMES))
+        for images, names in MODELS.items():
+            rows = (features["images"] == images).to_numpy()
+            if rows.any():
+                found[rows] = self.models_[images].predict_proba(features.loc[rows, list(names)])
+        return self._weighted(found)
+
+    def _weighted(self, probabilities):
+        """Return probabilities for the class fractions that are wanted, from those for equal ones."""
+        weighted = probabilities * _fractions(self.class_fractions)
+        return weighted / weighted.sum(axis=1, keepdims=True)
+
+
+def _alone(triplets, name):
+    """Return Triplets with one of the images alone."""
+    return Triplets(**{name: getattr(triplets, name)}, labels=triplets.labels, table=triplets.table)
+
+
+def _fractions(fractions):
+    """Return class fractions that sum to one, alike by default; raise a ValueError if they are none."""
+    n = len(CLASS_NAMES)
+    if fractions is None:
+        return np.full(n, 1 / n)
+    values = list(fractions) if np.iterable(fractions) and not isinstance(fractions, str) else []
+    if len(values) != n or not all(is_number(value) and 0 < value < np.inf for value in values):
+        raise ValueError(
+            f"class_fractions: expected {n} numbers above 0, of {', '.join(CLASS_NAMES)}, got {fractions!r}"
+        )
+    return np.array(values, dtype=float) / sum(values)
+
+
+def _checked_labels(labels, n):
+    """Return n labels as integers; raise a ValueError unless they are 0, 1 and 2, each at least once."""
+    check_unmasked(labels=labels)
+    labels = np.asarray(labels)
+    if labels.shape != (n,):
+        raise ValueError(f"labels: expected shape ({n},), one per stamp, got {labels.shape}")
+    others = set(labels.tolist()) - set(range(len(CLASS_NAMES)))
+    if others:
+        raise ValueError(
+            f"labels must be 0 (other), 1 (asteroid) or 2 (satellite), got {sorted(map(str, others))[:5]}; "
+            "triplets[triplets.labels >= 0] leaves out unknown ones"
+        )
+    missing = [name for label, name in enumerate(CLASS_NAMES) if label not in labels]
+    if missing:
+        raise ValueError(f"labels: there is no stamp of class {', '.join(missing)}; add some")
+    return labels.astype(int)

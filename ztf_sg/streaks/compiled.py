@@ -1,0 +1,417 @@
+"""The measurement of one stamp after the other, compiled by numba.
+
+Signals are pixels in units of their noise, float32 (height, width), 0 where there is no data; `valid` is 1
+where there is data, else 0. A map holds, for each pixel, the signal-to-noise ratio of a point source there.
+"""
+
+import math
+
+import numpy as np
+
+from ztf_sg.compilation import compiled
+from ztf_sg.streaks.maps import brightest, brightest_on_ring, darkest, filtered_at, matched_filter
+from ztf_sg.streaks.radon import best_lines
+from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
+
+PEAK_RADIUS = 3.0  # the source is sought this close to the middle of the stamp [px]
+CLIP = 4.0  # brightest pixel in the search for lines [noise]
+TEMPLATE_LIGHT = 4.0  # signal-to-noise ratio of template light that hides what is there
+EDGE = 2  # how far pixels without data spoil others [px]
+DARK = -6.0  # signal-to-noise ratio of residuals whose surroundings are left out
+LEFT_OUT = 4.0  # radius around the source that the search for lines leaves out [profile widths]
+ANGLES = 36  # of the first guess of a trail
+OFFSETS = (-1.5, 0.0, 1.5)  # of the first guess from the middle, across [px]
+ENDS = np.array([0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22, 28, 35, 44])  # of the first guess [px]
+EVERY_END = np.arange(45)  # of the second guess [px]
+LONG = 3.0  # a trail of more than so many widths is fitted once more
+LEAST_BEYOND = 3  # pixels beyond the end of a trail that tell whether it goes on
+LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
+FAR = 7.0  # companions are at least so far from the source [profile widths]
+STAR_SNR = 15.0  # of three by three pixels, from which on a source tells the width of stars
+STARS, STAR_BIAS = 200, 1.2  # of them at most; how much too wide smoothed sources with wings look
+SHARPEST = 0.5  # brightest pixel of a companion [its signal-to-noise ratio / profile width]; 0.28 of a point
+FLASH, DIP = 5.0, 0.6  # signal-to-noise ratio of flashes; light between them [the fainter one's]
+MIRROR_REACH = 2  # of the place opposite of a companion [px]
+
+MEASURES = (
+    "snr science_snr template_snr template_ring template_offset template_near template_around "
+    "companion mirror flashes period covered_near "
+    "null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
+    "flux x y width length angle flux_error x_error y_error width_error length_error angle_error free_ends "
+    "reach beyond line line_narrow line_lit line_x line_y line_dx line_dy "
+    "central central_narrow central_lit central_x central_y central_dx central_dy"
+).split()
+"""Names of what `measure` fills, in their order."""
+COMPANION, TRAIL, LINE = (MEASURES.index(name) for name in ("companion", "null_chi2", "line"))
+
+
+@compiled
+def hide(light, template, valid, width, usable):
+    """Set `usable` to 0 around template light, residuals much darker than sky, and pixels without data."""
+    height, wide = light.shape
+    wider = int(math.ceil(1.5 * width))
+    for i in range(height):
+        for j in range(wide):
+            bad = light[i, j] < DARK or template[i, j] > TEMPLATE_LIGHT
+            reach = wider if bad else EDGE if valid[i, j] == 0 else 0
+            if reach:
+                for k in range(max(i - reach, 0), min(i + reach + 1, height)):
+                    for m in range(max(j - reach, 0), min(j + reach + 1, wide)):
+                        usable[k, m] = 0.0
+
+
+@compiled
+def guess_trail(light, x, y, width, parameters):
+    """Fill middle, length and angle of the segment near a position that holds the most significant light."""
+    scatter, sums = scatter_of_sums(width), np.empty(2 * ENDS[-1] + 2)
+    most_light = max(brightest(light, x, y, width)[0], 3.0)
+    best = -np.inf
+    for turn in range(ANGLES):
+        angle = math.pi * turn / ANGLES
+        for offset in OFFSETS:
+            origin_x, origin_y = x - offset * math.sin(angle), y + offset * math.cos(angle)
+            sum_along(light, origin_x, origin_y, angle, most_light, sums)
+            score, back, front = best_ends(sums, scatter, ENDS)
+            if score > best:
+                best = score
+                _fill_segment(origin_x, origin_y, angle, back, front, parameters)
+
+
+@compiled
+def guess_ends(light, width, parameters):
+    """Fill middle and length of the segment that holds the most significant light along a trail."""
+    _, x, y, _, _, angle = parameters
+    sums = np.empty(2 * ENDS[-1] + 2)
+    sum_along(light, x, y, angle, np.inf, sums)
+    _, back, front = best_ends(sums, scatter_of_sums(width), EVERY_END)
+    _fill_segment(x, y, angle, back, front, parameters)
+
+
+@compiled
+def scatter_of_sums(width):
+    """Return the noise of the sum of 0, 1, 2 ... values of a map, at steps of one pixel along a line.
+
+    Values at a distance d have a correlation of ``exp(-d**2 / (4 width**2))``.
+    """
+    found = np.empty(2 * ENDS[-1] + 2)
+    found[0], variance, correlated = 1.0, 0.0, 0.0
+    for n in range(1, len(found)):
+        variance += 1 + 2 * correlated
+        correlated += math.exp(-0.25 * (n / width) ** 2)
+        found[n] = math.sqrt(variance)
+    return found
+
+
+@compiled
+def sum_along(light, x, y, angle, most_light, sums):
+    """Fill the sums of a map, no value of which counts more than `most_light`, along a line on both sides."""
+    height, wide = light.shape
+    cosine, sine, reach = math.cos(angle), math.sin(angle), len(sums) // 2 - 1
+    sums[0] = 0.0
+    for n in range(len(sums) - 1):
+        i, j = math.floor(y + (n - reach) * sine + 0.5), math.floor(x + (n - reach) * cosine + 0.5)
+        inside = (0 <= i < height) & (0 <= j < wide)
+        sums[n + 1] = sums[n] + (min(light[int(i), int(j)], most_light) if inside else 0.0)
+
+
+@compiled
+def best_ends(sums, scatter, ends):
+    """Return the best significance of the light between two ends, and their distances from the middle."""
+    middle = len(sums) // 2 - 1
+    best, best_back, best_front = -np.inf, 0, 0
+    for back in ends:
+        for front in ends:
+            score = (sums[middle + front + 1] - sums[middle - back]) / scatter[front + back + 1]
+            if score > best:
+                best, best_back, best_front = score, back, front
+    return best, best_back, best_front
+
+
+@compiled
+def _fill_segment(x, y, angle, back, front, parameters):
+    along = 0.5 * (front - back)
+    parameters[1], parameters[2] = x + along * math.cos(angle), y + along * math.sin(angle)
+    parameters[4], parameters[5] = front + back, angle
+
+
+@compiled
+def companion(signal, light, usable, x, y, width, found):
+    """Fill the brightest other source, the light opposite of it, and what `flashes` says of their direction.
+
+    Residuals of subtracted stars are dark beside bright pixels, and cosmic rays have one pixel that is
+    brighter than a point source's; those are no companions.
+    """
+    height, wide = light.shape
+    best, column, row = 0.0, -1, -1
+    reach = 2.5 * width
+    for i in range(height):
+        for j in range(wide):
+            if light[i, j] > best and usable[i, j] > 0 and math.hypot(i - y, j - x) > FAR * width:
+                clean = light[i, j] + 1.5 * min(darkest(light, j, i, reach) + 3.0, 0.0)
+                pixel = brightest(signal, j, i, 1.0)[0]
+                if clean > best and pixel < SHARPEST * light[i, j] / width + 3:
+                    best, column, row = clean, j, i
+    found[0], found[1], found[2], found[3] = best, 0.0, 1.0, np.nan
+    if column >= 0:
+        found[1] = max(brightest(light, 2 * x - column, 2 * y - row, MIRROR_REACH)[0], 0.0)
+    if best > FLASH:
+        found[2], found[3] = flashes(light, x, y, math.atan2(row - y, column - x), width)
+
+
+@compiled
+def flashes(light, x, y, angle, width):
+    """Return the number of flashes along a line through a position, and their median distance [px].
+
+    Between flashes the light is less than `DIP` of the fainter one.
+    """
+    cosine, sine = math.cos(angle), math.sin(angle)
+    reach = light.shape[0] + light.shape[1]
+    along = np.empty(2 * reach + 1)
+    for n in range(2 * reach + 1):
+        j, i = x + (n - reach) * cosine, y + (n - reach) * sine
+        inside = (0 <= i <= light.shape[0] - 1) & (0 <= j <= light.shape[1] - 1)
+        along[n] = brightest(light, j, i, 1.5)[0] if inside else 0.0
+    peaks = np.empty(2 * reach + 1)
+    count, last = 0, 0
+    for n in range(1, 2 * reach):
+        if along[n] > FLASH and along[n] >= along[n - 1] and along[n] > along[n + 1]:
+            dip = along[last : n + 1].min() if count else 0.0
+            if count and dip > DIP * min(along[last], along[n]):
+                if along[n] > along[last]:
+                    peaks[count - 1], last = n, n
+            else:
+                peaks[count], last = n, n
+                count += 1
+    return count, np.median(np.diff(peaks[:count])) if count > 1 else np.nan
+
+
+@compiled
+def lit_share(light, usable, line, x, y, radius):
+    """Return the lit share of a line, given as x, y, dx, dy, without what is near a position."""
+    height, wide = light.shape
+    lit = count = 0
+    for n in range(2 * max(height, wide)):
+        j, i = int(math.floor(line[0] + n * line[2] + 0.5)), int(math.floor(line[1] + n * line[3] + 0.5))
+        if not (0 <= i < height and 0 <= j < wide) or usable[i, j] == 0:
+            continue
+        if math.hypot(i - y, j - x) > radius:
+            count += 1
+            lit += light[i, j] > LIT
+    return lit / count if count else 0.0
+
+
+@compiled
+def measure(light, light_valid, template, template_valid, science, science_valid, width, per_electron, found):
+    """Measure one stamp: fill `MEASURES`. The template, and the science image, may have no valid pixels."""
+    height, wide = light.shape
+    room, weights = np.empty_like(light), np.empty_like(light)
+    bright, background = np.empty_like(light), np.empty_like(light)
+    matched_filter(light, light_valid, width, bright, room, weights)
+    matched_filter(template, template_valid, width, background, room, weights)
+    middle_x, middle_y = 0.5 * (wide - 1), 0.5 * (height - 1)
+    snr, x, y = brightest(bright, middle_x, middle_y, PEAK_RADIUS)
+    found[0], found[1] = snr, filtered_at(science, science_valid, width, x, y)
+    found[2] = brightest(background, x, y, 1.5)[0]
+    found[3] = brightest_on_ring(background, x, y, 3.5 * width)
+    near, column, row = brightest(background, x, y, 2.5 * width)
+    found[4] = math.hypot(column - x, row - y) / width if near > TEMPLATE_LIGHT else 0.0
+    found[5] = brightest(background, x, y, 4 * width)[0]
+    found[6] = brightest(background, x, y, 10 * width)[0]
+    usable = light_valid.copy()
+    hide(bright, background, light_valid, width, usable)
+    companion(light, bright, usable, x, y, width, found[COMPANION : COMPANION + 4])
+    found[TRAIL - 1] = _covered_near(light_valid, x, y, 5 * width)
+    _measure_trail(light, light_valid, bright, x, y, width, per_electron, found[TRAIL:LINE])
+    _measure_lines(light, bright, usable, x, y, width, found[LINE:])
+
+
+@compiled
+def _covered_near(valid, x, y, radius):
+    """Return the share of the pixels around a position that have data."""
+    near = known = 0
+    for i in range(max(int(y - radius), 0), min(int(y + radius) + 2, valid.shape[0])):
+        for j in range(max(int(x - radius), 0), min(int(x + radius) + 2, valid.shape[1])):
+            if (i - y) ** 2 + (j - x) ** 2 <= radius**2:
+                near += 1
+                known += valid[i, j] > 0
+    return known / near
+
+
+@compiled
+def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
+    """Fill what the fits of a point and of a trail say of the source at a position."""
+    parameters, covariance = np.empty(6), np.empty((6, 6))
+    point, room = np.empty(6), np.empty((6, 6))
+    flux = max(bright[y, x], 1.0) * 2 * math.sqrt(math.pi) * width
+    guess_trail(bright, x, y, width, parameters)
+    parameters[3], parameters[4] = width, max(parameters[4], 1.5 * width)
+    parameters[0] = flux * (1 + parameters[4] / (4 * width))
+    pixels = pixels_around(valid, parameters)
+    found[2] = fit(light, pixels, 6, per_electron, width, parameters, covariance)
+    if parameters[4] > LONG * width:  # its ends may lie beyond what the first guess saw of it
+        other = parameters.copy()
+        guess_ends(bright, width, other)
+        other[0] *= (other[4] + 2 * width) / (parameters[4] + 2 * width)
+        pixels = pixels_around(valid, other if other[4] > parameters[4] else parameters)
+        found[2] = fit(light, pixels, 6, per_electron, width, parameters, covariance)
+        chi2 = fit(light, pixels, 6, per_electron, width, other, room)
+        if chi2 < found[2]:
+            found[2], parameters[:], covariance[:] = chi2, other, room
+    found[0], found[3] = 0.0, len(pixels)
+    for n in range(len(pixels)):
+        found[0] += light[pixels[n, 0], pixels[n, 1]] ** 2
+    point[:] = np.array([flux, float(x), float(y), width, 0.0, 0.0])
+    found[1] = fit(light, pixels, POINT, per_electron, width, point, room)
+    found[4], found[5] = point[0], point[3]
+    parameters[5] %= math.pi
+    found[6:12] = parameters
+    for k in range(6):
+        found[12 + k] = math.sqrt(max(covariance[k, k], 0.0))
+    found[18], found[19] = _free_ends(parameters, valid)
+    found[20] = _light_beyond(parameters, bright, valid)
+
+
+@compiled
+def _light_beyond(trail, light, valid):
+    """Return the lit share of the axis of a trail beyond its ends, the sum of both, 1 each at the edge."""
+    height, wide = light.shape
+    total = 0.0
+    for sign in (-1, 1):
+        cosine, sine = sign * math.cos(trail[5]), sign * math.sin(trail[5])
+        start = 0.5 * trail[4] + 2.5 * trail[3]
+        lit = count = 0
+        for n in range(height + wide):
+            i = math.floor(trail[2] + (start + n) * sine + 0.5)
+            j = math.floor(trail[1] + (start + n) * cosine + 0.5)
+            if not (0 <= i < height and 0 <= j < wide):
+                break
+            if valid[int(i), int(j)] > 0:
+                count += 1
+                lit += light[int(i), int(j)] > LIT
+        total += lit / count if count >= LEAST_BEYOND else 1.0
+    return total
+
+
+@compiled
+def _free_ends(trail, valid):
+    """Return how many ends of a trail are inside of the stamp, and how far its nearer end reaches out.
+
+    The latter is its distance from the middle of the stamp, as a share of the way to the edge.
+    """
+    height, wide = valid.shape
+    free, nearest = 0, np.inf
+    for sign in (-1, 1):
+        x = trail[1] + sign * 0.5 * trail[4] * math.cos(trail[5])
+        y = trail[2] + sign * 0.5 * trail[4] * math.sin(trail[5])
+        inside = min(x, y, wide - 1 - x, height - 1 - y) > 2 * trail[3]
+        free += inside and valid[int(y + 0.5), int(x + 0.5)] > 0
+        reach = max(abs(2 * x / (wide - 1) - 1), abs(2 * y / (height - 1) - 1))
+        nearest = min(nearest, reach)
+    return free, nearest
+
+
+@compiled
+def _measure_lines(light, bright, usable, x, y, width, found):
+    """Fill what is known of the best lines, anywhere and through the source at a position."""
+    height, wide = light.shape
+    radius = LEFT_OUT * width
+    signal = np.empty_like(light)
+    for i in range(height):
+        for j in range(wide):
+            if math.hypot(i - y, j - x) <= radius:
+                usable[i, j] = 0.0
+            signal[i, j] = min(max(light[i, j], -CLIP), CLIP) * usable[i, j]
+    lines = np.empty((2, 3, 5))
+    best_lines(signal, usable, float(x), float(y), lines)
+    for where in range(2):
+        best = 0
+        for k in range(1, 3):
+            if lines[where, k, 0] > lines[where, best, 0]:
+                best = k
+        line, part = lines[where, best], found[7 * where : 7 * where + 7]
+        part[0], part[1] = line[0], lines[where, 0, 0] / max(line[0], 1e-6)
+        part[2] = lit_share(bright, usable, line[1:], x, y, radius)
+        part[3:] = line[1:]
+
+
+@compiled
+def measure_stamps(light, template, science, noise, widths, gain, found):
+    """Measure n stamps of sky-subtracted images [DN], NaN where there is no data: fill `MEASURES`.
+
+    Parameters
+    ----------
+    light, template, science : numpy.ndarray
+        float32 (n, height, width).
+    noise : numpy.ndarray
+        Of a pixel [DN], (3, n).
+    widths : numpy.ndarray
+        Standard deviation of the profile of a point source [px], (n,).
+    gain : float
+        [e-/DN]
+    found : numpy.ndarray
+        Shape (n, len(MEASURES)).
+    """
+    n, height, width = light.shape
+    signals = np.empty((3, height, width), dtype=np.float32)
+    valid = np.empty_like(signals)
+    for row in range(n):
+        for k in range(3):
+            images = light if k == 0 else template if k == 1 else science
+            for i in range(height):
+                for j in range(width):
+                    value = images[row, i, j] / noise[k, row]
+                    valid[k, i, j] = math.isfinite(value)
+                    signals[k, i, j] = value if math.isfinite(value) else 0.0
+        measure(
+            signals[0],
+            valid[0],
+            signals[1],
+            valid[1],
+            signals[2],
+            valid[2],
+            widths[row],
+            1 / (gain * noise[0, row]),
+            found[row],
+        )
+
+
+@compiled
+def star_fwhm(images, noise):
+    """Return the FWHM [px] of sources in n sky-subtracted images, NaN where there is none that is bright.
+
+    It is the median of what the curvature of the logarithm of their peaks says, along the direction in which
+    each is narrowest, after smoothing by three by three pixels.
+    """
+    n, height, width = images.shape
+    found, widths = np.empty(n), np.empty(STARS)
+    smooth = np.zeros((height, width))
+    for row in range(n):
+        for i in range(1, height - 1):
+            for j in range(1, width - 1):
+                smooth[i, j] = images[row, i - 1 : i + 2, j - 1 : j + 2].sum() / 9
+        count = 0
+        for i in range(2, height - 2):
+            for j in range(2, width - 2):
+                if smooth[i, j] > STAR_SNR * noise[row] / 3 and count < STARS:
+                    variance = _peak_variance(smooth, i, j)
+                    if variance > 0:
+                        widths[count] = variance
+                        count += 1
+        found[row] = np.nan
+        if count:
+            variance = max(np.median(widths[:count]) - 2 / 3, 0.1)
+            found[row] = math.sqrt(8 * math.log(2.0) * variance) / STAR_BIAS
+    return found
+
+
+@compiled
+def _peak_variance(image, i, j):
+    """Return the variance [px2] of a peak along the direction in which it is narrowest; 0 if it is none."""
+    peak, least = image[i, j], np.inf
+    for di, dj in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        one, other = image[i + di, j + dj], image[i - di, j - dj]
+        if not (one < peak and other < peak and one > 0 and other > 0):
+            return 0.0
+        variance = (di**2 + dj**2) / (2 * math.log(peak) - math.log(one) - math.log(other))
+        least = min(least, variance)
+    return least

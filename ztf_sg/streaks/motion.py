@@ -1,0 +1,64 @@
+"""What the shape of a source in a stamp says of its motion, and whether a trail crosses the stamp."""
+
+import numpy as np
+import pandas as pd
+
+from ztf_sg.ztf import PIXEL_SCALE
+
+TRAIL_SNR, TRAIL_LIT = 7.0, 0.6  # least signal-to-noise ratio of a trail, and the lit share of its pixels
+TRAIL_NARROW = (
+    0.9  # greatest share that the middle pixels have in its signal-to-noise ratio; more is a column
+)
+MAGNITUDE = 2.5 / np.log(10)  # of a relative change of the flux
+
+
+def has_trail(raw):
+    """Return whether a trail crosses stamps, through their source or beside it.
+
+    Parameters
+    ----------
+    raw : pandas.DataFrame
+        Of :func:`~ztf_sg.streaks.features.raw_measures`, n rows.
+
+    Returns
+    -------
+    pandas.Series of bool
+    """
+    found = pd.Series(False, index=raw.index)
+    for line in ("line", "central"):
+        is_wide = raw[f"{line}_narrow"] < TRAIL_NARROW
+        found |= (raw[line] > TRAIL_SNR) & (raw[f"{line}_lit"] > TRAIL_LIT) & is_wide
+    return found
+
+
+def motion_table(raw, table, exptime):
+    """Return lengths, angles, rates, periods and magnitudes, as ``MovingObjectClassifier.measure``.
+
+    Parameters
+    ----------
+    raw : pandas.DataFrame
+        Of :func:`~ztf_sg.streaks.features.raw_measures`, n rows.
+    table : pandas.DataFrame
+        With the column magzpsci [mag] or without, n rows.
+    exptime : float
+        [s]
+    """
+    per_minute = 60 / exptime
+    length, length_error = (raw[name] * PIXEL_SCALE for name in ("length", "length_error"))
+    flux = np.where(raw["flux"] > 0, raw["flux"] * raw["noise"], np.nan)
+    zero_point = pd.to_numeric(table["magzpsci"], errors="coerce") if "magzpsci" in table else np.nan
+    found = {
+        "length": length,
+        "length_error": length_error,
+        "angle": np.rad2deg(raw["angle"]),
+        "angle_error": np.minimum(np.rad2deg(raw["angle_error"]), 90.0),
+        "rate": length * per_minute,
+        "rate_error": length_error * per_minute,
+        "magnitude": zero_point - 2.5 * np.log10(flux),
+        "magnitude_error": MAGNITUDE * raw["flux_error"] * raw["noise"] / flux,
+        "free_ends": raw["free_ends"].astype(int),
+        "flashes": raw["flashes"].astype(int),
+        "period": raw["period"] * PIXEL_SCALE,
+        "trail": has_trail(raw),
+    }
+    return pd.DataFrame({name: np.asarray(values) for name, values in found.items()})
