@@ -67,6 +67,16 @@ def test_points_without_order_are_not_linked_and_many_take_little_time():
     assert min(seconds) < 2
 
 
+@pytest.mark.parametrize("n", [20, 60])
+def test_points_on_a_line_without_equal_steps_are_not_linked(n):
+    """Such as along a trail, or a bad column."""
+    rng = np.random.default_rng(n)
+    for _ in range(2):
+        line = np.stack([np.full(n, 5000.0), rng.uniform(0, 3000, n)], axis=1) + rng.normal(0, 0.3, (n, 2))
+        points = np.concatenate([line, rng.uniform(0, FIELD, (200, 2))])
+        assert not find_tracks(points)
+
+
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_few_detections_are_no_satellite(n):
     linked = link_flashes(sky(np.arange(2.0 * n).reshape(n, 2) * 20))

@@ -15,7 +15,8 @@ from fastavro import parse_schema, schemaless_reader
 
 MAGIC = b"Obj\x01"
 MARK_BYTES = 16
-MOST_BYTES = 2**27  # of a block, packed or unpacked: a ZTF packet has some 70 kB
+MOST_BYTES = 2**26  # of a block, packed or unpacked: a ZTF packet has some 70 kB
+DEEPEST = 50  # how deep types may be in each other
 PART = 2**16  # read at a time [bytes]
 HEADER = parse_schema({"type": "map", "values": "bytes"})
 UNPACKERS = {
@@ -122,11 +123,13 @@ def _header(reader):
         raise AvroError(f"is packed by {codec}, which is not read here; write it with deflate")
     try:
         schema = json.loads(values.get("avro.schema", b""))
+        if _takes_nothing(schema, {}):
+            raise AvroError("has packets without content")
         parsed = parse_schema(schema)
+    except AvroError:
+        raise
     except Exception as error:  # fastavro has errors of many kinds for schemas
         raise AvroError(f"has no valid schema ({_short(error)})") from error
-    if _may_repeat_nothing(schema):
-        raise AvroError("has a schema of lists of nothing, which may have no end")
     return parsed, UNPACKERS.get(codec), reader.exactly(MARK_BYTES)
 
 
@@ -138,24 +141,36 @@ def _length(reader):
     return length
 
 
-def _may_repeat_nothing(schema):
-    """Tell whether a schema has lists of items that take no bytes, so that a number alone makes any many."""
+def _takes_nothing(schema, names, depth=0):
+    """Tell whether values of a schema may take no bytes; an AvroError refuses what could be without end.
+
+    These are types within themselves, on which fastavro crashes, and lists of values that take no bytes, of
+    which a few bytes make any number. `names` has the answers for named types, None within these.
+    """
+    if depth > DEEPEST:
+        raise AvroError(f"has a schema nested more than {DEEPEST} times")
     if isinstance(schema, list):
-        return any(map(_may_repeat_nothing, schema))
-    if not isinstance(schema, dict):
-        return False
-    if schema.get("type") == "array" and _takes_nothing(schema.get("items")):
-        return True
-    return any(_may_repeat_nothing(value) for value in schema.values())
-
-
-def _takes_nothing(schema):
-    """Tell whether values of a schema take no bytes."""
-    if not isinstance(schema, dict):
-        return schema == "null"
-    if schema.get("type") == "record":
-        return all(_takes_nothing(field.get("type")) for field in schema.get("fields", []))
-    return schema.get("type") == "null" or schema.get("size") == 0
+        for each in schema:
+            _takes_nothing(each, names, depth + 1)
+        return False  # the number of the choice is a byte
+    if isinstance(schema, str):
+        name = schema.rpartition(".")[2]
+        if names.get(name, False) is None:
+            raise AvroError(f"has a schema with {name} within {name}")
+        return names.get(name, schema == "null")
+    kind = schema["type"]
+    if kind == "array" and _takes_nothing(schema["items"], names, depth + 1):
+        raise AvroError("has a schema of lists of nothing, which may have no end")
+    if kind == "map":
+        _takes_nothing(schema["values"], names, depth + 1)
+    if kind not in ("record", "error", "fixed", "enum"):
+        return kind not in ("array", "map") and _takes_nothing(kind, names, depth + 1)
+    name = schema["name"].rpartition(".")[2]
+    names[name] = None
+    types = [field["type"] for field in schema.get("fields", [])]
+    is_empty = all([_takes_nothing(each, names, depth + 1) for each in types])
+    names[name] = schema["size"] == 0 if kind == "fixed" else is_empty and kind != "enum"
+    return names[name]
 
 
 def _packets(content, count, unpack, schema):

@@ -6,6 +6,7 @@ ZTF names its stamps candid1_pid2_targ_sci, candid1_ref and candid1_pid2_targ_sc
 
 import re
 
+from astropy.io.fits import VerifyError
 from astropy.io.fits.card import Undefined
 
 from ztf_sg.streaks.stamp_pixels import StampError, fits_images
@@ -92,7 +93,7 @@ def _values(header):
     for key, column in COLUMN_OF_KEY.items():
         try:
             value = header.get(key)
-        except ValueError:  # it is not written as the standard wants
+        except (ValueError, VerifyError):  # it is not written as the standard wants
             continue
         if value is not None and not isinstance(value, Undefined):
             values.setdefault(column, value)

@@ -27,6 +27,9 @@ REACH = np.arange(-6, 8)  # steps at which the flashes of a candidate are counte
 THIRDS = (-2, -1, 2, 3)  # steps at which the third flash is looked for
 FALSE_LINKS = 0.01  # expected by chance in an exposure
 PROMISING = 100.0  # expected number of candidates, known at the steps REACH only, that are worth following
+IRREGULAR = 1 / 8  # rms distance from the fit, in steps, that flashes do not reach; for any points it is 1/5
+SURELY_TRAIL = 6  # candidates with many others on their line, after which a point is on a trail
+LINE_LENGTH = 500.0  # beyond the ends of a candidate, at least, on which other points are counted [arcsec]
 WIDEST = 30.0  # largest distance of a detection from the centre of its exposure [deg]
 ARCSEC = 180 * 3600 / np.pi  # in a radian
 EXPOSURE_COLUMNS = ("jd", "fid")
@@ -96,13 +99,18 @@ def find_tracks(points):
         return []
     tree = cKDTree(points)
     first, second, density = _neighbours(tree, points)
-    tracks, free = [], np.ones(len(points), bool)
+    tracks, free, on_trail = [], np.ones(len(points), bool), np.zeros(len(points), int)
     for seed in _seeds(tree, points, first, second, density):
-        if free[list(seed.values())].all():
-            members = _candidate(tree, points, seed, free)
-            if _chance(points, members, len(first), density) < FALSE_LINKS:
-                tracks.append(_track(points, members))
-                free[tracks[-1].members] = False
+        rows = list(seed.values())
+        if not free[rows].all() or (on_trail[rows] >= SURELY_TRAIL).all():
+            continue
+        members = _candidate(tree, points, seed, free)
+        others = _others_on_line(points, members)
+        if len(others) > len(members) / 2:
+            on_trail[[*members.values(), *others]] += 1
+        elif _chance(points, members, len(first), density, len(others)) < FALSE_LINKS:
+            tracks.append(_track(points, members))
+            free[tracks[-1].members] = False
     return tracks
 
 
@@ -201,9 +209,11 @@ def _probability(density, size):
 
 
 def _candidate(tree, points, seed, free):
-    """Return the candidate that a seed leads to, at half or third of its step if more points are there."""
+    """Return the candidate that a seed leads to, at a fraction of its step if more points are there."""
     members = _refined(points, _followed(tree, points, seed, free))
-    for parts in (2, 3) if len(members) >= FEWEST else ():
+    for parts in (2, 2, 3, 5):
+        if len(members) < FEWEST or _step_size(points, members) < parts * SMALLEST_STEP:
+            continue
         finer = {parts * step: row for step, row in members.items()}
         finer = _refined(points, _followed(tree, points, finer, free))
         members = finer if len(finer) > len(members) else members
@@ -236,12 +246,12 @@ def _add_point_at(tree, points, members, step, free):
 
 def _predicted(points, members, step):
     """Return where a flash must be at a step (2,), and its largest distance from there [arcsec]."""
-    powers, coefficients = _fit(points, members)
+    powers, coefficients = _fit(points, members, most=3)
     power = _powers(np.array([step - next(iter(members))]), powers.shape[1])[0]
     spread = power @ np.linalg.pinv(powers.T @ powers) @ power
     size = _step_size(points, members)
     change = (LINE if powers.shape[1] == 2 else CURVE) * _bend(size)
-    return power @ coefficients, min(SIGMAS * ERROR * np.sqrt(1 + spread) + change, size / 3)
+    return power @ coefficients, min(SIGMAS * ERROR * np.sqrt(1 + spread) + change, _seed_tolerance(size))
 
 
 def _refined(points, members):
@@ -256,12 +266,26 @@ def _refined(points, members):
     return members
 
 
-def _chance(points, members, n_pairs, density):
-    """Return how many such candidates are expected among points without order."""
-    if len(members) < FEWEST:
+def _others_on_line(points, members):
+    """Return the rows of other points on the line of a candidate: trails and bad columns have many."""
+    start, end = points[members[min(members)]], points[members[max(members)]]
+    extent = np.linalg.norm(end - start)
+    along, offsets = (end - start) / extent, points - (start + end) / 2
+    is_near = np.abs(offsets @ [-along[1], along[0]]) < SEED_ERROR
+    is_near &= np.abs(offsets @ along) < extent / 2 + max(extent, LINE_LENGTH)
+    is_near[list(members.values())] = False
+    return np.flatnonzero(is_near)
+
+
+def _chance(points, members, n_pairs, density, n_others):
+    """Return how many such candidates are expected among points without order, `n_others` on its line."""
+    size = _step_size(points, members)
+    if len(members) < FEWEST or size < SMALLEST_STEP or _rms(points, members) > IRREGULAR * size:
         return np.inf
-    rows = list(members.values())
-    probability = _probability(np.median(density[rows]), _step_size(points, members))
+    tolerance, extent = _seed_tolerance(size), size * (max(members) - min(members))
+    length = extent + 2 * max(extent, LINE_LENGTH) - 2 * tolerance * len(members)  # where no member is
+    on_line = 2 * tolerance * n_others / length
+    probability = max(_probability(np.median(density[list(members.values())]), size), min(1.0, on_line))
     looked_at = max(members) - min(members) - 1 + 2 * (MOST_MISSING + 1)
     n_further = len(members) - 2
     return n_pairs * comb(looked_at, n_further) * probability**n_further
@@ -271,8 +295,7 @@ def _track(points, members):
     """Return the Track of a candidate."""
     steps = sorted(members)
     rows = np.array([members[step] for step in steps])
-    rms = np.sqrt(np.mean(_residuals(points, members) ** 2))
-    return Track(rows, np.array(steps) - steps[0], _step_size(points, members), float(rms))
+    return Track(rows, np.array(steps) - steps[0], _step_size(points, members), _rms(points, members))
 
 
 def _step_size(points, members):
@@ -286,14 +309,22 @@ def _powers(steps, count):
     return np.vander(np.asarray(steps, dtype=float) / 10, count, increasing=True)
 
 
-def _fit(points, members):
-    """Return powers and coefficients of the position by step: of a line, from four points a parabola.
+def _fit(points, members, most=4):
+    """Return powers and coefficients of the position by step: a line, unless orbits may bend more.
 
-    From eight points it is a cubic. Steps count from the first member.
+    Then it is a parabola, from four points on, or a cubic, from eight, with at most `most` coefficients.
+    Steps count from the first member.
     """
-    steps = np.array(list(members)) - next(iter(members))
-    powers = _powers(steps, 2 if len(members) < 4 else 3 if len(members) < 8 else 4)
+    steps = np.array(list(members))
+    sagitta = _bend(_step_size(points, members)) * np.ptp(steps) ** 2 / 8
+    count = 2 if sagitta < ERROR or len(members) < 4 else 3 if len(members) < 8 else 4
+    powers = _powers(steps - steps[0], min(count, most))
     return powers, np.linalg.lstsq(powers, points[list(members.values())], rcond=None)[0]
+
+
+def _rms(points, members):
+    """Return the rms distance [arcsec] of the points of a candidate from the fit to them."""
+    return float(np.sqrt(np.mean(_residuals(points, members) ** 2)))
 
 
 def _residuals(points, members):
