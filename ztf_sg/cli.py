@@ -1,4 +1,4 @@
-"""The command ``ztf-sg``: a list of positions, or cutouts, in; classes out.
+"""The command ``ztf-sg``: a list of positions, cutouts or alerts in; classes out.
 
 What takes long to load is imported by the functions that need it, so that ``ztf-sg --help`` answers at once.
 """
@@ -17,7 +17,8 @@ PLOTTED = 24  # objects on the page of the most uncertain ones
 LETTERS = 16  # that fit above the cutout of a band
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 OF_LISTS = ("filters", "images", "max_seeing", "workers", "directory", "offline")  # what cutouts do without
-DESCRIPTION = "Tell stars from galaxies in images of the Zwicky Transient Facility (ZTF)."
+DESCRIPTION = """Tell stars from galaxies in images of the Zwicky Transient Facility (ZTF), and asteroids and
+satellites from all else in its alerts."""
 EPILOG = """exit status:
   0    all is done
   1    an error, which is said in one line
@@ -27,6 +28,8 @@ EPILOG = """exit status:
 
 An account at IRSA is needed for proprietary images only; see the README.
 """
+OUTPUT = "table: .csv, .ecsv, .vot, .xml or .parquet"
+MAX_ERROR = "largest share of errors among unambiguous objects (0.01)"
 CLASSIFY = """Classify the objects of a list of positions: their images are searched for and fetched from
 IRSA, or simulated with --offline. Or classify cutouts that are there: a folder of FITS files or Parquet
 files, or a Parquet file with a column image.
@@ -38,6 +41,12 @@ CLASSIFY_EXAMPLE = """example:
 """
 FETCH_EXAMPLE = """example:
   ztf-sg fetch positions.csv cutouts --filters r --images 1
+"""
+MOVING = """Tell asteroids, satellites and others in alerts: an Avro, Parquet or FITS file, a tarball of them,
+or a folder. Flashes of a satellite in one exposure are linked, as one alone looks like an asteroid.
+"""
+MOVING_EXAMPLE = """example:
+  ztf-sg moving alerts.tar.gz --output moving.parquet
 """
 
 
@@ -61,8 +70,9 @@ def main(arguments=None):
 
 
 def _parser():
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    general = argparse.ArgumentParser(add_help=False)
+    general.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    shared = argparse.ArgumentParser(add_help=False, parents=[general])
     shared.add_argument(
         "--filters", nargs="+", choices=BANDS, metavar="BAND", help="some of g, r and i (all of them)"
     )
@@ -75,9 +85,10 @@ def _parser():
         "ztf-sg", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and exit")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="classify | fetch")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="classify | fetch | moving")
     _add_classify(commands, shared)
     _add_fetch(commands, shared)
+    _add_moving(commands, general)
     return parser
 
 
@@ -92,15 +103,10 @@ def _add_classify(commands, shared):
     )
     add = classify.add_argument
     add("source", metavar="LIST_OR_CUTOUTS", help="file of positions; or folder or Parquet file of cutouts")
-    add("--output", required=True, metavar="FILE", help="table: .csv, .ecsv, .vot, .xml or .parquet")
+    add("--output", required=True, metavar="FILE", help=OUTPUT)
     add("--directory", metavar="DIR", help="keep cutouts there (else FILE.parts, removed when all is done)")
     add("--galaxy-fraction", type=_share, metavar="X", help="share of galaxies that is presumed (0.5)")
-    add(
-        "--max-error",
-        type=float,
-        default=0.01,
-        help="largest share of errors among unambiguous objects (0.01)",
-    )
+    add("--max-error", type=float, default=0.01, help=MAX_ERROR)
     add("--workers", type=_count, metavar="N", help="processes at work at a time (1)")
     add("--plot", metavar="FILE", help="draw the most uncertain objects")
     classify.set_defaults(run=_classify, fail=classify.error)
@@ -118,6 +124,21 @@ def _add_fetch(commands, shared):
     fetch.add_argument("source", metavar="LIST", help="file of positions")
     fetch.add_argument("folder", metavar="FOLDER", help="for the cutouts and their manifest.csv")
     fetch.set_defaults(run=_fetch)
+
+
+def _add_moving(commands, general):
+    moving = commands.add_parser(
+        "moving",
+        parents=[general],
+        help="alerts in, asteroids and satellites out",
+        description=MOVING,
+        epilog=MOVING_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    moving.add_argument("source", metavar="ALERTS", help="file, tarball or folder of alerts")
+    moving.add_argument("--output", required=True, metavar="FILE", help=OUTPUT)
+    moving.add_argument("--max-error", type=float, default=0.01, help=MAX_ERROR)
+    moving.set_defaults(run=_moving, fail=moving.error, plot=None)
 
 
 def _classify(options):
@@ -144,6 +165,17 @@ def _classify(options):
         return summarize(table), INCOMPLETE
     if directory and not options.directory:
         shutil.rmtree(directory)
+    return summarize(table), FINE
+
+
+def _moving(options):
+    """Classify alerts, and write the table; return a summary and the exit status."""
+    from ztf_sg.own_objects.output import write_classes
+    from ztf_sg.streaks.classify import classify_alerts, summarize
+
+    output = _checked_output(options)
+    table = classify_alerts(options.source, max_error=options.max_error)
+    write_classes(table, output)
     return summarize(table), FINE
 
 

@@ -25,6 +25,22 @@ COLUMNS = {  # unit, and description
     "contradictory": ("", "whether the images contradict each other"),
     "n_failed": ("", "images that the archive did not deliver"),
     "reason": ("", "why there is no class, or which images failed"),
+    "ra": ("deg", "right ascension, ICRS"),
+    "dec": ("deg", "declination, ICRS"),
+    "jd": ("d", "Julian date"),
+    "length": ("arcsec", "of the trail of the source"),
+    "length_error": ("arcsec", "its standard error"),
+    "angle": ("deg", "of the trail, counter-clockwise from +x"),
+    "angle_error": ("deg", "its standard error"),
+    "rate": ("arcsec / min", "of motion"),
+    "rate_error": ("arcsec / min", "its standard error"),
+    "magnitude": ("mag", "of the source"),
+    "magnitude_error": ("mag", "its standard error"),
+    "free_ends": ("", "ends of the trail in the stamp"),
+    "flashes": ("", "on a line through the source"),
+    "period": ("arcsec", "between flashes"),
+    "trail": ("", "whether a trail crosses the stamp"),
+    "linked": ("", "number of the satellite whose flash it is, or -1"),
 }
 
 
@@ -63,9 +79,10 @@ def write_classes(table, path):
     Parameters
     ----------
     table : pandas.DataFrame
-        From `classify_positions` or `classify_cutouts`. In names, characters that a line of a table cannot
-        hold, such as form feeds, become spaces. Its ``attrs`` go along: as ``meta`` in ECSV, as INFO
-        elements in a VOTable, as ``attrs`` for pandas in Parquet. A CSV file has no room for them.
+        From `classify_positions`, `classify_cutouts` or `classify_alerts`. In names, characters that a line
+        of a table cannot hold, such as form feeds, become spaces. Its ``attrs`` go along: as ``meta`` in
+        ECSV, as INFO elements in a VOTable, as ``attrs`` for pandas in Parquet. A CSV file has no room for
+        them.
     path : path-like
         Ends in ``.csv``, ``.ecsv``, ``.vot`` or ``.xml`` (VOTable), or ``.parquet``.
 

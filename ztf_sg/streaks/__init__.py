@@ -2,6 +2,7 @@
 
 from ztf_sg.streaks.alerts import AlertError, load_alerts, triplets_of, write_alerts
 from ztf_sg.streaks.classifier import MovingObjectClassifier
+from ztf_sg.streaks.classify import classify_alerts
 from ztf_sg.streaks.features import FEATURES, measure_stamps
 from ztf_sg.streaks.linking import link_flashes
 from ztf_sg.streaks.stamps import Triplets
@@ -13,6 +14,7 @@ __all__ = [
     "MovingObjectClassifier",
     "Trails",
     "Triplets",
+    "classify_alerts",
     "find_trails",
     "link_flashes",
     "load_alerts",

@@ -1,0 +1,107 @@
+"""Alerts in, a table of classes out: what is linked, skipped and told, in Python and by the command."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ztf_sg import Triplets, cli
+from ztf_sg.simulation.stamps import simulate_stamps
+from ztf_sg.streaks import MovingObjectClassifier, classify, classify_alerts, write_alerts
+from ztf_sg.streaks.classify import summarize
+
+KINDS = ("asteroid", "trail", "variable")
+STEP = 25 / 3600  # between flashes [deg]
+
+
+@pytest.fixture(scope="module")
+def stamps():
+    """Return 30 simulated stamps of one exposure: asteroids, trails and variable stars."""
+    found = simulate_stamps(30, 5, KINDS, 1)
+    rng = np.random.default_rng(0)
+    places = {"ra": 10 + rng.uniform(0, 0.8, 30), "dec": rng.uniform(0, 0.8, 30)}
+    table = found.table.assign(jd=2459000.75, fid=2, candid=np.arange(30), **places)
+    return Triplets(found.science, found.template, found.difference, table=table)
+
+
+def in_a_row(stamps):
+    """Return stamps at equal steps on a line."""
+    places = {"ra": 10 + STEP * np.arange(len(stamps)), "dec": 0.3}
+    table = stamps.table.assign(**places)
+    return Triplets(stamps.science, stamps.template, stamps.difference, table=table)
+
+
+def test_classes_are_those_of_the_classifier(stamps):
+    table = classify_alerts(stamps)
+    model = MovingObjectClassifier.pretrained()
+    probabilities = model.predict_proba(stamps)
+    np.testing.assert_allclose(table[["p_other", "p_asteroid", "p_satellite"]], probabilities)
+    assert table["class"].tolist() == [("other", "asteroid", "satellite")[k] for k in model.predict(stamps)]
+    assert table["ambiguous"].tolist() == model.ambiguous(stamps).tolist()
+    np.testing.assert_allclose(table["length"], model.measure(stamps)["length"])
+    assert (table["linked"] == -1).all()
+    assert (table["reason"] == "").all()
+
+
+def test_flashes_of_one_exposure_are_a_satellite(stamps):
+    points = stamps[(classify_alerts(stamps)["class"] == "asteroid").to_numpy()]
+    table = classify_alerts(in_a_row(points))
+    assert len(table) >= 6
+    assert (table["linked"] == 0).all()
+    assert (table["class"] == "satellite").all()
+    assert not table["ambiguous"].any()
+    assert (table["p_asteroid"] > 0.5).all(), "the stamps alone say otherwise"
+
+
+def test_detections_of_several_exposures_are_not_linked(stamps):
+    points = in_a_row(stamps[(classify_alerts(stamps)["class"] == "asteroid").to_numpy()])
+    points.table["jd"] += np.arange(len(points))
+    assert (classify_alerts(points)["linked"] == -1).all()
+
+
+def test_stamps_alone_are_enough(stamps):
+    table = classify_alerts(Triplets(stamps.science, stamps.template, stamps.difference)[:5])
+    assert table["name"].tolist() == [f"stamp {row}" for row in range(5)]
+    assert set(table["class"]) <= {"other", "asteroid", "satellite"}
+
+
+def test_files_are_read_in_parts_with_the_same_result(stamps, tmp_path, monkeypatch):
+    write_alerts(stamps, tmp_path / "alerts.parquet")
+    whole = classify_alerts(tmp_path / "alerts.parquet")
+    monkeypatch.setattr(classify, "BATCH", 7)
+    pd.testing.assert_frame_equal(classify_alerts(tmp_path / "alerts.parquet"), whole)
+
+
+def test_alert_that_cannot_be_used_has_a_row_with_the_reason(stamps, tmp_path):
+    write_alerts(stamps[:4], tmp_path / "alerts.parquet")
+    (tmp_path / "broken.avro").write_bytes(b"Obj\x01 and nothing more")
+    table = classify_alerts(tmp_path)
+    assert len(table) == 5
+    assert table["class"].tolist()[4] == ""
+    assert "broken.avro" in table["reason"][4]
+    assert "without a class 1: " in summarize(table)
+
+
+def test_command_writes_the_table_and_says_how_many(stamps, tmp_path, capsys):
+    write_alerts(stamps, tmp_path / "alerts.parquet")
+    assert cli.main(["moving", str(tmp_path / "alerts.parquet"), "--output", str(tmp_path / "m.csv")]) == 0
+    table = pd.read_csv(tmp_path / "m.csv", keep_default_na=False)
+    counts = [f"{name} {(table['class'] == name).sum()}" for name in ("other", "asteroid", "satellite")]
+    assert f"asked 30, classified 30: {', '.join(counts)}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["nowhere", "--output", "m.csv"], 1, "no such file or folder"),
+        ([".", "--output", "m.txt"], 2, "its ending is none of"),
+        ([".", "--output", "m.csv", "--max-error", "2"], 1, "max_error: expected"),
+    ],
+)
+def test_errors_are_one_line(arguments, status, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        found = cli.main(["moving", *arguments])
+    except SystemExit as ended:
+        found = ended.code
+    assert found == status
+    assert message in capsys.readouterr().err

@@ -1,0 +1,126 @@
+"""The classes of alerts: what is said of each stamp, and of the detections of one exposure together."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ztf_sg.streaks.alert_files import iter_found
+from ztf_sg.streaks.alerts import triplets_of
+from ztf_sg.streaks.classifier import MovingObjectClassifier
+from ztf_sg.streaks.linking import NONE, link_flashes
+from ztf_sg.streaks.stamps import CLASS_NAMES, Triplets
+
+BATCH = 2000  # alerts in memory at a time, 0.1 GB
+OTHER, ASTEROID, SATELLITE = CLASS_NAMES
+KEPT = ("name", "ra", "dec", "jd", "fid", "candid")  # of the metadata of alerts
+EXPOSURE = ["jd", "fid"]
+UNCLASSIFIED = {"class": "", "ambiguous": False, "free_ends": 0, "flashes": 0, "trail": False, "linked": NONE}
+
+
+def classify_alerts(source, model=None, max_error=0.01):
+    """Classify detections as asteroids, satellites and others.
+
+    Parameters
+    ----------
+    source : path-like or Triplets
+        What :func:`ztf_sg.load_alerts` reads, a few alerts at a time, or returns.
+    model : MovingObjectClassifier, optional
+        Trained; the pretrained one by default.
+    max_error : float
+        Largest share of wrong answers among the stamps that are not ambiguous, see
+        :meth:`MovingObjectClassifier.confidence_threshold
+        <ztf_sg.MovingObjectClassifier.confidence_threshold>`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per alert, first those that can be used:
+
+        - name, and ra, dec [deg], jd [d], fid and candid as far as the alerts have them;
+        - p_other, p_asteroid and p_satellite, the probabilities of the classes, and class: "other",
+          "asteroid" or "satellite", or "" if the alert cannot be used;
+        - ambiguous: better looked at by eye, see :meth:`MovingObjectClassifier.ambiguous
+          <ztf_sg.MovingObjectClassifier.ambiguous>`;
+        - the columns of :meth:`MovingObjectClassifier.measure <ztf_sg.MovingObjectClassifier.measure>`;
+        - linked: the number of the satellite whose flashes this and other detections of its exposure are, by
+          :func:`ztf_sg.streaks.link_flashes`, -1 without one. As a flash alone looks like an asteroid, those
+          that are linked count as satellites, whatever the probabilities;
+        - reason: why there is no class, else "".
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such path, or nothing in it looks like alerts.
+    ValueError
+        If max_error makes no sense, or stamps are smaller than 31 px.
+    """
+    model = MovingObjectClassifier.pretrained() if model is None else model
+    model.confidence_threshold(max_error)  # an error of it comes before the work
+    parts = [_classes(stamps, model, max_error) for stamps in _batches(source)]
+    table = pd.concat(parts, ignore_index=True)
+    if "candid" in table:
+        table = table[~(table["candid"].notna() & table["candid"].duplicated())]
+    table = table.sort_values("reason", key=lambda reason: reason != "", kind="stable")
+    return _linked(table.reset_index(drop=True))
+
+
+def _batches(source):
+    """Yield the Triplets of a source, a few at a time."""
+    if isinstance(source, Triplets):
+        yield source
+        return
+    found = iter_found(Path(source))
+    while batch := list(islice(found, BATCH)):
+        yield triplets_of(batch, "skip")
+
+
+def _classes(stamps, model, max_error):
+    """Return the rows of some stamps, without links, and of those that cannot be used."""
+    skipped = stamps.skipped.assign(**UNCLASSIFIED)
+    if not len(stamps):
+        return skipped
+    probabilities = model.predict_proba(stamps)
+    table = stamps.table[[name for name in KEPT if name in stamps.table]]
+    if "name" not in table:
+        table = table.assign(name=[f"stamp {row}" for row in range(len(stamps))])
+    table = table.assign(**{f"p_{name}": probabilities[:, k] for k, name in enumerate(CLASS_NAMES)})
+    table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
+    table["ambiguous"] = model.ambiguous(stamps, max_error)
+    table = table.join(model.measure(stamps)).assign(linked=NONE, reason="")
+    return pd.concat([table, skipped], ignore_index=True)
+
+
+def _linked(table):
+    """Return the table with the numbers of satellites, whose flashes are satellites themselves."""
+    if not {"ra", "dec", *EXPOSURE} <= set(table):
+        return table
+    moving = table["class"].isin([ASTEROID, SATELLITE]) & table[["ra", "dec", *EXPOSURE]].notna().all(axis=1)
+    if not moving.any():
+        return table
+    rows = table.index[moving]
+    table.loc[rows, "linked"] = link_flashes(table.loc[rows, ["ra", "dec", *EXPOSURE]])["satellite"]
+    flashes = table["linked"] != NONE
+    return table.assign(
+        **{
+            "class": table["class"].mask(flashes, SATELLITE),
+            "ambiguous": table["ambiguous"].mask(flashes, False),
+        }
+    )
+
+
+def summarize(table):
+    """Say in a few lines how many alerts are of what class, in a table of :func:`classify_alerts`."""
+    classified = table[table["class"] != ""]
+    counts = classified["class"].value_counts()
+    skipped = table[table["class"] == ""]
+    linked = table.loc[table["linked"] != NONE, "linked"]
+    lines = [
+        f"asked {len(table)}, classified {len(classified)}: "
+        + ", ".join(f"{name} {counts.get(name, 0)}" for name in CLASS_NAMES),
+        f"ambiguous {classified['ambiguous'].sum()}; "
+        f"linked {len(linked)} flashes of {linked.nunique()} satellites",
+        f"without a class {len(skipped)}" + "".join(f": {reason}" for reason in skipped["reason"].head(1)),
+    ]
+    return "\n".join(lines)
