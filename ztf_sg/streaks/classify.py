@@ -3,7 +3,6 @@
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ztf_sg.streaks.alert_files import iter_found
@@ -81,14 +80,10 @@ def _classes(stamps, model, max_error):
     skipped = stamps.skipped.assign(**UNCLASSIFIED)
     if not len(stamps):
         return skipped
-    probabilities = model.predict_proba(stamps)
     table = stamps.table[[name for name in KEPT if name in stamps.table]]
     if "name" not in table:
         table = table.assign(name=[f"stamp {row}" for row in range(len(stamps))])
-    table = table.assign(**{f"p_{name}": probabilities[:, k] for k, name in enumerate(CLASS_NAMES)})
-    table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
-    table["ambiguous"] = model.ambiguous(stamps, max_error)
-    table = table.join(model.measure(stamps)).assign(linked=NONE, reason="")
+    table = table.join(model.describe(stamps, max_error)).assign(linked=NONE, reason="")
     return pd.concat([table, skipped], ignore_index=True)
 
 
