@@ -131,8 +131,7 @@ def write_alerts(stamps, path):
     IsADirectoryError, NotADirectoryError
         If the path is a folder, or leads through a file.
     """
-    table = pa.Table.from_pandas(stamps.table.drop(columns="label", errors="ignore"), preserve_index=False)
-    table = table.append_column("label", pa.array(stamps.labels))
+    table = pa.Table.from_pandas(stamps.table.assign(label=stamps.labels), preserve_index=False)
     height, width = stamps.difference.shape[1:]
     for kind in IMAGES:
         pixels = pa.FixedSizeListArray.from_arrays(pa.array(getattr(stamps, kind).ravel()), width)
@@ -164,7 +163,7 @@ def _read(found, seen):
 
 
 def _candid(alert):
-    """Return the number of a detection as text; "" if there is none, or a float, which lacks its last digits."""
+    """Return the number of a detection as text; "" without one, or if it is a float, which lacks digits."""
     candid = alert.values.get("candid")
     return str(candid) if isinstance(candid, str | Integral) else ""
 
