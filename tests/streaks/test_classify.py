@@ -108,6 +108,14 @@ def test_alert_that_cannot_be_used_has_a_row_with_the_reason(stamps, tmp_path):
     assert "without a class 1: " in summarize(table)
 
 
+def test_table_has_all_columns_if_no_alert_can_be_used(stamps, tmp_path):
+    write_alerts(stamps[:1], tmp_path / "alerts.parquet")
+    (tmp_path / "broken.avro").write_bytes(b"Obj\x01 and nothing more")
+    some, none = classify_alerts(tmp_path), classify_alerts(tmp_path / "broken.avro")
+    assert list(none) == [name for name in some if name not in ("ra", "dec", "jd", "fid", "candid")]
+    assert none[["p_asteroid", "length"]].isna().all(axis=None)
+
+
 def test_command_writes_the_table_and_says_how_many(stamps, tmp_path, capsys):
     write_alerts(stamps, tmp_path / "alerts.parquet")
     assert cli.main(["moving", str(tmp_path / "alerts.parquet"), "--output", str(tmp_path / "m.csv")]) == 0

@@ -17,6 +17,11 @@ BATCH = 2000  # alerts in memory at a time, 0.1 GB
 OTHER, ASTEROID, SATELLITE = CLASS_NAMES
 KEPT = ("name", "ra", "dec", "jd", "fid", "candid")  # of the metadata of alerts
 EXPOSURE = ["jd", "fid"]
+PROBABILITIES = tuple(f"p_{name}" for name in CLASS_NAMES)
+MEASURED = (
+    *(f"{name}{part}" for name in ("length", "angle", "rate", "magnitude") for part in ("", "_error")),
+    *("free_ends", "flashes", "period", "trail"),
+)
 UNCLASSIFIED = {"class": "", "ambiguous": False, "free_ends": 0, "flashes": 0, "trail": False, "linked": NONE}
 
 
@@ -68,7 +73,9 @@ def classify_alerts(source, model=None, max_error=0.01):
     parts = [_classes(stamps, model, max_error) for stamps in _batches(source)]
     table = pd.concat(parts, ignore_index=True)
     table = table.sort_values("reason", key=lambda reason: reason != "", kind="stable")
-    return _linked(table.reset_index(drop=True))
+    known = (name for name in KEPT if name in table)
+    columns = [*known, *PROBABILITIES, "class", "ambiguous", *MEASURED, "linked", "reason"]
+    return _linked(table.reset_index(drop=True).reindex(columns=columns))
 
 
 def _batches(source):
@@ -92,7 +99,7 @@ def _classes(stamps, model, max_error):
         table = table.assign(candid=table["candid"].astype("string"))
     if "name" not in table:
         table = table.assign(name=[f"stamp {row}" for row in range(len(stamps))])
-    table = table.assign(**{f"p_{name}": probabilities[:, k] for k, name in enumerate(CLASS_NAMES)})
+    table = table.assign(**dict(zip(PROBABILITIES, probabilities.T, strict=True)))
     table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
     table["ambiguous"] = model.ambiguous(stamps, max_error)
     table = table.join(model.measure(stamps)).assign(linked=NONE, reason="")
