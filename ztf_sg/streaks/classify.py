@@ -1,5 +1,6 @@
 """The classes of alerts: what is said of each stamp, and of the detections of one exposure together."""
 
+import warnings
 from itertools import islice
 from pathlib import Path
 
@@ -16,6 +17,11 @@ BATCH = 2000  # alerts in memory at a time, 0.1 GB
 OTHER, ASTEROID, SATELLITE = CLASS_NAMES
 KEPT = ("name", "ra", "dec", "jd", "fid", "candid")  # of the metadata of alerts
 EXPOSURE = ["jd", "fid"]
+PROBABILITIES = tuple(f"p_{name}" for name in CLASS_NAMES)
+MEASURED = (
+    *(f"{name}{part}" for name in ("length", "angle", "rate", "magnitude") for part in ("", "_error")),
+    *("free_ends", "flashes", "period", "trail"),
+)
 UNCLASSIFIED = {"class": "", "ambiguous": False, "free_ends": 0, "flashes": 0, "trail": False, "linked": NONE}
 
 
@@ -38,7 +44,7 @@ def classify_alerts(source, model=None, max_error=0.01):
     pandas.DataFrame
         One row per alert, first those that can be used:
 
-        - name, and ra, dec [deg], jd [d], fid and candid as far as the alerts have them;
+        - name, and ra, dec [deg], jd [d], fid and candid (a text) as far as the alerts have them;
         - p_other, p_asteroid and p_satellite, the probabilities of the classes, and class: "other",
           "asteroid" or "satellite", or "" if the alert cannot be used;
         - ambiguous: better looked at by eye, see :meth:`MovingObjectClassifier.ambiguous
@@ -55,15 +61,21 @@ def classify_alerts(source, model=None, max_error=0.01):
         If there is no such path, or nothing in it looks like alerts.
     ValueError
         If max_error makes no sense, or stamps are smaller than 31 px.
+
+    Warns
+    -----
+    UserWarning
+        If images are missing, see :meth:`MovingObjectClassifier.predict_proba
+        <ztf_sg.MovingObjectClassifier.predict_proba>`, or the detections of an exposure are too far apart.
     """
     model = MovingObjectClassifier.pretrained() if model is None else model
     model.confidence_threshold(max_error)  # an error of it comes before the work
     parts = [_classes(stamps, model, max_error) for stamps in _batches(source)]
     table = pd.concat(parts, ignore_index=True)
-    if "candid" in table:
-        table = table[~(table["candid"].notna() & table["candid"].duplicated())]
     table = table.sort_values("reason", key=lambda reason: reason != "", kind="stable")
-    return _linked(table.reset_index(drop=True))
+    known = (name for name in KEPT if name in table)
+    columns = [*known, *PROBABILITIES, "class", "ambiguous", *MEASURED, "linked", "reason"]
+    return _linked(table.reset_index(drop=True).reindex(columns=columns))
 
 
 def _batches(source):
@@ -71,9 +83,9 @@ def _batches(source):
     if isinstance(source, Triplets):
         yield source
         return
-    found = iter_found(Path(source))
+    found, seen = iter_found(Path(source)), {}
     while batch := list(islice(found, BATCH)):
-        yield triplets_of(batch, "skip")
+        yield triplets_of(batch, "skip", seen)
 
 
 def _classes(stamps, model, max_error):
@@ -83,9 +95,11 @@ def _classes(stamps, model, max_error):
         return skipped
     probabilities = model.predict_proba(stamps)
     table = stamps.table[[name for name in KEPT if name in stamps.table]]
+    if "candid" in table:  # a number that is missing somewhere would become a float, without its last digits
+        table = table.assign(candid=table["candid"].astype("string"))
     if "name" not in table:
         table = table.assign(name=[f"stamp {row}" for row in range(len(stamps))])
-    table = table.assign(**{f"p_{name}": probabilities[:, k] for k, name in enumerate(CLASS_NAMES)})
+    table = table.assign(**dict(zip(PROBABILITIES, probabilities.T, strict=True)))
     table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
     table["ambiguous"] = model.ambiguous(stamps, max_error)
     table = table.join(model.measure(stamps)).assign(linked=NONE, reason="")
@@ -96,11 +110,18 @@ def _linked(table):
     """Return the table with the numbers of satellites, whose flashes are satellites themselves."""
     if not {"ra", "dec", *EXPOSURE} <= set(table):
         return table
-    moving = table["class"].isin([ASTEROID, SATELLITE]) & table[["ra", "dec", *EXPOSURE]].notna().all(axis=1)
-    if not moving.any():
-        return table
-    rows = table.index[moving]
-    table.loc[rows, "linked"] = link_flashes(table.loc[rows, ["ra", "dec", *EXPOSURE]])["satellite"]
+    columns = table[["ra", "dec", *EXPOSURE]]
+    moving = table["class"].isin([ASTEROID, SATELLITE]) & columns.notna().all(axis=1)
+    moving &= np.isfinite(columns[["ra", "dec"]]).all(axis=1)
+    number = 0
+    for _, exposure in columns[moving].groupby(EXPOSURE, sort=False):
+        try:
+            found = link_flashes(exposure)["satellite"]
+        except ValueError as error:  # a wrong position costs the links of its exposure alone
+            warnings.warn(f"flashes are not linked: {error}", stacklevel=3)
+            continue
+        table.loc[found.index, "linked"] = found.where(found == NONE, found + number)
+        number += found.max() + 1
     flashes = table["linked"] != NONE
     return table.assign(
         **{

@@ -34,7 +34,7 @@ WIDEST = 30.0  # largest distance of a detection from the centre of its exposure
 ARCSEC = 180 * 3600 / np.pi  # in a radian
 EXPOSURE_COLUMNS = ("jd", "fid")
 NONE = -1
-COLUMNS = {"satellite": NONE, "step": NONE, "spacing": np.nan, "n_flashes": 0, "rms": np.nan}
+COLUMNS = {"satellite": NONE, "step": NONE, "spacing": np.nan, "n_flashes": 0, "rms": np.nan}  # of no flash
 
 
 def link_flashes(table):
@@ -66,10 +66,7 @@ def link_flashes(table):
     [0, 1, 2, 4, 5]
     """
     _check(table)
-    linked = table.assign(satellite=NONE, step=NONE, spacing=np.nan, n_flashes=0, rms=np.nan)
-    columns = {
-        name: linked[name].to_numpy().copy() for name in ("satellite", "step", "spacing", "n_flashes", "rms")
-    }
+    columns = {name: np.full(len(table), value) for name, value in COLUMNS.items()}
     number = 0
     for exposure, rows in _exposures(table):
         points = _tangent_plane(
