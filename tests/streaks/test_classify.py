@@ -140,3 +140,11 @@ def test_errors_are_one_line(arguments, status, message, tmp_path, capsys, monke
         found = ended.code
     assert found == status
     assert message in capsys.readouterr().err
+
+
+def test_stamps_that_are_too_small_have_rows_with_the_reason(stamps):
+    small = Triplets(difference=stamps.difference[:3, 20:40, 20:40], table=stamps.table[:3])
+    table = classify_alerts(small)
+    assert table["name"].tolist() == stamps.table["name"][:3].tolist()
+    assert (table["class"] == "").all()
+    assert table["reason"].str.contains("20 x 20 px; at least 31 px").all()

@@ -10,6 +10,7 @@ import pandas as pd
 from ztf_sg.streaks.alert_files import iter_found
 from ztf_sg.streaks.alerts import triplets_of
 from ztf_sg.streaks.classifier import MovingObjectClassifier
+from ztf_sg.streaks.features import SMALLEST_STAMP
 from ztf_sg.streaks.linking import NONE, link_flashes
 from ztf_sg.streaks.stamps import CLASS_NAMES, Triplets
 
@@ -60,7 +61,7 @@ def classify_alerts(source, model=None, max_error=0.01):
     FileNotFoundError
         If there is no such path, or nothing in it looks like alerts.
     ValueError
-        If max_error makes no sense, or stamps are smaller than 31 px.
+        If max_error makes no sense.
 
     Warns
     -----
@@ -90,8 +91,8 @@ def _batches(source):
 
 def _classes(stamps, model, max_error):
     """Return the rows of some stamps, without links, and of those that cannot be used."""
-    skipped = stamps.skipped.assign(**UNCLASSIFIED)
-    if not len(stamps):
+    skipped = pd.concat([stamps.skipped, _too_small(stamps)]).assign(**UNCLASSIFIED)
+    if not len(stamps) or len(skipped) > len(stamps.skipped):
         return skipped
     probabilities = model.predict_proba(stamps)
     table = stamps.table[[name for name in KEPT if name in stamps.table]]
@@ -104,6 +105,15 @@ def _classes(stamps, model, max_error):
     table["ambiguous"] = model.ambiguous(stamps, max_error)
     table = table.join(model.measure(stamps)).assign(linked=NONE, reason="")
     return pd.concat([table, skipped], ignore_index=True)
+
+
+def _too_small(stamps):
+    """Return name and reason of all stamps of a set if they are too small to be measured; else no rows."""
+    height, width = stamps.difference.shape[1:]
+    rows = range(len(stamps)) if min(height, width) < SMALLEST_STAMP else ()
+    names = stamps.table.get("name", pd.Series([f"stamp {row}" for row in range(len(stamps))], dtype=object))
+    reason = f"has stamps of {height} x {width} px; at least {SMALLEST_STAMP} px are needed"
+    return pd.DataFrame({"name": [names[row] for row in rows], "reason": reason}, dtype=object)
 
 
 def _linked(table):
