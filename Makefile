@@ -1,4 +1,4 @@
-# make notebooks   set up .venv and run the four notebooks in order, offline, in place
+# make notebooks   set up .venv and run the five notebooks in order, offline, in place
 # make check       set up .venv, lint and run the fast tests: a minute and a half
 # make test        set up .venv, lint and run all tests, with doctests, notebooks and the Python of the README
 # make bundle      remake the simulated catalogue, and the bundled cutouts with their truth
@@ -21,6 +21,7 @@ notebooks: .venv/notebooks.done
 	$(EXECUTE) notebooks/2_*.ipynb
 	$(EXECUTE) notebooks/3_*.ipynb
 	$(EXECUTE) notebooks/4_*.ipynb
+	$(EXECUTE) notebooks/5_*.ipynb
 	$(BIN)/jupyter nbconvert --coalesce-streams notebooks/*.ipynb
 
 lint: .venv/test.done

@@ -241,9 +241,8 @@ def plot(table):
     axes = figure.subplots()
     rows = table[table["images"] != "one, the best"]
     axes.errorbar(rows["inside"], 100 * rows["errors"], 100 * rows["errors_err"], fmt="o-", color="#0072B2")
-    for number, row in enumerate(rows.itertuples()):
-        place = (6, -16 if number % 2 else 6)  # above and below, as neighbours may be close
-        axes.annotate(row.images, (row.inside, 100 * row.errors), place, textcoords="offset points")
+    for row in rows.itertuples():
+        axes.annotate(row.images, (row.inside, 100 * row.errors), (6, 6), textcoords="offset points")
     axes.set(
         xlabel="images per object that are not outside",
         ylabel="wrong classes [%]",

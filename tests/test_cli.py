@@ -148,7 +148,7 @@ class TestClassify:
         assert merged["name"].tolist() == list("acdf")
         assert merged["p_galaxy"].equals(merged["p_galaxy_of_cutouts"])
         status, _, err = run("classify", tmp_path / "fits", "--output", tmp_path / "fits" / "fits.parquet")
-        assert status == 1 and "would be taken for cutouts in the next run" in err
+        assert status == 1 and "would be read as well in the next run" in err
 
     def test_list_in_a_parquet_file_is_no_cutouts(self, run, sky, positions, tmp_path):
         pd.read_csv(positions).to_parquet(tmp_path / "list.parquet")

@@ -1,4 +1,4 @@
-"""Star-galaxy classification of Zwicky Transient Facility image cutouts with MuyGPs.
+"""Stars, galaxies and moving objects in images of the Zwicky Transient Facility, told apart with MuyGPs.
 
 The names below are loaded when first used, so that ``import ztf_sg`` stays light.
 """

@@ -194,7 +194,7 @@ def _checked_output(options):
     if source.exists() and output.exists() and output.samefile(source):
         raise ValueError(f"{output}: is what is to be classified; name another file for --output")
     if output.suffix.lower() == ".parquet" and output.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f"{output}: would be taken for cutouts in the next run; name a file beside {source}")
+        raise ValueError(f"{output}: would be read as well in the next run; name a file beside {source}")
     return output
 
 

@@ -171,6 +171,9 @@ class TestMethods:
         cards = [fits.getval(tmp_path / "whole" / name, "TRAIL") for name in manifest["file"]]
         assert cards == [True, False, False, False]
         assert load_cutouts(tmp_path / "whole").shape == (4,)
+        (tmp_path / "whole" / "manifest.csv").unlink()
+        again = fetch(stars.head(4), tmp_path / "whole", request_cost=0, **options)
+        assert again["trail"].tolist() == ["yes", "no", "no", "no"], "those that a killed run did not list"
         one_by_one = fetch(stars.head(4), tmp_path / "one", request_cost=0, **options)
         assert set(one_by_one["trail"]) == {""}
 

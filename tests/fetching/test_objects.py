@@ -250,7 +250,7 @@ class TestTypes:
         contents = [(tmp_path / name / "manifest.csv").read_bytes() for name in ("plain", "named")]
         assert contents[0] == contents[1]
         assert contents[0].startswith(
-            b"file,RA,DEC,type,source_image,tried,origin,filter,max_seeing,max_infobits"
+            b"file,RA,DEC,type,source_image,tried,trail,origin,filter,max_seeing,max_infobits"
         )
 
     def test_several_images_of_both_classes_keep_their_labels(self, mock_positions, tmp_path, service):

@@ -76,7 +76,8 @@ def test_flux_of_the_difference_is_that_of_the_truth():
 
 def test_signal_to_noise_ratio_is_that_under_the_psf(exposure):
     flux = exposure.flux(20.0)
-    assert exposure.snr(flux) == pytest.approx(20)
+    noise = np.sqrt(exposure.area * exposure.noise**2 + flux / exposure.gain)
+    assert flux / noise == pytest.approx(20)
     assert flux == pytest.approx(20 * np.sqrt(exposure.area) * exposure.noise, rel=0.01)
 
 

@@ -24,7 +24,7 @@ from fuzzing.alert_packets import (
 )
 
 from ztf_sg import Triplets, load_alerts
-from ztf_sg.streaks import AlertError, write_alerts
+from ztf_sg.streaks import AlertError, triplets_of, write_alerts
 from ztf_sg.streaks.stamps import IMAGES
 
 N = 5
@@ -331,6 +331,16 @@ def test_what_is_written_is_what_is_read(tmp_path, dicts, stamps):
     check(again, stamps[..., :-3])
     assert again.labels.tolist() == [0, 1, 2, -1, 0]
     pd.testing.assert_frame_equal(again.table.drop(columns="label"), loaded.table, check_dtype=False)
+
+
+def test_stamps_without_metadata_are_written(tmp_path, stamps):
+    write_alerts(Triplets(*np.moveaxis(stamps[..., :-3], 1, 0)), tmp_path / "a.parquet")
+    check(load_alerts(tmp_path / "a.parquet"), stamps[..., :-3])
+
+
+def test_numbers_without_their_last_digits_tell_no_copies(dicts, stamps):
+    rounded = [packet | {"candid": 1.549473362115015e18} for packet in dicts]
+    check(triplets_of([(f"row {row}", packet, None) for row, packet in enumerate(rounded)]), stamps)
 
 
 def test_real_alerts_are_loaded_as_they_are():

@@ -8,6 +8,7 @@ from ztf_sg import Triplets, cli
 from ztf_sg.simulation.stamps import simulate_stamps
 from ztf_sg.streaks import MovingObjectClassifier, classify, classify_alerts, write_alerts
 from ztf_sg.streaks.classify import summarize
+from ztf_sg.streaks.stamps import IMAGES
 
 KINDS = ("asteroid", "trail", "variable")
 STEP = 25 / 3600  # between flashes [deg]
@@ -58,6 +59,32 @@ def test_detections_of_several_exposures_are_not_linked(stamps):
     assert (classify_alerts(points)["linked"] == -1).all()
 
 
+def test_wrong_position_costs_the_links_of_its_exposure_alone(stamps):
+    points = in_a_row(stamps[(classify_alerts(stamps)["class"] == "asteroid").to_numpy()])
+    later = in_a_row(points)
+    later.table["jd"] += 1
+    later.table.loc[0, "ra"] = 200.0
+    points.table.loc[0, "dec"] = np.inf
+    both = {kind: np.concatenate([getattr(points, kind), getattr(later, kind)]) for kind in IMAGES}
+    both = Triplets(**both, table=pd.concat([points.table, later.table]))
+    with pytest.warns(UserWarning, match="not linked: the detections of the exposure with jd, fid"):
+        linked = classify_alerts(both)["linked"]
+    assert (linked == [-1, *[0] * (len(points) - 1), *[-1] * len(later)]).all()
+
+
+def test_alerts_whose_numbers_differ_in_the_last_digit_are_kept(stamps, tmp_path, monkeypatch):
+    first = 1549473362115015004
+    named = Triplets(stamps.science, stamps.template, stamps.difference, table=stamps.table)[:6]
+    named.table["candid"] = [first, first + 1, first + 2, first + 1, first + 3, first]
+    write_alerts(named, tmp_path / "alerts.parquet")
+    (tmp_path / "broken.avro").write_bytes(b"Obj\x01 and nothing more")
+    monkeypatch.setattr(classify, "BATCH", 2)
+    table = classify_alerts(tmp_path)
+    assert table["candid"][:4].tolist() == [str(first + k) for k in range(4)]
+    assert (table["class"][:4] != "").all()
+    assert table["reason"].str.contains("is a copy of the alert in").sum() == 2
+
+
 def test_stamps_alone_are_enough(stamps):
     table = classify_alerts(Triplets(stamps.science, stamps.template, stamps.difference)[:5])
     assert table["name"].tolist() == [f"stamp {row}" for row in range(5)]
@@ -79,6 +106,14 @@ def test_alert_that_cannot_be_used_has_a_row_with_the_reason(stamps, tmp_path):
     assert table["class"].tolist()[4] == ""
     assert "broken.avro" in table["reason"][4]
     assert "without a class 1: " in summarize(table)
+
+
+def test_table_has_all_columns_if_no_alert_can_be_used(stamps, tmp_path):
+    write_alerts(stamps[:1], tmp_path / "alerts.parquet")
+    (tmp_path / "broken.avro").write_bytes(b"Obj\x01 and nothing more")
+    some, none = classify_alerts(tmp_path), classify_alerts(tmp_path / "broken.avro")
+    assert list(none) == [name for name in some if name not in ("ra", "dec", "jd", "fid", "candid")]
+    assert none[["p_asteroid", "length"]].isna().all(axis=None)
 
 
 def test_command_writes_the_table_and_says_how_many(stamps, tmp_path, capsys):
@@ -105,3 +140,11 @@ def test_errors_are_one_line(arguments, status, message, tmp_path, capsys, monke
         found = ended.code
     assert found == status
     assert message in capsys.readouterr().err
+
+
+def test_stamps_that_are_too_small_have_rows_with_the_reason(stamps):
+    small = Triplets(difference=stamps.difference[:3, 20:40, 20:40], table=stamps.table[:3])
+    table = classify_alerts(small)
+    assert table["name"].tolist() == stamps.table["name"][:3].tolist()
+    assert (table["class"] == "").all()
+    assert table["reason"].str.contains("20 x 20 px; at least 31 px").all()

@@ -1,10 +1,8 @@
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from ztf_sg.streaks import link_flashes
+from ztf_sg.streaks import link_flashes, linking
 from ztf_sg.streaks.linking import find_tracks
 
 FIELD = 7 * 3600  # [arcsec]
@@ -56,15 +54,8 @@ def test_a_path_that_gains_speed_is_followed():
     assert track.steps.tolist() == steps.tolist()
 
 
-def test_points_without_order_are_not_linked_and_many_take_little_time():
-    rng, n_links, seconds = np.random.default_rng(3), 0, []
-    for _ in range(2):
-        points = rng.uniform(0, FIELD, (4000, 2))
-        start = time.process_time()
-        n_links += len(find_tracks(points))
-        seconds.append(time.process_time() - start)
-    assert n_links == 0
-    assert min(seconds) < 2
+def test_points_without_order_are_not_linked():
+    assert find_tracks(np.random.default_rng(3).uniform(0, FIELD, (4000, 2))) == []
 
 
 @pytest.mark.parametrize("n", [20, 60])
@@ -125,3 +116,14 @@ def test_across_ra_zero_and_at_the_pole():
 def test_tables_that_cannot_be_of_exposures_are_refused(table, message):
     with pytest.raises(ValueError, match=message):
         link_flashes(table)
+
+
+def test_lattice_of_points_ends_the_search(monkeypatch):
+    """Each of its points is on many lines of equal steps, none of which is a surprise."""
+    followed = []
+    candidate = linking._candidate
+    monkeypatch.setattr(linking, "_candidate", lambda *given: followed.append(1) or candidate(*given))
+    monkeypatch.setattr(linking, "MOST_IN_VAIN", 5)
+    lattice = np.stack(np.meshgrid(np.arange(8), np.arange(8)), axis=-1).reshape(-1, 2) * 20.0
+    tracks = find_tracks(lattice)
+    assert len(followed) == 5 + len(tracks)

@@ -74,6 +74,12 @@ def is_cutout(path, origin, position=None, image=None):
     return True
 
 
+def trail_of(path):
+    """Return "yes" or "no" by the card `TRAIL` of a cutout's file, "" without one."""
+    with quiet_astropy():
+        return {True: "yes", False: "no"}.get(fits.getheader(path).get(TRAIL), "")
+
+
 def check_image(content, image):
     """Raise UnusableAnswer unless the bytes of a file are the whole image of a metadata row."""
     name = image_name(image)

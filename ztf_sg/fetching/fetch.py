@@ -23,13 +23,13 @@ from ztf_sg.checks import is_number
 from ztf_sg.cutouts import OBJECT
 from ztf_sg.fetching.choose import IMAGES_PER_OBJECT, REQUEST_COST, ImageChooser, costs_less_whole
 from ztf_sg.fetching.cut import (
-    TRAIL,
     check_answer,
     check_image,
     is_cutout,
     is_whole_image,
     open_image,
     read_answer,
+    trail_of,
 )
 from ztf_sg.fetching.manifest import (
     FAILED,
@@ -360,10 +360,10 @@ class _Fetcher:
             # a run that was killed may have saved it without listing it
             if not is_cutout(path, *expected):
                 cutout = self._get_cutout(cut, path.name, *expected)
-                if TRAIL in cutout.header:
-                    self._trails[slot] = "yes" if cutout.header[TRAIL] else "no"
                 with atomic_write(path) as file:
                     cutout.writeto(file, output_verify="ignore")  # it was verified when it was read
+            if self.find_trails:
+                self._trails[slot] = trail_of(path)
             self._enter((slot, source, SAVED))
         except ENDING_THE_RUN:
             raise

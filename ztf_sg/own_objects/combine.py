@@ -8,8 +8,8 @@ from scipy.special import expit, logit
 from ztf_sg.checks import is_number
 from ztf_sg.muygps.confidence import confidence
 
-# `python benchmarks/combining.py` prints what these three rest on. With the ready model the log ratios have a
-# correlation of 0.3, and the likeliest value is 0.8, as its images share a bias at the faint end.
+# `python benchmarks/combining.py` prints what these three rest on: log ratios have a correlation of 0.3; the
+# likeliest value is 0.5 for six images, and more for two, as single faint ones are surer than they are right.
 CORRELATION = 0.5  # of the errors of two images of an object, in one band or in two: between the two
 LARGEST_LOG_RATIO = 5.0  # of an image: those beyond are extrapolated, and no surer
 CONTRADICTORY = 0.05  # probability of a disagreement; objects below are wrong several times as often

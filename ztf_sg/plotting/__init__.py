@@ -1,6 +1,7 @@
 """Figures of the notebooks. Every function makes a new one, and returns its Axes or, if many, the Figure.
 
-Labels are 0 star, 1 galaxy, -1 unknown. `new_axes` and `describe` serve the displays of scikit-learn.
+Labels are 0 star, 1 galaxy, -1 unknown; those of moving objects 0 other, 1 asteroid, 2 satellite, -1 unknown.
+`new_axes` and `describe` serve the displays of scikit-learn.
 """
 
 from ztf_sg.plotting.classification import (
@@ -17,6 +18,14 @@ from ztf_sg.plotting.cutouts import (
     plot_normalization_gallery,
     plot_objects,
     plot_pixel_histograms,
+)
+from ztf_sg.plotting.moving import (
+    plot_flashes,
+    plot_line_search,
+    plot_rates,
+    plot_roc_and_recall,
+    plot_trails,
+    plot_triplets,
 )
 from ztf_sg.plotting.sky import (
     plot_colour_magnitude,
@@ -41,7 +50,9 @@ __all__ = [
     "plot_cut_report",
     "plot_cutouts",
     "plot_finding_charts",
+    "plot_flashes",
     "plot_footprints",
+    "plot_line_search",
     "plot_magnitude_counts",
     "plot_motions",
     "plot_muygps_sketch",
@@ -49,7 +60,11 @@ __all__ = [
     "plot_objects",
     "plot_pixel_histograms",
     "plot_posterior_1d",
+    "plot_rates",
+    "plot_roc_and_recall",
     "plot_sky_map",
+    "plot_trails",
+    "plot_triplets",
     "plot_type_shapes",
     "plot_uncertainty",
 ]

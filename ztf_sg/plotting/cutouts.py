@@ -29,14 +29,14 @@ def plot_cutouts(images, titles=None, labels=None, *, title=None):
     ValueError
         If there are no images, an image is not two-dimensional, or titles or labels are not n.
     """
-    images = [_stretched(np.asarray(image, float)) for image in images]
+    images = [stretched(np.asarray(image, float)) for image in images]
     titles = [""] * len(images) if titles is None else titles
     if len(titles) != len(images):
         raise ValueError(f"expected {len(images)} titles, one per cutout; got {len(titles)}")
     labels = None if labels is None else style.check_labels(labels, len(images))
     fig, axes = style.new_panels(len(images), 8, (1.15, 1.15 + 0.15 * any(titles)), extra_height=0.7)
     for ax, image, name in zip(axes, images, titles, strict=True):
-        _show_image(ax, image, 0, 1)
+        show_image(ax, image, 0, 1)
         ax.set_title(name, fontsize=8, pad=3)
     fig.supxlabel(f"asinh stretch, each from its own {BLACK:g} to {WHITE:g} percentile", fontsize=9)
     dots = []
@@ -75,7 +75,7 @@ def plot_objects(images, names, *, labels=None, bands="gri", title=None):
     for ax, (row, band) in zip(axes, product(range(len(images)), bands), strict=True):
         image = images[row].get(band)
         if image is not None:
-            _show_image(ax, _stretched(np.asarray(image, float)), 0, 1)
+            show_image(ax, stretched(np.asarray(image, float)), 0, 1)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set(color=style.COLORS[labels[row]], linewidth=2)
         ax.set_xlabel(band if image is not None else f"no {band}", fontsize=8, labelpad=2)
@@ -115,7 +115,7 @@ def plot_normalization_gallery(images_by_name, row_labels, *, title=None):
         finite = _finite(images)
         low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
         for ax, image in zip(column, images, strict=True):
-            _show_image(ax, image, low, high)
+            show_image(ax, image, low, high)
         broken = fill(name.replace("_", "_ "), 17).replace("_ ", "_")  # a line may end after an underscore
         column[0].set_title(broken, fontsize=9)
         column[-1].set_xlabel(f"{_short(low)} to {_short(high)}", fontsize=8)
@@ -151,7 +151,7 @@ def plot_pixel_histograms(values_by_name, *, title=None):
     return fig
 
 
-def _stretched(image):
+def stretched(image):
     """Return an image between its black and white levels, stretched to 0..1; not-finite pixels become NaN."""
     if image.ndim != 2:
         raise ValueError(f"expected cutouts of shape (height, width); got one of shape {image.shape}")
@@ -163,7 +163,8 @@ def _stretched(image):
     return AsinhStretch(0.1)(scaled, clip=False)
 
 
-def _show_image(ax, image, low, high):
+def show_image(ax, image, low, high):
+    """Draw an image with its first row at the bottom, black at low and white at high, pale red where NaN."""
     look = {"cmap": plt.get_cmap("gray").with_extremes(bad="#f4c7b5"), "interpolation": "nearest"}
     ax.imshow(np.ma.masked_invalid(image), origin="lower", vmin=low, vmax=high, **look)
     ax.set(xticks=[], yticks=[])

@@ -14,7 +14,7 @@ from ztf_sg.streaks.stamp_pixels import StampError, stamp_pixels
 from ztf_sg.streaks.stamps import IMAGES
 
 from .errors import BadAnswer, NothingFound, RefusedRequest, UnusableAnswer
-from .http import REMEDY, HttpSession
+from .http import HttpSession
 from .query_cache import QueryCache
 from .retries import TRIES_ONE_BY_ONE, Retries
 
@@ -113,7 +113,7 @@ class _Fink:
             return table_of(json.loads(answer.content))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = " ".join(str(error).split())[:150]
-            raise BadAnswer(f"Fink answered no {path} of {name} ({reason}); {REMEDY}") from error
+            raise BadAnswer(f"Fink answered no {path} of {name} ({reason}); try again later") from error
 
 
 def _query(path, question):

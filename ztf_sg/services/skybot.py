@@ -17,7 +17,7 @@ from astroquery.imcce import SkybotClass
 from ztf_sg.streaks.known_bodies import EXPOSURE_TIME, check_field, with_ends
 
 from .errors import BadAnswer, RefusedRequest
-from .http import REFUSALS, REMEDY, HttpSession
+from .http import REFUSALS, HttpSession
 from .query_cache import QueryCache
 from .retries import TRIES_ONE_BY_ONE, Retries
 
@@ -99,7 +99,7 @@ def _ask(ra, dec, time, radius):
             raise RefusedRequest(f"{error}; check position, time and radius") from error
         except (ValueError, IndexError, AttributeError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:150]
-            raise BadAnswer(f"SkyBoT answered no table of bodies ({reason}); {REMEDY}") from error
+            raise BadAnswer(f"SkyBoT answered no table of bodies ({reason}); try again later") from error
 
 
 def _tidy(answer):

@@ -27,7 +27,7 @@ def _no_marks():
 
 @dataclass
 class Scene:
-    """Light [DN] of a science image and its reference; kinds of sources add to it and note the truth.
+    """Light [DN] of a science image and its reference; kinds of sources add to it.
 
     Transforms of `science` and `template` are not yet blurred. Marks are pixels that no optics blur; those of
     the science image are subtracted with it.
@@ -40,9 +40,7 @@ class Scene:
     template: np.ndarray = field(default_factory=_no_light)
     science_marks: np.ndarray = field(default_factory=_no_marks)
     template_marks: np.ndarray = field(default_factory=_no_marks)
-    difference_marks: np.ndarray = field(default_factory=_no_marks)
     no_data: np.ndarray = field(default_factory=lambda: np.zeros((BOX, BOX), dtype=bool))
-    truth: dict = field(default_factory=dict)
     search: int = 0  # the detection is the highest peak of the difference within this of x, y [px]
 
     def add_static(self, light):

@@ -77,11 +77,6 @@ class Exposure:
         photons = snr**2 / self.gain
         return (photons + np.sqrt(photons**2 + 4 * snr**2 * sky)) / 2
 
-    def snr(self, flux, area=None):
-        """Return the signal-to-noise ratio of a flux [DN] under the best weights, the inverse of `flux`."""
-        sky = (self.area if area is None else area) * self.noise**2
-        return flux / np.sqrt(sky + np.maximum(flux, 0) / self.gain)
-
 
 def draw_exposure(rng, number):
     """Draw the conditions of an exposure."""

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
+from ztf_sg.checks import is_whole_number
 from ztf_sg.simulation import confusers, moving_sources, static_sources
 from ztf_sg.simulation.fourier import BOX
 from ztf_sg.simulation.masks import draw_mask, saturated_mask
@@ -94,8 +95,10 @@ def simulate_stamps(n, seed, kinds=None, n_jobs=2):
     Raises
     ------
     ValueError
-        If a kind is unknown.
+        If a kind is unknown, or n is no whole number from 1 on.
     """
+    if not (is_whole_number(n) and n >= 1):
+        raise ValueError(f"n={n!r}: expected a whole number of stamps, 1 or more")
     kinds = list(KINDS if kinds is None else kinds)
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown or not kinds:

@@ -29,7 +29,7 @@ def observe(rng, scene):
     science = np.minimum(light + scene.science_marks + noise, exposure.full_well)
     reference = reference + scene.template_marks + reference_noise(rng, exposure, np.maximum(reference, 0))
     reference = np.minimum(reference, 0.8 * exposure.full_well)
-    difference = subtract(exposure, science, reference) + scene.difference_marks
+    difference = subtract(exposure, science, reference)
     images = (science + exposure.background, reference + exposure.background, difference)
     return [image.astype(np.float32) for image in images]
 

@@ -1,7 +1,7 @@
 """Sets of the stamps of alerts from the files of brokers, and files of such sets."""
 
 from collections import Counter
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -59,7 +59,8 @@ def load_alerts(path, on_error="raise"):
         (objectId_candid, unless the file has names) and all single values of the packets, such as jd, fid,
         ra, dec [deg], fwhm [px], magpsf, magzpsci [mag], with isdiffpos "t" or "f", and `night`, the whole
         part of jd unless the file has it. Labels come from a column `label`; they are -1 without it.
-        An alert that is there twice, by its candid, is kept once, and the copy listed in `skipped`.
+        An alert that is there twice, by its candid, is kept once, and the copy listed in `skipped`; a candid
+        that is a float tells none, as it lacks the last digits.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def load_alerts(path, on_error="raise"):
     return triplets_of(iter_found(path), on_error)
 
 
-def triplets_of(found, on_error="raise"):
+def triplets_of(found, on_error="raise", seen=None):
     """Return the Triplets of some packets; parameters and errors as of :func:`load_alerts`.
 
     Parameters
@@ -92,8 +93,10 @@ def triplets_of(found, on_error="raise"):
         Where a packet is, for messages; the packet, as :func:`ztf_sg.streaks.packets.alert_of` takes it; or
         None and what is wrong.
     on_error : {"raise", "skip"}
+    seen : dict, optional
+        Where the alerts before these are, by candid, so that their copies are told; it is filled.
     """
-    alerts, faults, copies = _read(found)
+    alerts, faults, copies = _read(found, {} if seen is None else seen)
     shape = _common_shape(alerts)
     misfits = {id(alert): fault for alert in alerts if (fault := _misfit(alert, shape))}
     faults += [
@@ -128,8 +131,7 @@ def write_alerts(stamps, path):
     IsADirectoryError, NotADirectoryError
         If the path is a folder, or leads through a file.
     """
-    table = pa.Table.from_pandas(stamps.table.drop(columns="label", errors="ignore"), preserve_index=False)
-    table = table.append_column("label", pa.array(stamps.labels))
+    table = pa.Table.from_pandas(stamps.table.assign(label=stamps.labels), preserve_index=False)
     height, width = stamps.difference.shape[1:]
     for kind in IMAGES:
         pixels = pa.FixedSizeListArray.from_arrays(pa.array(getattr(stamps, kind).ravel()), width)
@@ -138,9 +140,9 @@ def write_alerts(stamps, path):
         pq.write_table(table, file, compression="zstd", row_group_size=ROWS, write_page_checksum=True)
 
 
-def _read(found):
+def _read(found, seen):
     """Return the Alerts among packets, and names and reasons of those that cannot be read, and of copies."""
-    alerts, faults, copies, seen = [], [], [], {}
+    alerts, faults, copies = [], [], []
     for where, packet, fault in found:
         if fault is None:
             try:
@@ -150,12 +152,20 @@ def _read(found):
         if fault is not None:
             faults.append(_skipped(where, fault))
             continue
-        candid = alert.values.get("candid")
-        if candid is not None and candid == candid and seen.setdefault(candid, where) is not where:
+        candid = _candid(alert)
+        if candid in seen:
             copies.append(_skipped(where, f"is a copy of the alert in {seen[candid]}", name_of(alert.values)))
             continue
+        if candid:
+            seen[candid] = where
         alerts.append(alert)
     return alerts, faults, copies
+
+
+def _candid(alert):
+    """Return the number of a detection as text; "" without one, or if it is a float, which lacks digits."""
+    candid = alert.values.get("candid")
+    return str(candid) if isinstance(candid, str | Integral) else ""
 
 
 def _skipped(where, fault, name=""):

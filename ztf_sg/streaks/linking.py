@@ -29,12 +29,13 @@ FALSE_LINKS = 0.01  # expected by chance in an exposure
 PROMISING = 100.0  # expected number of candidates, known at the steps REACH only, that are worth following
 IRREGULAR = 1 / 8  # rms distance from the fit, in steps, that flashes do not reach; for any points it is 1/5
 SURELY_TRAIL = 6  # candidates with many others on their line, after which a point is on a trail
+MOST_IN_VAIN = 200  # candidates that are followed in vain: a lattice of points has them without end
 LINE_LENGTH = 500.0  # beyond the ends of a candidate, at least, on which other points are counted [arcsec]
 WIDEST = 30.0  # largest distance of a detection from the centre of its exposure [deg]
 ARCSEC = 180 * 3600 / np.pi  # in a radian
 EXPOSURE_COLUMNS = ("jd", "fid")
 NONE = -1
-COLUMNS = {"satellite": NONE, "step": NONE, "spacing": np.nan, "n_flashes": 0, "rms": np.nan}
+COLUMNS = {"satellite": NONE, "step": NONE, "spacing": np.nan, "n_flashes": 0, "rms": np.nan}  # of no flash
 
 
 def link_flashes(table):
@@ -66,10 +67,7 @@ def link_flashes(table):
     [0, 1, 2, 4, 5]
     """
     _check(table)
-    linked = table.assign(satellite=NONE, step=NONE, spacing=np.nan, n_flashes=0, rms=np.nan)
-    columns = {
-        name: linked[name].to_numpy().copy() for name in ("satellite", "step", "spacing", "n_flashes", "rms")
-    }
+    columns = {name: np.full(len(table), value) for name, value in COLUMNS.items()}
     number = 0
     for exposure, rows in _exposures(table):
         points = _tangent_plane(
@@ -99,7 +97,7 @@ def find_tracks(points):
         return []
     tree = cKDTree(points)
     first, second, density = _neighbours(tree, points)
-    tracks, free, on_trail = [], np.ones(len(points), bool), np.zeros(len(points), int)
+    tracks, free, on_trail, in_vain = [], np.ones(len(points), bool), np.zeros(len(points), int), 0
     for seed in _seeds(tree, points, first, second, density):
         rows = list(seed.values())
         if not free[rows].all() or (on_trail[rows] >= SURELY_TRAIL).all():
@@ -111,6 +109,10 @@ def find_tracks(points):
         elif _chance(points, members, len(first), density, len(others)) < FALSE_LINKS:
             tracks.append(_track(points, members))
             free[tracks[-1].members] = False
+            continue
+        in_vain += 1
+        if in_vain == MOST_IN_VAIN:
+            break
     return tracks
 
 

@@ -371,7 +371,7 @@ def _row(trail, sky, header):
 
 def _add_positions(table, header):
     """Return the table with the positions of the ends [deg], by the WCS of a header."""
-    wcs = WCS(header) if header else None
+    wcs = WCS(header).celestial if header else None
     for end in "12":
         places = np.full((2, len(table)), np.nan)
         if wcs is not None and wcs.has_celestial and len(table):
