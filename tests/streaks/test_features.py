@@ -6,6 +6,7 @@ from ztf_sg import CutoutSet, Triplets
 from ztf_sg.simulation.stamps import simulate_stamps
 from ztf_sg.streaks import FEATURES, measure_stamps
 from ztf_sg.streaks.features import SHAPE_FEATURES, TEMPLATE_FEATURES, image_sets, raw_measures
+from ztf_sg.streaks.motion import motion_table
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,33 @@ def test_features_of_missing_images_are_missing(stamps):
     nothing = measure_stamps(changed(stamps, lambda images: images, ("template",)))
     assert (nothing["images"] == "none").all()
     assert nothing[list(FEATURES)].isna().all(axis=None)
+
+
+def test_sign_of_a_negative_alert_is_known_where_two_images_give_the_third(stamps):
+    """Its difference is reference minus science."""
+    science, template = stamps.science[:8], stamps.template[:8]
+    table = stamps.table[:8].assign(isdiffpos="f")
+    sets = [
+        Triplets(science, template, template - science, table=table),
+        Triplets(science, None, template - science, table=table),
+        Triplets(science, template, table=table),
+        Triplets(None, template, template - science, table=table),
+    ]
+    expected, *others = (matrix(measure_stamps(triplets)) for triplets in sets)
+    for found in others:
+        assert np.abs(found - expected).mean() < 0.1  # the levels of the sky differ a little
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
+def test_images_without_pixels_to_measure_are_none(value):
+    images = np.full((2, 63, 63), value)
+    images[1] = np.nan
+    images[1, 31, 31] = 5.0
+    raw = raw_measures(Triplets(images, images, images))
+    assert (raw["images"] == "none").all()
+    motion = motion_table(raw, pd.DataFrame({"magzpsci": [26.0, 26.0]}), 30.0)
+    assert motion.filter(regex="length|rate|angle|magnitude").isna().all(axis=None)
+    assert (motion["flashes"] == 0).all() and not motion["trail"].any()
 
 
 @pytest.mark.parametrize("shape", [(31, 31), (32, 32), (45, 50), (131, 131)])

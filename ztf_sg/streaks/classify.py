@@ -4,6 +4,7 @@ import warnings
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ztf_sg.streaks.alert_files import iter_found

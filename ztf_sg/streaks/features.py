@@ -13,6 +13,7 @@ from ztf_sg.streaks.stamps import IMAGES, Triplets
 from ztf_sg.streaks.trail_fit import profile_width
 
 SMALLEST_STAMP = 31  # height and width [px]
+FEWEST_PIXELS = 100  # with data, of an image that is measured
 GAIN = 6.2  # of ZTF's images [e-/DN]
 USUAL_FWHM, FWHM_RANGE = 2.3, (1.3, 7.0)  # of stars in ZTF's images [px]
 # The difference image's FWHM by the pipeline, fwhm x seeratio in alerts, is wider than that of stars [px];
@@ -98,9 +99,20 @@ def check_stamps(triplets):
 
 def image_sets(triplets):
     """Return which of the `IMAGE_SETS` each of n stamps has, an array of str."""
-    science, template, difference = (np.isfinite(getattr(triplets, name)).any(axis=(1, 2)) for name in IMAGES)
+    science, template, difference = (has_data(getattr(triplets, name)) for name in IMAGES)
     two = science.astype(int) + template + difference >= 2
     return np.select([two, difference, science], IMAGE_SETS[:3], IMAGE_SETS[3])
+
+
+def has_data(stack):
+    """Return which images have pixels enough, of more than one value, to be measured, bool (n,)."""
+    values = np.where(np.isfinite(stack), stack, np.nan).reshape(len(stack), -1)
+    counted = np.isfinite(values).sum(axis=1) >= FEWEST_PIXELS
+    lowest, highest = (
+        each(values, axis=1, initial=start, where=np.isfinite(values))
+        for each, start in ((np.min, np.inf), (np.max, -np.inf))
+    )
+    return counted & (highest > lowest)
 
 
 def dimensionless(raw):
@@ -159,24 +171,32 @@ def _prepared(triplets, rows, images):
     """Return the sky-subtracted images of some stamps, and their noise [DN], (3, n), of light first.
 
     The light is the difference, or the science image if there is nothing else. Of three images, two give the
-    third.
+    third, up to the zero point of the template, which is presumed to be that of the science image. Where
+    ``isdiffpos`` of an alert is "f", the difference is reference minus science.
     """
     science, template, light = (
         np.ascontiguousarray(getattr(triplets, name)[rows], dtype=np.float32) for name in IMAGES
     )
     science, template, light = (_without_sky(stack) for stack in (science, template, light))
-    there = [np.isfinite(stack).any(axis=(1, 2)) for stack in (science, template, light)]
+    there = [has_data(stack) for stack in (science, template, light)]
     full = images == "all"
+    sign = _signs(triplets.table.iloc[rows])
     for stack, missing, value in (
-        (light, ~there[2] & full, lambda k: science[k] - template[k]),
-        (template, ~there[1] & full, lambda k: science[k] - light[k]),
-        (science, ~there[0] & full, lambda k: light[k] + template[k]),
+        (light, ~there[2] & full, lambda k: sign[k] * (science[k] - template[k])),
+        (template, ~there[1] & full, lambda k: science[k] - sign[k] * light[k]),
+        (science, ~there[0] & full, lambda k: template[k] + sign[k] * light[k]),
     ):
         stack[missing] = value(missing)
     alone = images == "science"
     light[alone] = science[alone]
     noise = np.stack([_level_and_noise(stack)[1] for stack in (light, template, science)])
     return science, template, light, noise.astype(float)
+
+
+def _signs(table):
+    """Return the sign of science minus template in the difference images of alerts, shape (n, 1, 1)."""
+    positive = table.get("isdiffpos", pd.Series("t", table.index)).astype(str).str.lower()
+    return np.where(positive.isin(["f", "0", "false"]), -1.0, 1.0).astype(np.float32)[:, None, None]
 
 
 def _without_sky(stack):
@@ -215,7 +235,8 @@ def presumed_fwhm(table, stack, noise):
 
 
 def _column(table, name):
-    """Return a column of numbers, float (n,), NaN where the table has none."""
+    """Return a column of numbers, float (n,), NaN where the table has none that is finite."""
     if name not in table:
         return np.full(len(table), np.nan)
-    return pd.to_numeric(table[name], errors="coerce").to_numpy(float, na_value=np.nan)
+    values = pd.to_numeric(table[name], errors="coerce").to_numpy(float, na_value=np.nan)
+    return np.where(np.isfinite(values), values, np.nan)

@@ -9,6 +9,7 @@ TRAIL_SNR, TRAIL_LIT = 7.0, 0.6  # least signal-to-noise ratio of a trail, and t
 TRAIL_NARROW = (
     0.9  # greatest share that the middle pixels have in its signal-to-noise ratio; more is a column
 )
+UNSEEN = {"free_ends": 0, "flashes": 0, "trail": False}  # where there are no pixels
 MAGNITUDE = 2.5 / np.log(10)  # of a relative change of the flux
 
 
@@ -61,4 +62,7 @@ def motion_table(raw, table, exptime):
         "period": raw["period"] * PIXEL_SCALE,
         "trail": has_trail(raw),
     }
-    return pd.DataFrame({name: np.asarray(values) for name, values in found.items()})
+    found = pd.DataFrame({name: np.asarray(values) for name, values in found.items()})
+    unseen = (raw["images"] == "none").to_numpy() | ~np.isfinite(raw["snr"]) | (raw["pixels"] == 0)
+    found.loc[unseen, found.columns.difference([*UNSEEN])] = np.nan
+    return found.assign(**{name: found[name].mask(unseen, value) for name, value in UNSEEN.items()})
