@@ -10,9 +10,10 @@ from ztf_sg.simulation.fourier import BOX, blur, points
 from ztf_sg.simulation.scenes import BRIGHTEST, line
 from ztf_sg.simulation.stamp_conditions import log_uniform
 
-# What detections of all kinds have beside them: share of them, distance [px], strength [noise].
-COLUMN_FRACTION, LAST_COLUMNS_FRACTION, COLUMN_DISTANCES = 0.08, 0.02, (5, 31)
-COLUMN_COUNTS, LAST_COLUMNS_COUNTS = (0.4, 5.0), (3.0, 20.0)
+# What detections of all kinds have beside them: share of them, distance [px], strength [noise]. The shares of
+# lines along columns or rows with a signal-to-noise ratio above 5 and above 7 are those of real alerts.
+COLUMN_FRACTION, LAST_COLUMNS_FRACTION, COLUMN_DISTANCES = 0.03, 0.004, (5, 31)
+COLUMN_COUNTS, LAST_COLUMNS_COUNTS = (0.3, 1.5), (3.0, 20.0)
 
 SEARCH = 4  # distance within which the highest peak of a mark is the detection [px]
 SPIKE_DISTANCES = (6.0, 40.0)  # of a detection from the bright star whose spike it is [px]

@@ -17,7 +17,9 @@ from ztf_sg.simulation.subtraction import FIRST, SIDE, STAMP, matched, observe
 from ztf_sg.streaks import Triplets
 
 PER_EXPOSURE = 8  # stamps that share an exposure
-SNR_RANGE, SNR_SLOPE = (7.0, 500.0), 0.7  # counts above a signal-to-noise ratio fall with this power of it
+# Signal-to-noise ratios, as in real alerts: counts above one fall with a power of it. Streaks have a search
+# of their own, which goes fainter.
+LEAST_SNR, LEAST_STREAK_SNR, LARGEST_SNR, SNR_SLOPE = 10.0, 7.0, 500.0, 1.0
 PASSING_FRACTION = 0.004  # share of the stamps of asteroids and others that a trail passes
 MIDDLE = (slice(CENTRE - 2, CENTRE + 3),) * 2  # where no detection lacks data
 UNKNOWN = {name: np.nan for name in ("length", "angle", "rate", "period", "width")} | {"beside": False}
@@ -29,16 +31,17 @@ MISSING_FRACTION = 0.004  # share of the stamps without a reference, and of thos
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of detection: its label, its share of the stamps, and what adds it to a scene."""
+    """A kind of detection: label, share of the stamps, what adds it to a scene, and its faintest."""
 
     label: int
     share: float
     add: callable
+    least_snr: float = LEAST_SNR
 
 
 KINDS = {
     "asteroid": Kind(1, 0.20, moving_sources.add_asteroid),
-    "streak": Kind(1, 0.12, moving_sources.add_streak),
+    "streak": Kind(1, 0.12, moving_sources.add_streak, LEAST_STREAK_SNR),
     "trail": Kind(2, 0.08, moving_sources.add_trail),
     "trail_end": Kind(2, 0.02, moving_sources.add_trail_end),
     "trail_beside": Kind(2, 0.07, moving_sources.add_trail_beside),
@@ -129,7 +132,7 @@ def _simulate_stamp(rng, exposure, kind, order):
     """Return the three images of a detection [DN], and its row of the table."""
     scene = draw_scene(rng, exposure)
     confusers.add_columns_beside(rng, scene)
-    snr = min(SNR_RANGE[0] * rng.random() ** (-1 / SNR_SLOPE), SNR_RANGE[1])
+    snr = min(KINDS[kind].least_snr * rng.random() ** (-1 / SNR_SLOPE), LARGEST_SNR)
     truth = UNKNOWN | {"kind": kind} | KINDS[kind].add(rng, scene, snr)
     if KINDS[kind].label < 2 and rng.random() < PASSING_FRACTION:
         moving_sources.add_passing_trail(rng, scene, snr)
