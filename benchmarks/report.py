@@ -3,7 +3,8 @@
 python benchmarks/report.py [NAME ...]
 
 With names of scripts, only those are run, and the other sections of the page stay as they are. Sections of
-real cutouts are made when the environment variable ZTF_SG_REAL_CUTOUTS names a folder of them.
+real cutouts, and of real alerts, are made when the environment variables ZTF_SG_REAL_CUTOUTS and
+ZTF_SG_REAL_ALERTS name folders of them.
 """
 
 import os
@@ -16,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
-REAL = "$ZTF_SG_REAL_CUTOUTS"
+REAL, REAL_ALERTS = "$ZTF_SG_REAL_CUTOUTS", "$ZTF_SG_REAL_ALERTS"
+FOLDERS = {name: os.environ.get(name[1:]) for name in (REAL, REAL_ALERTS)}
 PLOT, SCRATCH = "PLOT", "FOLDER"  # stand for the figure of a section and for a folder that is thrown away
 INTRODUCTION = """# Benchmarks
 
@@ -40,6 +42,8 @@ SECTIONS = {
     "Ablation on the bundled cutouts": "ablation",
     "Kinds of PSFs that the training set has not": "unseen_psfs",
     "Several images of one object": f"combining --plot {PLOT}",
+    "Moving objects: streaks": "streaks",
+    "Moving objects: real alerts": f"moving {REAL_ALERTS}",
     "Trails in whole images": f"trails --fields 10 --quadrants 0 --plot {PLOT}",
     "Trails in quadrants that have none": "trails --fields 0 --quadrants 10",
     "Reading real cutouts, and the job of notebook 3": f"reading_speed {REAL}",
@@ -51,8 +55,9 @@ SECTIONS = {
 
 def main():
     """Run what is asked for, and write the page after each section."""
-    real = os.environ.get(REAL[1:])
-    sections = {title: command.split() for title, command in SECTIONS.items() if real or REAL not in command}
+    missing = {name for name, folder in FOLDERS.items() if not folder}
+    sections = {title: command.split() for title, command in SECTIONS.items()}
+    sections = {title: command for title, command in sections.items() if not missing & set(command)}
     names = {command[0] for command in sections.values()}
     wanted = set(sys.argv[1:]) or names
     if wanted - names:
@@ -69,7 +74,7 @@ def section(title, name, arguments):
     figure = PAGE.with_suffix("") / f"{name}.png"
     figure.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        values = {PLOT: str(figure), SCRATCH: f"{scratch}/made", REAL: os.environ.get(REAL[1:])}
+        values = {PLOT: str(figure), SCRATCH: f"{scratch}/made"} | FOLDERS
         command = [sys.executable, script, *(values.get(argument, argument) for argument in arguments)]
         run = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     if run.returncode:
