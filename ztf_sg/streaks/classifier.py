@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -62,7 +63,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
     -----
     A single flash of a tumbling satellite looks like an asteroid. No stamp tells them apart: it is called an
     asteroid, as long as no line and no further flash is seen, and the remedy is to link the detections of one
-    exposure.
+    exposure. An asteroid in front of a star of the reference looks as if the star varied: it is called other.
 
     Examples
     --------
@@ -70,7 +71,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
     >>> MovingObjectClassifier.pretrained().predict_proba(load_alerts("alerts.parquet"))  # doctest: +SKIP
     """
 
-    def __init__(self, nn_count=30, class_fractions=None, random_state=0):
+    def __init__(self, nn_count=50, class_fractions=None, random_state=0):
         self.nn_count = nn_count
         self.class_fractions = class_fractions
         self.random_state = random_state
@@ -161,18 +162,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         """
         threshold = self.confidence_threshold(max_error)
         raw = raw_measures(triplets)
-        probabilities = self._probabilities(self._checked_features(raw))
-        asteroid = probabilities.argmax(axis=1) == CLASS_NAMES.index("asteroid")
-        odd = np.abs(np.log(raw["point_width"] / raw["presumed_width"]) - POINT_WIDENING) > np.maximum(
-            ODD_WIDTH, ODD_SIGMA * raw["width_error"] / raw["width"]
-        )
-        point = raw["length"] < raw["width"]
-        hidden = raw["covered_near"] < HIDDEN
-        return (
-            (probabilities.max(axis=1) <= threshold)
-            | (asteroid & ((point & odd) | has_trail(raw))).to_numpy()
-            | hidden.to_numpy()
-        )
+        return _is_ambiguous(raw, self._probabilities(self._checked_features(raw)), threshold)
 
     def confidence_threshold(self, max_error=0.01):
         """Return the probability of its likeliest class that a decided stamp must exceed.
@@ -227,9 +217,28 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             If exptime is not a number above 0, or as :meth:`predict_proba`.
         """
-        if not (is_number(exptime) and 0 < exptime < np.inf):
-            raise ValueError(f"exptime: expected a number above 0 [s], got {exptime!r}")
+        _check_exptime(exptime)
         return motion_table(raw_measures(triplets), triplets.table, exptime)
+
+    def describe(self, triplets, max_error=0.01, exptime=30.0):
+        """Return what :meth:`predict_proba`, :meth:`ambiguous` and :meth:`measure` say, measured once.
+
+        Parameters, errors and warnings as theirs.
+
+        Returns
+        -------
+        pandas.DataFrame
+            n rows: p_other, p_asteroid and p_satellite; class, one of their names; ambiguous; and the columns
+            of :meth:`measure`.
+        """
+        threshold = self.confidence_threshold(max_error)
+        _check_exptime(exptime)
+        raw = raw_measures(triplets)
+        probabilities = self._probabilities(self._checked_features(raw))
+        table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in CLASS_NAMES])
+        table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
+        table["ambiguous"] = _is_ambiguous(raw, probabilities, threshold)
+        return table.join(motion_table(raw, triplets.table, exptime))
 
     def trail(self, triplets):
         """Return whether a trail crosses each stamp, through its source or beside it, bool, shape (n,).
@@ -319,6 +328,23 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         """Return probabilities for the class fractions that are wanted, from those for equal ones."""
         weighted = probabilities * _fractions(self.class_fractions)
         return weighted / weighted.sum(axis=1, keepdims=True)
+
+
+def _is_ambiguous(raw, probabilities, threshold):
+    """Return which stamps a person should look at, see :meth:`MovingObjectClassifier.ambiguous`."""
+    asteroid = probabilities.argmax(axis=1) == CLASS_NAMES.index("asteroid")
+    odd = np.abs(np.log(raw["point_width"] / raw["presumed_width"]) - POINT_WIDENING) > np.maximum(
+        ODD_WIDTH, ODD_SIGMA * raw["width_error"] / raw["width"]
+    )
+    point = raw["length"] < raw["width"]
+    suspect = (asteroid & ((point & odd) | has_trail(raw))) | (raw["covered_near"] < HIDDEN)
+    return (probabilities.max(axis=1) <= threshold) | suspect.to_numpy()
+
+
+def _check_exptime(exptime):
+    """Raise a ValueError unless an exposure time is a number above 0."""
+    if not (is_number(exptime) and 0 < exptime < np.inf):
+        raise ValueError(f"exptime: expected a number above 0 [s], got {exptime!r}")
 
 
 def _alone(triplets, name):

@@ -94,16 +94,12 @@ def _classes(stamps, model, max_error):
     skipped = pd.concat([stamps.skipped, _too_small(stamps)]).assign(**UNCLASSIFIED)
     if not len(stamps) or len(skipped) > len(stamps.skipped):
         return skipped
-    probabilities = model.predict_proba(stamps)
     table = stamps.table[[name for name in KEPT if name in stamps.table]]
     if "candid" in table:  # a number that is missing somewhere would become a float, without its last digits
         table = table.assign(candid=table["candid"].astype("string"))
     if "name" not in table:
         table = table.assign(name=[f"stamp {row}" for row in range(len(stamps))])
-    table = table.assign(**dict(zip(PROBABILITIES, probabilities.T, strict=True)))
-    table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
-    table["ambiguous"] = model.ambiguous(stamps, max_error)
-    table = table.join(model.measure(stamps)).assign(linked=NONE, reason="")
+    table = table.join(model.describe(stamps, max_error)).assign(linked=NONE, reason="")
     return pd.concat([table, skipped], ignore_index=True)
 
 
