@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import RobustScaler
+from sklearn.preprocessing import StandardScaler
 
 from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 
@@ -39,7 +39,7 @@ class ScaledMuyGPS:
     """
 
     def __init__(self, n_classes, nn_count, random_state):
-        self.scaler = RobustScaler()
+        self.scaler = StandardScaler()
         self.each = [
             MuyGPSClassifier(nn_count, batch_count=BATCH_COUNT, random_state=random_state)
             for _ in range(n_classes)
@@ -69,7 +69,7 @@ class ScaledMuyGPS:
     def get_state(self, prefix):
         """Return all that was learned as a dict of arrays, see `state_shapes`."""
         states = [muygps.get_state() for muygps in self.each]
-        found = {"scaler_center": self.scaler.center_, "scaler_scale": self.scaler.scale_}
+        found = {"scaler_center": self.scaler.mean_, "scaler_scale": self.scaler.scale_}
         found |= {name: states[0][name] for name in SHARED}
         found["points"] = (states[0]["points"] + states[0]["center"]).astype(np.float16)
         found |= {"values": np.stack([state["values"] for state in states]), "labels": self.labels}
@@ -79,8 +79,8 @@ class ScaledMuyGPS:
     def set_state(self, prefix, arrays):
         """Take over the arrays of :meth:`get_state`, and return the classifier; ValueError if unfit."""
         state = {name.removeprefix(prefix): array for name, array in arrays.items()}
-        self.scaler.center_, self.scaler.scale_ = state["scaler_center"], state["scaler_scale"]
-        self.scaler.n_features_in_ = len(self.scaler.center_)
+        self.scaler.mean_, self.scaler.scale_ = state["scaler_center"], state["scaler_scale"]
+        self.scaler.n_features_in_ = len(self.scaler.mean_)
         if self.scaler.scale_.min() <= 0:
             raise ValueError(f"its scale {self.scaler.scale_} is not positive for each feature")
         self.labels, self.calibration = state["labels"].astype(int), state["calibration"]
