@@ -25,6 +25,7 @@ from ztf_sg import MovingObjectClassifier, MuyGPSClassifier, Triplets, load_aler
 from ztf_sg.classification import with_scaling
 from ztf_sg.simulation.stamps import simulate_stamps
 from ztf_sg.streaks import FEATURES, measure_stamps
+from ztf_sg.streaks.stamps import CLASS_NAMES
 
 ASTEROID, SATELLITE, BINS = 1, 2, 10  # labels; of the expected calibration error
 FALSE = 0.01  # share of false positives at which completeness is counted
@@ -98,6 +99,19 @@ def print_tasks(real, models, seed):
             f"calibration error of the top label, classes alike, "
             f"{calibration_error(real.labels, probabilities):.3f}"
         )
+
+
+def print_ambiguous(model, real, simulated, flashes):
+    """Print how many stamps are ambiguous, and wrong among the others; lone flashes are simulated."""
+    parts = {f"real {name}": real[real.labels == label] for label, name in enumerate(CLASS_NAMES)}
+    points = (simulated.table["kind"] == "asteroid").to_numpy()
+    parts |= {"real, all": real, "simulated asteroids, points": simulated[points]}
+    parts |= {"simulated, all but lone flashes": simulated, "simulated lone flashes": flashes}
+    print("\nambiguous, and wrong among the others:")
+    for name, stamps in parts.items():
+        table = model.describe(stamps)
+        wrong = (table["class"] != np.array(CLASS_NAMES)[stamps.labels])[~table["ambiguous"]]
+        print(f"  {name}: {table['ambiguous'].mean():.3f} of {len(stamps)}, {wrong.mean():.3f}")
 
 
 def print_nights_left_out(real, features):
@@ -215,9 +229,10 @@ def print_speed(model, stamps):
     """Print how many stamps are classified per second from memory."""
     large = stamps[np.tile(np.arange(len(stamps)), REPEATS)]
     model.predict_proba(large)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     model.predict_proba(large)
-    print(f"\n{len(large) / (time.perf_counter() - start):.0f} stamps/s from memory")
+    rate, each = len(large) / (time.perf_counter() - start), (time.process_time() - used) / len(large)
+    print(f"\n{rate:.0f} stamps/s from memory, {1e3 * each:.2f} ms of one core each")
 
 
 def main():
@@ -235,7 +250,8 @@ def main():
     real = load_alerts(options.folder / "alerts.parquet")
     features = measure_stamps(real)[list(FEATURES)].fillna(0).to_numpy()
     simulated = simulate_stamps(options.train_stamps, options.seed + 1000)
-    simulated = simulated[(simulated.table["kind"] != "flash").to_numpy()]
+    is_flash = (simulated.table["kind"] == "flash").to_numpy()
+    flashes, simulated = simulated[is_flash], simulated[~is_flash]
     trees = ExtraTreesClassifier(**TREES).fit(
         measure_stamps(simulated)[list(FEATURES)].fillna(0).to_numpy(), simulated.labels
     )
@@ -246,6 +262,7 @@ def main():
     rest = real.labels != SATELLITE
     print_score("rule, new light away from reference sources, asteroid or not",
                 real.labels[rest] == ASTEROID, rule(real)[rest], np.nan)  # fmt: skip
+    print_ambiguous(model, real, simulated, flashes)
     print_nights_left_out(real, features)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of images that are missing, as they shall be here

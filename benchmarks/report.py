@@ -44,7 +44,8 @@ SECTIONS = {
     "Several images of one object": f"combining --plot {PLOT}",
     "Moving objects: streaks": "streaks",
     "Moving objects: real alerts": f"moving {REAL_ALERTS}",
-    "Trails in whole images": f"trails --plot {PLOT}",
+    "Trails in whole images": f"trails --fields 10 --quadrants 0 --plot {PLOT}",
+    "Trails in quadrants that have none": "trails --fields 0 --quadrants 10",
     "Reading real cutouts, and the job of notebook 3": f"reading_speed {REAL}",
     "Realism of the simulated cutouts": f"realism {REAL}",
     "Accuracy on real cutouts": f"accuracy {REAL}",
@@ -75,9 +76,9 @@ def section(title, name, arguments):
     with tempfile.TemporaryDirectory() as scratch:
         values = {PLOT: str(figure), SCRATCH: f"{scratch}/made"} | FOLDERS
         command = [sys.executable, script, *(values.get(argument, argument) for argument in arguments)]
-        run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        run = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     if run.returncode:
-        print(f"{name} failed:\n{run.stderr}", file=sys.stderr)
+        print(f"{name} failed", file=sys.stderr)
         run.stdout += f"\nfailed: exit status {run.returncode}"
     shown = " ".join(["python", str(script.relative_to(ROOT)), *arguments]).replace(PLOT, figure.name)
     drawn = [f"![{title}]({figure.parent.name}/{figure.name})", ""] if PLOT in arguments else []

@@ -23,7 +23,7 @@ def pretrained():
 
 @pytest.fixture(scope="module")
 def stamps():
-    found = simulate_stamps(240, 9, CLEAR, n_jobs=1)
+    found = simulate_stamps(160, 9, CLEAR, n_jobs=1)
     whole = np.isfinite(found.science).any(axis=(1, 2)) & np.isfinite(found.template).any(axis=(1, 2))
     return found[whole & (found.table["snr"] > 10).to_numpy()]
 
@@ -75,6 +75,7 @@ def test_a_model_is_trained_saved_and_loaded(stamps, tmp_path):
     loaded = MovingObjectClassifier.load(tmp_path / "model.npz")
     assert loaded.get_params() == model.get_params()
     np.testing.assert_allclose(model.predict_proba(stamps), loaded.predict_proba(stamps), atol=1e-9)
+    assert loaded.confidence_threshold(0.1) == pytest.approx(model.confidence_threshold(0.1))
     assert np.mean(model.predict(stamps) == stamps.labels) > 0.9
 
 

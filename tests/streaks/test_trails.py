@@ -158,6 +158,11 @@ class TestFaultsOfTheDetector:
         if not first:
             assert set(trails.bad_columns) == set(range(140, 140 + width))
 
+    def test_a_line_from_side_to_side_of_broad_bad_columns_is_no_trail(self):
+        image = make_image(shape=(600, 96), random_state=2)  # of which the line drifts by 6 px
+        image[200:, 40:47] += 3
+        assert len(find_trails(image, fwhm=1.6)) == 0
+
     def test_a_trail_beside_a_bad_column_is_found(self):
         image = make_image(make_trail(-100, 40, 420, 200))
         image[:, 140:147] += np.random.default_rng(3).normal(15, 10, (256, 7))

@@ -17,6 +17,7 @@ def state_shapes(prefix, n_classes):
     """Return the shapes of the arrays that :meth:`ScaledMuyGPS.get_state` returns, by name with a prefix."""
     found = {"scaler_center": ("features",), "scaler_scale": ("features",), "labels": ("objects",)}
     found |= {name: STATE_SHAPES[name] for name in SHARED}
+    found["odds"] = ("objects", n_classes)
     found |= {"values": (n_classes, *STATE_SHAPES["values"]), "calibration": (n_classes, n_classes + 1)}
     axes = {axis: f"{prefix}{axis}" for axis in ("features", "objects")}
     return {f"{prefix}{name}": tuple(axes.get(axis, axis) for axis in shape) for name, shape in found.items()}
@@ -52,8 +53,9 @@ class ScaledMuyGPS:
         for label, muygps in enumerate(self.each):
             muygps.fit(points, self.labels == label)
         odds = self._log_odds([muygps.leave_one_out() for muygps in self.each])
+        self.odds = odds.astype(np.float32)  # kept, as predicting all training points takes seconds
         regression = LogisticRegression(C=1 / PENALTY, class_weight="balanced", max_iter=1000)
-        regression.fit(odds, self.labels)
+        regression.fit(self.odds.astype(float), self.labels)
         self.calibration = np.column_stack([regression.coef_, regression.intercept_])
         return self
 
@@ -64,7 +66,7 @@ class ScaledMuyGPS:
 
     def leave_one_out(self):
         """Return the probabilities of the classes of each training point from the others."""
-        return self._calibrated(self._log_odds([muygps.leave_one_out() for muygps in self.each]))
+        return self._calibrated(self.odds.astype(float))
 
     def get_state(self, prefix):
         """Return all that was learned as a dict of arrays, see `state_shapes`."""
@@ -73,7 +75,7 @@ class ScaledMuyGPS:
         found |= {name: states[0][name] for name in SHARED}
         found["points"] = (states[0]["points"] + states[0]["center"]).astype(np.float16)
         found |= {"values": np.stack([state["values"] for state in states]), "labels": self.labels}
-        found["calibration"] = self.calibration
+        found |= {"odds": self.odds, "calibration": self.calibration}
         return {f"{prefix}{name}": array for name, array in found.items()}
 
     def set_state(self, prefix, arrays):
@@ -84,6 +86,7 @@ class ScaledMuyGPS:
         if self.scaler.scale_.min() <= 0:
             raise ValueError(f"its scale {self.scaler.scale_} is not positive for each feature")
         self.labels, self.calibration = state["labels"].astype(int), state["calibration"]
+        self.odds = state["odds"].astype(np.float32)
         points = state["points"] - state["center"]
         for label, muygps in enumerate(self.each):
             targets = np.where(self.labels == label, 1.0, -1.0)

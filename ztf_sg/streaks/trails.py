@@ -26,6 +26,7 @@ MIN_SNR = 7.0  # of a trail: the noise alone has less than one such line in 100 
 SHORTEST_TRAIL = 40.0  # [px]
 NARROWEST = 0.65  # FWHM of a trail at least [FWHM of point sources]; bad pixels are narrower
 COLUMN_DRIFT = 4.0  # a trail within so many columns over all its length is a fault of the detector [px]
+COLUMN_WIDTHS = 1.5  # or within so many of its widths: its line may cross a broad fault from side to side
 OUTLIER = 3.0  # by how much a part of a trail may exceed the typical one and count [sigma]
 EVEN_PARTS = 4  # into which a trail is divided; each must show light
 EVENNESS = 0.25  # of the brightness of a part, at least, relative to that of the whole
@@ -318,7 +319,7 @@ def _is_trail(trail, sky):
     """Tell whether a line of light is wide enough, and does not lie along a column of the detector."""
     x1, _, x2, _ = trail.line.ends
     wide_enough = NARROWEST * sky.fwhm < trail.width < profile.WIDEST * sky.fwhm
-    return wide_enough and abs(x1 - x2) > COLUMN_DRIFT
+    return wide_enough and abs(x1 - x2) > max(COLUMN_DRIFT, COLUMN_WIDTHS * trail.width)
 
 
 def _half_width(trail):
