@@ -146,6 +146,12 @@ class TestEveryTechnique:
             warnings.simplefilter("ignore", UserWarning)
             assert np.isfinite(normalize(images, technique, statistics)).all()
 
+    def test_extreme_pixels_do_not_hide_what_is_wrong_with_the_statistics(self, technique):
+        images = np.array([[[-1.1e306, 1.79e308]]])
+        with suppress(ValueError), warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            normalize(images, technique, GlobalStatistics(0.0, 0.0))
+
     @given(images=stacks())
     def test_keeps_the_order_of_the_pixels_of_a_cutout(self, technique, images):
         for before, after in zip(images, normalize(images, technique), strict=True):

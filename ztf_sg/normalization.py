@@ -164,14 +164,17 @@ def normalize(images, technique, statistics=None, **parameters):
         warnings.warn(f"{technique}: {flat}", stacklevel=2)
     result = np.empty(images.shape)
 
-    def fill(rows):
+    def normalized(some):
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
-            result[rows] = NORMALIZATIONS[technique](images[rows].astype(float), statistics, **parameters)
+            return NORMALIZATIONS[technique](some.astype(float), statistics, **parameters)
+
+    def fill(rows):
+        result[rows] = normalized(images[rows])
 
     try:
         map_chunks(fill, len(images))
     except ValueError:  # counts cutouts within a chunk; this one counts them in the whole set
-        NORMALIZATIONS[technique](images.astype(float), statistics, **parameters)
+        normalized(images)
         raise
     bad = ~np.isfinite(result).all(axis=(1, 2))
     if bad.any():
