@@ -15,11 +15,6 @@ SHIFT_STEP = 2  # between directions, as columns in the last row [px]
 QUADRANTS = 4  # of directions: along rows or columns, to the left or to the right
 
 
-def padded_side(height, width):
-    """Return the side of the square that a stamp is put into, a power of two [px]."""
-    return 2 ** int(np.ceil(np.log2(max(height, width))))
-
-
 @compiled
 def radon_quadrant(square, sums, room):
     """Sum a square image along all lines that go from its first row to the last one, and to the right.
@@ -172,13 +167,3 @@ def _greatest(values):
         if values[n] > best:
             best, place = values[n], n
     return best, place
-
-
-@compiled
-def line_searches(signals, valid):
-    """Return what `best_lines` finds in n stamps around their middles, shape (n, 2, 3, 5)."""
-    n, height, width = signals.shape
-    found = np.empty((n, 2, len(LINE_WIDTHS), 5))
-    for row in range(n):
-        best_lines(signals[row], valid[row], 0.5 * (width - 1), 0.5 * (height - 1), found[row])
-    return found
