@@ -1,6 +1,7 @@
 # make notebooks   set up .venv and run the five notebooks in order, offline, in place
 # make check       set up .venv, lint and run the fast tests: a minute and a half
-# make test        set up .venv, lint and run all tests, with doctests, notebooks and the Python of the README
+# make test        set up .venv, lint and run the tests, with doctests, notebooks and the Python of the README
+# make exhaustive set up .venv, lint and run the tests that make test leaves out, as they take long
 # make bundle      remake the simulated catalogue, and the bundled cutouts with their truth
 # make model       simulate cutouts of images in all conditions, and train both ready classifiers on them: three minutes
 # make bench       run all benchmarks, and write docs/benchmarks.md; an hour or two
@@ -9,12 +10,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXECUTE := $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=900
-# Two processes, so that a test that waits holds up one of them only; linear algebra takes no further threads.
-PYTEST := MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# Three processes for two cores, as many tests wait for servers and clocks; linear algebra takes no further threads.
+PYTEST := MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 export MPLBACKEND := module://matplotlib_inline.backend_inline
 
-.PHONY: notebooks lint check test bundle model bench clean
+.PHONY: notebooks lint check test exhaustive bundle model bench clean
 
 notebooks: .venv/notebooks.done
 	$(EXECUTE) notebooks/1_*.ipynb
@@ -29,10 +30,13 @@ lint: .venv/test.done
 	$(BIN)/ruff format --check .
 
 check: lint
-	$(PYTEST) -m "not slow and not notebooks"
+	$(PYTEST) -m "not slow and not notebooks and not exhaustive"
 
 test: lint
-	$(PYTEST)
+	$(PYTEST) -m "not exhaustive"
+
+exhaustive: lint
+	$(PYTEST) -m exhaustive
 
 bundle: .venv/notebooks.done
 	$(BIN)/python -c 'from ztf_sg.simulation import write_catalogue; write_catalogue("data/mock_sweep.fits.gz")'

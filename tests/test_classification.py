@@ -504,6 +504,7 @@ def test_a_share_of_galaxies_moves_the_probabilities_by_bayes(few):
     np.testing.assert_allclose(rare.sum(axis=1), 1)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_few_galaxies_in_training_are_made_up_for(bundle):
     galaxies, stars = np.flatnonzero(bundle.labels == 1), np.flatnonzero(bundle.labels == 0)

@@ -146,6 +146,7 @@ def run_both(run_notebook, tmp_path):
     return run
 
 
+@pytest.mark.exhaustive
 @pytest.mark.notebooks
 class TestOddFolders:
     def tables(self, folder):
