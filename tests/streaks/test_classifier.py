@@ -181,3 +181,9 @@ def test_real_stamps_are_told(pretrained):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         assert np.sum(pretrained.predict(Triplets(difference=images)) == 2) >= 16
+
+
+def test_confidence_threshold_follows_the_class_fractions():
+    model = MovingObjectClassifier.pretrained()
+    alike = model.confidence_threshold(0.05)
+    assert model.set_params(class_fractions=[0.9, 0.09, 0.01]).confidence_threshold(0.05) != alike

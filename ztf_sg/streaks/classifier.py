@@ -105,7 +105,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
             usable = (features["images"] == images).to_numpy()
             model = ScaledMuyGPS(len(CLASS_NAMES), self.nn_count, self.random_state)
             self.models_[images] = model.fit(features.loc[usable, list(names)], labels[usable])
-        self.classes_, self._judged = np.arange(len(CLASS_NAMES)), None
+        self.classes_ = np.arange(len(CLASS_NAMES))
         return self
 
     def predict(self, triplets):
@@ -186,12 +186,10 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         if not (is_number(max_error) and 0 <= max_error < 1):
             raise ValueError(f"max_error: expected a number of at least 0 and below 1, got {max_error!r}")
-        if self._judged is None:
-            model = self.models_["all"]
-            probabilities = self._weighted(model.leave_one_out())
-            wrong = probabilities.argmax(axis=1) != model.labels
-            self._judged = probabilities.max(axis=1), wrong
-        return least_confidence(*self._judged, max_error)[0]
+        model = self.models_["all"]
+        probabilities = self._weighted(model.leave_one_out())
+        wrong = probabilities.argmax(axis=1) != model.labels
+        return least_confidence(probabilities.max(axis=1), wrong, max_error)[0]
 
     def measure(self, triplets, exptime=30.0):
         """Measure the motion of n sources, whatever their class.
@@ -303,7 +301,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
             state = {name: array for name, array in arrays.items() if name.startswith(f"{images}_")}
             model = ScaledMuyGPS(len(CLASS_NAMES), found.nn_count, found.random_state)
             found.models_[images] = model.set_state(f"{images}_", state)
-        found.classes_, found._judged = np.arange(len(CLASS_NAMES)), None
+        found.classes_ = np.arange(len(CLASS_NAMES))
         return found
 
     def _checked_features(self, raw):
