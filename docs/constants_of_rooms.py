@@ -12,11 +12,11 @@ LONGEST = 150  # value that is shown [characters]
 
 
 def comment_of(room, name):
-    """Return the comment above a constant, and that at the end of its line."""
-    constant = re.compile(rf"((?:^# .*\n)*)^{name} = [^#\n]*(?:# (.*))?$", re.MULTILINE)
+    """Return the comment above a constant, and that at the end of its line or below it."""
+    constant = re.compile(rf'((?:^# .*\n)*)^{name} = [^#\n]*(?:# (.*)|\n"""(.*)""")?$', re.MULTILINE)
     for home in [room, *(home for home in sys.modules if home.startswith(f"{room}."))]:
         if found := constant.search(getsource(sys.modules[home])):
-            return [line.removeprefix("# ") for line in [*found[1].splitlines(), found[2] or ""]]
+            return [line.removeprefix("# ") for line in [*found[1].splitlines(), found[2] or found[3] or ""]]
     return []
 
 
