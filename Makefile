@@ -2,7 +2,7 @@
 # make check       set up .venv, lint and run the fast tests: a minute and a half
 # make test        set up .venv, lint and run the tests, with doctests, notebooks and the Python of the README
 # make exhaustive set up .venv, lint and run the tests that make test leaves out, as they take long
-# make bundle      remake the simulated catalogue, and the bundled cutouts with their truth
+# make bundle      remake the simulated catalogue, the bundled cutouts with their truth, and the package's example
 # make model       simulate cutouts of images in all conditions, and train both ready classifiers on them: three minutes
 # make bench       run all benchmarks, and write docs/benchmarks.md; an hour or two
 
@@ -44,6 +44,7 @@ bundle: .venv/notebooks.done
 	$(EXECUTE) notebooks/1_*.ipynb
 	$(EXECUTE) notebooks/2_*.ipynb
 	$(BIN)/python tools/truth.py cutouts_test
+	$(BIN)/python tools/example.py
 	$(MAKE) notebooks
 
 model: .venv/notebooks.done

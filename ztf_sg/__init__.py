@@ -8,6 +8,7 @@ from importlib import import_module
 _HOME = {
     "CutoutSet": "cutouts",
     "load_cutouts": "cutouts",
+    "load_example": "cutouts",
     "iter_parquet": "cutouts",
     "NORMALIZATIONS": "normalization",
     "Normalizer": "normalization",

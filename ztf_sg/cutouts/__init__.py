@@ -10,6 +10,7 @@ from ztf_sg.cutouts.cutout_set import (
     load_cutouts,
     load_files,
 )
+from ztf_sg.cutouts.example import load_example
 from ztf_sg.cutouts.folder import header_values, read_cutout
 from ztf_sg.cutouts.listing import cutout_names, list_cutouts, list_files, list_source
 from ztf_sg.cutouts.schema import (
@@ -43,6 +44,7 @@ __all__ = [
     "list_files",
     "list_source",
     "load_cutouts",
+    "load_example",
     "load_files",
     "masks_by_class",
     "read_cutout",
