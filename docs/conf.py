@@ -26,6 +26,7 @@ include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CHANGELOG.md"]
 
 nb_execution_mode = "off"  # committed notebooks carry their outputs
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_dmath_double_inline = True  # notebooks have $$ within paragraphs
 myst_heading_anchors = 3
 
 autosummary_generate = False

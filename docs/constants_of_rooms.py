@@ -1,35 +1,45 @@
 """A Sphinx extension: the constants that a room hands on are documented by the comments beside them.
 
-Autodoc looks for the comment of a constant in the module that is documented only, and wants it to begin with
-``#:``; the comments are in the room's modules.
+Autodoc documents a constant if its comment begins with ``#:`` and is in the same module; rooms hand on the
+constants of their modules, where the comments are.
 """
 
 import re
 import sys
+from importlib import import_module
 from inspect import getsource
+from pathlib import Path
 
+from sphinx.pycode import ModuleAnalyzer
+
+PACKAGE = Path(__file__).parents[1] / "ztf_sg"
 LONGEST = 150  # value that is shown [characters]
 
 
-def comment_of(room, name):
-    """Return the comment above a constant, and that at the end of its line or below it."""
+def add_constants(app):
+    """Hand the comments of the constants of all rooms to autodoc."""
+    for room in ["ztf_sg.ztf", *(f"ztf_sg.{init.parent.name}" for init in PACKAGE.glob("*/__init__.py"))]:
+        module, analyzer = import_module(room), ModuleAnalyzer.for_module(room)
+        analyzer.analyze()
+        for name in getattr(module, "__all__", dir(module)):
+            value = getattr(module, name)
+            if name.isupper() and not callable(value):
+                analyzer.attr_docs["", name] = description(room, name, value)
+
+
+def description(room, name, value):
+    """Return the lines of the comment above a constant, at the end of its line or below it, and its value."""
     constant = re.compile(rf'((?:^# .*\n)*)^{name} = [^#\n]*(?:# (.*)|\n"""(.*)""")?$', re.MULTILINE)
+    lines = []
     for home in [room, *(home for home in sys.modules if home.startswith(f"{room}."))]:
-        if found := constant.search(getsource(sys.modules[home])):
-            return [line.removeprefix("# ") for line in [*found[1].splitlines(), found[2] or found[3] or ""]]
-    return []
-
-
-def describe_constant(app, what, name, obj, options, lines):
-    """Take the comment and the value for a docstring."""
-    if what == "data":
-        room, _, constant = name.rpartition(".")
-        lines[:] = comment_of(room, constant)
-        if isinstance(obj, (bool, int, float, str, tuple, dict)) and len(repr(obj)) <= LONGEST:
-            lines += ["", f"Value: ``{obj!r}``"]
+        if not lines and (found := constant.search(getsource(sys.modules[home]))):
+            lines = [line.removeprefix("# ") for line in [*found[1].splitlines(), found[2] or found[3] or ""]]
+    if isinstance(value, (bool, int, float, str, tuple, dict)) and len(repr(value)) <= LONGEST:
+        lines += ["", f"Value: ``{value!r}``"]
+    return [*lines, ""]
 
 
 def setup(app):
     """Register with Sphinx."""
-    app.connect("autodoc-process-docstring", describe_constant)
+    app.connect("builder-inited", add_constants)
     return {"parallel_read_safe": True, "version": "1"}
