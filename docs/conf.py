@@ -44,7 +44,13 @@ napoleon_use_rtype = False
 default_role = "code"
 
 html_theme = "sphinx_book_theme"
-html_theme_options = {"home_page_in_toc": True, "show_navbar_depth": 1, "show_toc_level": 2}
+html_theme_options = {
+    "home_page_in_toc": True,
+    "navbar_persistent": [],  # the search box in the sidebar is enough
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+    "use_download_button": False,
+}
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_extra_path = ["redirect"]  # the site's root leads to docs/index.html
