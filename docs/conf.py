@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # for constants_of_rooms
+sys.path.insert(0, str(HERE))  # for names_of_rooms
 PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
 
 project = PROJECT["name"]
@@ -19,7 +19,7 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx-mathjax-offline",
-    "constants_of_rooms",
+    "names_of_rooms",
 ]
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CHANGELOG.md"]
@@ -41,6 +41,8 @@ autodoc_default_options = {
 napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
+add_module_names = False
 default_role = "code"
 
 html_theme = "sphinx_book_theme"

@@ -1,7 +1,8 @@
-"""A Sphinx extension: the constants that a room hands on are documented by the comments beside them.
+"""A Sphinx extension: names that a room, or the package, hands on from where they are at home.
 
 Autodoc documents a constant if its comment begins with ``#:`` and is in the same module; rooms hand on the
-constants of their modules, where the comments are.
+constants of their modules, where the comments are. References to ``ztf_sg.normalize`` lead to the entry of
+``ztf_sg.normalization.normalize``.
 """
 
 import re
@@ -11,6 +12,8 @@ from inspect import getsource
 from pathlib import Path
 
 from sphinx.pycode import ModuleAnalyzer
+
+import ztf_sg
 
 PACKAGE = Path(__file__).parents[1] / "ztf_sg"
 LONGEST = 150  # value that is shown [characters]
@@ -39,7 +42,17 @@ def description(room, name, value):
     return [*lines, ""]
 
 
+def reference_of_short_name(app, env, node, contnode):
+    """Resolve a reference to a name of the package itself."""
+    room = ztf_sg._HOME.get(node.get("reftarget", "").removeprefix("ztf_sg.").partition(".")[0])
+    if node.get("refdomain") == "py" and room and node["reftarget"].startswith("ztf_sg."):
+        target = node["reftarget"].replace("ztf_sg", f"ztf_sg.{room}", 1)
+        domain = env.domains.python_domain
+        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)
+
+
 def setup(app):
     """Register with Sphinx."""
     app.connect("builder-inited", add_constants)
+    app.connect("missing-reference", reference_of_short_name)
     return {"parallel_read_safe": True, "version": "1"}
