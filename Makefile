@@ -54,7 +54,7 @@ bench: .venv/test.done
 	$(BIN)/python benchmarks/report.py
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info data/*.csv data/cache
+	rm -rf .venv .pytest_cache .ruff_cache build dist *.egg-info data/*.csv data/cache
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name one with make PYTHON=...")'

@@ -1,7 +1,7 @@
 """Figures of the notebooks. Every function makes a new one, and returns its Axes or, if many, the Figure.
 
 Labels are 0 star, 1 galaxy, -1 unknown; those of moving objects 0 other, 1 asteroid, 2 satellite, -1 unknown.
-`new_axes` and `describe` serve the displays of scikit-learn.
+`new_axes` and `describe` serve the displays of scikit-learn. `LabelCutouts` is for labels by eye.
 """
 
 from ztf_sg.plotting.classification import (
@@ -19,6 +19,7 @@ from ztf_sg.plotting.cutouts import (
     plot_objects,
     plot_pixel_histograms,
 )
+from ztf_sg.plotting.labelling import LabelCutouts
 from ztf_sg.plotting.moving import (
     plot_flashes,
     plot_line_search,
@@ -40,6 +41,7 @@ from ztf_sg.plotting.sky import (
 from ztf_sg.plotting.style import describe, new_axes
 
 __all__ = [
+    "LabelCutouts",
     "describe",
     "new_axes",
     "plot_accuracies",
