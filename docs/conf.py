@@ -1,4 +1,4 @@
-"""Settings of the site; `make docs` builds it, from the repository's root, so that all relative links hold."""
+"""Settings of the site: `make docs` builds it from the project's root, so that relative links hold."""
 
 import sys
 import tomllib
@@ -12,6 +12,7 @@ project = PROJECT["name"]
 author = "The ztf_sg developers"
 version = release = PROJECT["version"]
 html_title = "ztf_sg"
+REPOSITORY = PROJECT["urls"]["Repository"]
 
 extensions = [
     "myst_nb",
@@ -22,7 +23,7 @@ extensions = [
     "names_of_rooms",
 ]
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CHANGELOG.md"]
+include_patterns = ["docs/**.md", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md"]
 
 nb_execution_mode = "off"  # committed notebooks carry their outputs
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
@@ -52,6 +53,8 @@ html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "use_download_button": False,
+    "repository_url": REPOSITORY,
+    "use_repository_button": "OWNER" not in REPOSITORY,  # while no account is named, it would lead nowhere
 }
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]

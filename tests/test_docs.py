@@ -1,4 +1,4 @@
-"""The site builds without a warning, its links lead somewhere, it needs no network, and lacks no public name."""
+"""The site builds without a warning, needs no network, and has an entry for each public name."""
 
 import re
 import subprocess
@@ -13,7 +13,6 @@ from helpers import ROOT
 import ztf_sg
 
 pytestmark = pytest.mark.slow
-pytest.importorskip("sphinx", reason="needs the extra docs")
 ROOMS = [path.parent.name for path in sorted((ROOT / "ztf_sg").glob("*/__init__.py"))]
 
 
@@ -21,9 +20,7 @@ ROOMS = [path.parent.name for path in sorted((ROOT / "ztf_sg").glob("*/__init__.
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     command = ["-W", "--keep-going", "-q", "-c", "docs", "-d", folder / "doctrees", ".", folder / "html"]
-    run = subprocess.run(
-        [sys.executable, "-m", "sphinx", *command], cwd=ROOT, capture_output=True, text=True
-    )
+    run = subprocess.run([sys.executable, "-m", "sphinx", *command], cwd=ROOT, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
     return folder / "html"
 
@@ -91,7 +88,8 @@ def test_no_dollar_sign_is_left_of_maths(pages):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_every_public_name_of_a_room_has_an_entry(room, site, pages):
-    entries = {tag["id"] for path in (site / "docs" / "api").glob("*.html") for tag in pages[path].select("dt[id]")}
+    reference = [page for path, page in pages.items() if path.parent == site / "docs" / "api"]
+    entries = {tag["id"] for page in reference for tag in page.select("dt[id]")}
     names = {f"ztf_sg.{room}.{name}" for name in import_module(f"ztf_sg.{room}").__all__}
     assert names - entries == set()
 
