@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 
@@ -73,6 +74,15 @@ def test_every_make_target_named_is_there():
 def test_the_landing_page_shows_the_python_of_the_readme():
     assert python_blocks(LANDING_PAGE) == python_blocks(ROOT / "README.md")
     assert with_output("python", "load_example")[1] in LANDING_PAGE.read_text()
+
+
+def test_every_section_of_the_benchmarks_begins_with_a_conclusion_from_the_figures_below_it():
+    conclusion = runpy.run_path(str(ROOT / "benchmarks" / "conclusions.py"))["conclusion"]
+    sections = (ROOT / "docs" / "benchmarks.md").read_text().split("\n## ")[1:]
+    assert sections
+    for section in sections:
+        title, sentence = section.splitlines()[:3:2]
+        assert sentence == conclusion(title, section.split("```")[1]) != "", title
 
 
 @pytest.mark.slow
