@@ -1,6 +1,6 @@
 # make notebooks   set up .venv and run the five notebooks in order, offline, in place
 # make check       set up .venv, lint and run the fast tests: a minute and a half
-# make test        set up .venv, lint and run the tests, with doctests, notebooks, the site and the Python of the README and the pages
+# make test        set up .venv, lint and run the tests, with doctests, notebooks, the site and the Python of its pages
 # make exhaustive set up .venv, lint and run the tests that make test leaves out, as they take long
 # make bundle      remake the simulated catalogue, the bundled cutouts with their truth, and the package's example
 # make model       simulate cutouts of images in all conditions, and train both ready classifiers on them: three minutes
