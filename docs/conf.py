@@ -34,7 +34,6 @@ autosummary_generate = False
 autodoc_default_options = {
     "members": True,
     "member-order": "groupwise",
-    "no-value": True,
     # scikit-learn adds these to each estimator; they have no docstring of ours.
     "exclude-members": "set_fit_request, set_predict_request, set_predict_proba_request, set_score_request, "
     "set_transform_request, set_inverse_transform_request",
@@ -42,9 +41,10 @@ autodoc_default_options = {
 napoleon_google_docstring = False
 napoleon_use_param = False
 napoleon_use_rtype = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]
 add_module_names = False
 default_role = "code"
+highlight_language = "none"
 
 html_theme = "sphinx_book_theme"
 html_theme_options = {

@@ -31,15 +31,15 @@ def add_constants(app):
 
 
 def description(room, name, value):
-    """Return the lines of the comment above a constant, at the end of its line or below it, and its value."""
+    """Return the value of a constant, or its type, and the comment above it, beside it or below it."""
     constant = re.compile(rf'((?:^# .*\n)*)^{name} = [^#\n]*(?:# (.*)|\n"""(.*)""")?$', re.MULTILINE)
     lines = []
     for home in [room, *(home for home in sys.modules if home.startswith(f"{room}."))]:
         if not lines and (found := constant.search(getsource(sys.modules[home]))):
             lines = [line.removeprefix("# ") for line in [*found[1].splitlines(), found[2] or found[3] or ""]]
-    if isinstance(value, (bool, int, float, str, tuple, dict)) and len(repr(value)) <= LONGEST:
-        lines += ["", f"Value: ``{value!r}``"]
-    return [*lines, ""]
+    short = isinstance(value, (bool, int, float, str, tuple, dict)) and len(repr(value)) <= LONGEST
+    shown = repr(value) if short else type(value).__name__
+    return [f"``{shown}``", "", *lines, "", ":meta hide-value:", ""]  # values may be paths of this machine
 
 
 def reference_of_short_name(app, env, node, contnode):

@@ -71,6 +71,10 @@ def test_pages_load_nothing_from_another_host(site, pages):
     assert [name for name, text in sheets.items() if re.search(r"url\(['\"]?(https?:)?//", text)] == []
 
 
+def test_no_page_holds_a_path_of_this_machine(pages):
+    assert [path.name for path, page in pages.items() if str(ROOT) in page.text] == []
+
+
 def test_pages_with_maths_load_the_mathjax_of_the_site(pages):
     with_maths = {path: page for path, page in pages.items() if page.select(".math")}
     assert len(with_maths) >= 3
