@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.ticker import FuncFormatter, StrMethodFormatter
 from scipy.special import gamma, gammaincinv
 
@@ -11,6 +12,10 @@ from ztf_sg.ztf import CUTOUT_SIZE
 
 BIN_WIDTH = 0.5  # of the histograms [mag]
 CHART_WIDTH = 40.0  # of finding charts [arcsec]
+DENSITY_BIN = 0.05  # of maps of density [deg]
+COLOUR_BIN = 0.04  # of colour-colour diagrams [mag]
+# from few objects to many, of each class
+DENSITY_COLORS = {0: ["#c6dff0", style.STAR_COLOR, "#00202f"], 1: ["#fad9bf", style.GALAXY_COLOR, "#401c00"]}
 HALF_LIGHT_RADIUS, TYPE_MAGNITUDE = 1.0, 19.0  # of the profiles of the Tractor types [arcsec], [mag, AB]
 
 
@@ -28,6 +33,39 @@ def plot_sky_map(positions, labels, *, title=None):
     """
     style.check_columns(positions, ["RA", "DEC"], "positions")
     return _map(_without_jump(positions["RA"].to_numpy(float)), positions["DEC"], labels, title)
+
+
+def plot_sky_density(positions, labels, *, region=None, title=None):
+    """Map how many stars and how many galaxies there are per square degree, east to the left.
+
+    Parameters
+    ----------
+    positions : pandas.DataFrame of n rows
+        Columns RA and DEC [deg, ICRS].
+    labels : array_like (n,)
+        0 star, 1 galaxy, -1 unknown, which is not drawn.
+    region : tuple of (tuple of float, tuple of float), optional
+        Ranges of RA and of DEC [deg], drawn as a dashed box.
+    """
+    style.check_columns(positions, ["RA", "DEC"], "positions")
+    labels = style.check_labels(labels, len(positions))
+    ra, dec = _without_jump(positions["RA"].to_numpy(float)), positions["DEC"].to_numpy(float)
+    shrink = _shrinking(dec)
+    edges = [_edges(ra, DENSITY_BIN / shrink), _edges(dec, DENSITY_BIN)]
+    fig, axes = style.new_panels(2, 2, (4.4, 3.7), extra_height=0.3)
+    for label, ax in enumerate(axes):
+        chosen = labels == label
+        counts = np.histogram2d(ra[chosen], dec[chosen], edges)[0].T / DENSITY_BIN**2
+        mesh = ax.pcolormesh(*edges, counts, cmap=_density_map(label), vmin=0, rasterized=True)
+        fig.colorbar(mesh, ax=ax, label="objects per deg$^2$", shrink=0.8)
+        _describe_map(ax, shrink, style.counted(style.NAMES[label], chosen.sum()))
+        if region is not None:
+            (west, east), (south, north) = region
+            box = plt.Rectangle((west, south), east - west, north - south, fill=False, ls="--", lw=1.2)
+            ax.add_patch(box)
+    if title is not None:
+        style.title_above(fig, title)
+    return fig
 
 
 def plot_footprints(images, positions, *, title=None):
@@ -52,6 +90,8 @@ def plot_footprints(images, positions, *, title=None):
 
 def plot_finding_charts(catalogue, rows, *, titles=None):
     """Charts of the catalogued objects around a few chosen ones; brighter objects are larger.
+
+    Objects without light in r are not drawn.
 
     Parameters
     ----------
@@ -80,19 +120,79 @@ def plot_finding_charts(catalogue, rows, *, titles=None):
     return fig
 
 
-def plot_colour_magnitude(r_mag, z_mag, labels, *, title=None):
-    """Colour against magnitude of stars and galaxies: redder to the right, brighter at the top.
+def plot_colour_colour(g_r, r_z, labels, *, title=None):
+    """Two colours against each other, of stars and of galaxies: redder to the right and to the top.
+
+    Each panel shows how many objects of its class have such colours, in front of where the other class lies.
 
     Parameters
     ----------
-    r_mag, z_mag, labels : array_like (n,)
-        Magnitudes [mag, AB]; 0 star, 1 galaxy, -1 unknown.
+    g_r, r_z, labels : array_like (n,)
+        Colours g - r and r - z [mag, AB], all finite; 0 star, 1 galaxy, -1 unknown, which is not drawn.
     """
-    r_mag, z_mag = np.asarray(r_mag, float), np.asarray(z_mag, float)
-    ax = style.new_axes((6, 4.5))
-    _scatter_classes(ax, r_mag - z_mag, r_mag, style.check_labels(labels, len(r_mag)))
-    ax.yaxis.set_inverted(True)
-    return style.describe(ax, "r - z [mag, AB]", "r [mag, AB], bright at the top", title)
+    g_r, r_z = np.asarray(g_r, float), np.asarray(r_z, float)
+    labels = style.check_labels(labels, len(g_r))
+    edges = [_edges(g_r, COLOUR_BIN), _edges(r_z, COLOUR_BIN)]
+    counts = [np.histogram2d(g_r[labels == label], r_z[labels == label], edges)[0].T for label in (0, 1)]
+    norm = LogNorm(1, max(np.max(counts), 10))
+    fig, axes = style.new_panels(2, 2, (4.4, 3.9), extra_height=0.3)
+    for label, ax in enumerate(axes):
+        other = np.where(counts[1 - label] > 0, 1.0, np.nan)
+        ax.pcolormesh(*edges, other, cmap="Greys", vmin=0.3, vmax=4, rasterized=True)
+        shown = np.where(counts[label] > 0, counts[label], np.nan)
+        mesh = ax.pcolormesh(*edges, shown, cmap=_density_map(label), norm=norm, rasterized=True)
+        fig.colorbar(mesh, ax=ax, label=f"objects per bin of {COLOUR_BIN:g} mag", shrink=0.8)
+        name = style.counted(style.NAMES[label], np.sum(labels == label))
+        style.describe(ax, "g - r [mag, AB]", "r - z [mag, AB]", f"{name}; grey: the other class")
+    if title is not None:
+        style.title_above(fig, title)
+    return fig
+
+
+def plot_neighbours(east, north, *, title=None):
+    """Chart of the neighbours of all objects, each drawn around the same centre, and what a cutout holds.
+
+    Parameters
+    ----------
+    east, north : array_like (n,)
+        Offsets of the neighbours from their objects [arcsec].
+    """
+    ax = style.new_axes((4.8, 4.6))
+    ax.scatter(east, north, style.marker_size(len(east)), color=style.UNKNOWN_COLOR, lw=0, rasterized=True)
+    side, rings = CUTOUT_SIZE, ((0.5, ":"), (0.5 * np.sqrt(2), "-"))
+    box = {"fill": False, "ls": "--", "lw": 1.6, "label": f"cutout, {side:g} arcsec wide"}
+    ax.add_patch(plt.Rectangle((-side / 2, -side / 2), side, side, **box))
+    for (share, dashes), name in zip(rings, ("half the side", "half the diagonal"), strict=True):
+        radius, color = share * side, style.LINE_COLORS[0]
+        look = {"fill": False, "ls": dashes, "ec": color, "lw": 1.6, "label": f"{name}, {radius:.1f} arcsec"}
+        ax.add_patch(plt.Circle((0, 0), radius, **look))
+    half = side * np.sqrt(2)
+    ax.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9, frameon=False)
+    return style.describe(ax, "east [arcsec]", "north [arcsec]", title)
+
+
+def plot_seeing(radius, star, galaxy, sharp_galaxy, *, title=None):
+    """Radial profiles of a star and a galaxy before and after the seeing, each relative to its centre.
+
+    Parameters
+    ----------
+    radius, star, galaxy, sharp_galaxy : array_like (n,)
+        Distances from the centre [arcsec]; surface brightness of both in the image, and of the galaxy above
+        the atmosphere, where the star is a point.
+    """
+    ax = style.new_axes((6, 3.8))
+    look = {"lw": 2}
+    ax.plot([0, 0], [0, 1], ls="--", color=style.STAR_COLOR, label="star, before", clip_on=False, **look)
+    for values, dashes, color, name in (
+        (sharp_galaxy, "--", style.GALAXY_COLOR, "galaxy, before"),
+        (star, "-", style.STAR_COLOR, "star, after"),
+        (galaxy, "-", style.GALAXY_COLOR, "galaxy, after"),
+    ):
+        ax.plot(radius, np.asarray(values, float) / values[0], ls=dashes, color=color, label=name, **look)
+    ax.set(xlim=(0, radius[-1]), ylim=(0, 1.02))
+    ax.legend()
+    return style.describe(ax, "radius [arcsec]", "surface brightness\nrelative to the centre", title)
 
 
 def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
@@ -116,8 +216,7 @@ def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
     mag, labels = mag[np.isfinite(mag)], labels[np.isfinite(mag)]
     if not len(mag):
         raise ValueError("no finite magnitude to draw")
-    first, last = np.floor(mag.min() / BIN_WIDTH), np.floor(mag.max() / BIN_WIDTH) + 1
-    edges = np.arange(first, last + 1) * BIN_WIDTH  # whole multiples, so that the limit falls on an edge
+    edges = _edges(mag, BIN_WIDTH)  # whole multiples, so that the limit falls on an edge
     ax = style.new_axes((6, 3.8))
     for label, n in style.class_counts(labels).items():
         name, color = style.counted(style.NAMES[label], n), style.COLORS[label]
@@ -236,10 +335,31 @@ def _map(ra, dec, labels, title):
     """Draw positions [deg], RA in one piece, on new axes."""
     ax, dec = style.new_axes((6, 5.2)), np.asarray(dec, float)
     _scatter_classes(ax, ra, dec, style.check_labels(labels, len(ra)))
-    ax.set_aspect(1 / max(np.cos(np.radians((dec.min() + dec.max()) / 2)), 0.05))
+    return _describe_map(ax, _shrinking(dec), title)
+
+
+def _shrinking(dec):
+    """Return how much shorter a degree of right ascension is than one of declination, amid a map."""
+    return max(np.cos(np.radians((dec.min() + dec.max()) / 2)), 0.05)
+
+
+def _describe_map(ax, shrink, title):
+    """Let a degree be equally long both ways, and right ascension [deg] grow to the left."""
+    ax.set_aspect(1 / shrink)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value % 360:g}"))
     ax.xaxis.set_inverted(True)
     return style.describe(ax, "RA [deg]", "DEC [deg]", title)
+
+
+def _edges(values, width):
+    """Return edges of bins of a width that hold all values."""
+    first, last = np.floor(values.min() / width), np.floor(values.max() / width) + 1
+    return np.arange(first, last + 1) * width
+
+
+def _density_map(label):
+    """Return the colours of a density of one class, from few to many objects."""
+    return LinearSegmentedColormap.from_list(style.NAMES[label], DENSITY_COLORS[label])
 
 
 def _scatter_classes(ax, x, y, labels):
