@@ -147,14 +147,6 @@ def test_neighbours_are_drawn_with_the_cutout_and_the_circles_that_touch_it():
     assert left > right
 
 
-def test_profiles_are_relative_to_their_centres_and_a_star_above_the_atmosphere_is_a_point():
-    ax = plotting.plot_seeing(np.array([0.0, 1.0]), np.array([4.0, 2.0]), [3.0, 2.0], [5.0, 1.0])
-    values = {line.get_label(): line.get_ydata().tolist() for line in ax.lines}
-    assert values["star, after"] == [1, 0.5]
-    assert values["galaxy, before"] == [1, 0.2]
-    assert list(ax.lines[0].get_xdata()) == [0, 0]
-
-
 def test_motions_are_drawn_on_a_logarithmic_axis_with_the_threshold():
     ax = plotting.plot_motions([15, 16, 17], [200.0, 3.0, -2.0], [0, 1, 1])
     assert ax.get_yscale() == "log"

@@ -172,29 +172,6 @@ def plot_neighbours(east, north, *, title=None):
     return style.describe(ax, "east [arcsec]", "north [arcsec]", title)
 
 
-def plot_seeing(radius, star, galaxy, sharp_galaxy, *, title=None):
-    """Radial profiles of a star and a galaxy before and after the seeing, each relative to its centre.
-
-    Parameters
-    ----------
-    radius, star, galaxy, sharp_galaxy : array_like (n,)
-        Distances from the centre [arcsec]; surface brightness of both in the image, and of the galaxy above
-        the atmosphere, where the star is a point.
-    """
-    ax = style.new_axes((6, 3.8))
-    look = {"lw": 2}
-    ax.plot([0, 0], [0, 1], ls="--", color=style.STAR_COLOR, label="star, before", clip_on=False, **look)
-    for values, dashes, color, name in (
-        (sharp_galaxy, "--", style.GALAXY_COLOR, "galaxy, before"),
-        (star, "-", style.STAR_COLOR, "star, after"),
-        (galaxy, "-", style.GALAXY_COLOR, "galaxy, after"),
-    ):
-        ax.plot(radius, np.asarray(values, float) / values[0], ls=dashes, color=color, label=name, **look)
-    ax.set(xlim=(0, radius[-1]), ylim=(0, 1.02))
-    ax.legend()
-    return style.describe(ax, "radius [arcsec]", "surface brightness\nrelative to the centre", title)
-
-
 def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
     """Histogram of the magnitudes of stars and of galaxies.
 
