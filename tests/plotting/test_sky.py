@@ -106,6 +106,7 @@ class TestFindingCharts:
         np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], east[:3], atol=1e-6)
         assert ax.get_xlim() == (20, -20)
         assert ax.get_title() == "a"
+        assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["star", "galaxy"]
 
     def test_distances_shrink_with_the_declination(self):
         (ax,) = plotting.plot_finding_charts(fields([10.0, 10.0 + 10 / 3600], 60.0), [0]).axes
@@ -117,11 +118,11 @@ def test_map_of_density_counts_each_class_and_draws_the_region_around_the_same_p
     fig = plotting.plot_sky_density(positions, [0, 0, 1, 1], region=((-0.5, 0.2), (-1, 1)), title="a field")
     stars, galaxies = (ax for ax in fig.axes if ax.get_title())
     assert (stars.get_title(), galaxies.get_title()) == ("star (2)", "galaxy (2)")
-    per_degree = [ax.collections[0].get_array().sum() * plotting.DENSITY_BIN**2 for ax in (stars, galaxies)]
-    assert per_degree == pytest.approx([2, 2])
-    assert stars.collections[0].get_array().max() == pytest.approx(2 / plotting.DENSITY_BIN**2)
-    left, right = stars.get_xlim()
-    assert 0.3 <= left < 0.4 and -0.2 < right <= -0.1
+    area = 0.4 * 0.4  # [deg^2], in bins of 0.1 deg
+    means = [ax.collections[0].get_array().mean() for ax in (stars, galaxies)]
+    assert means == pytest.approx([2 / area, 2 / area], rel=1e-4)
+    assert stars.collections[0].get_array().max() == pytest.approx(2 / 0.1**2, rel=1e-4)
+    assert stars.get_xlim() == pytest.approx((0.3, -0.1))
     assert stars.patches[0].get_bbox().bounds == pytest.approx((-0.5, -1, 0.7, 2))
 
 

@@ -11,8 +11,8 @@ from ztf_sg.positions import MOTION_THRESHOLD, labels_of_types
 from ztf_sg.ztf import CUTOUT_SIZE
 
 BIN_WIDTH = 0.5  # of the histograms [mag]
-CHART_WIDTH = 40.0  # of finding charts [arcsec]
-DENSITY_BIN = 0.05  # of maps of density [deg]
+CHART_WIDTH, NEIGHBOUR_CHART_WIDTH = 40.0, 31.0  # of finding charts, and that of neighbours [arcsec]
+DENSITY_BIN = 0.1  # of maps of density [deg]
 COLOUR_BIN = 0.04  # of colour-colour diagrams [mag]
 # from few objects to many, of each class
 DENSITY_COLORS = {0: ["#c6dff0", style.STAR_COLOR, "#00202f"], 1: ["#fad9bf", style.GALAXY_COLOR, "#401c00"]}
@@ -51,11 +51,12 @@ def plot_sky_density(positions, labels, *, region=None, title=None):
     labels = style.check_labels(labels, len(positions))
     ra, dec = _without_jump(positions["RA"].to_numpy(float)), positions["DEC"].to_numpy(float)
     shrink = _shrinking(dec)
-    edges = [_edges(ra, DENSITY_BIN / shrink), _edges(dec, DENSITY_BIN)]
-    fig, axes = style.new_panels(2, 2, (4.4, 3.7), extra_height=0.3)
+    edges = [_even_edges(ra, DENSITY_BIN / shrink), _even_edges(dec, DENSITY_BIN)]
+    area = shrink * np.diff(edges[0][:2]) * np.diff(edges[1][:2])  # of a bin [deg^2]
+    fig, axes = style.new_panels(2, 2, (4.4, 3.3), extra_height=0.3)
     for label, ax in enumerate(axes):
         chosen = labels == label
-        counts = np.histogram2d(ra[chosen], dec[chosen], edges)[0].T / DENSITY_BIN**2
+        counts = np.histogram2d(ra[chosen], dec[chosen], edges)[0].T / area
         mesh = ax.pcolormesh(*edges, counts, cmap=_density_map(label), vmin=0, rasterized=True)
         fig.colorbar(mesh, ax=ax, label="objects per deg$^2$", shrink=0.8)
         _describe_map(ax, shrink, style.counted(style.NAMES[label], chosen.sum()))
@@ -103,11 +104,13 @@ def plot_finding_charts(catalogue, rows, *, titles=None):
     style.check_columns(catalogue, ["RA", "DEC", "TYPE", "FLUX_R"], "catalogue")
     fig, axes = style.new_panels(len(rows), len(rows), (3.1, 3.1), extra_height=0.4)
     half, labels = CHART_WIDTH / 2, labels_of_types(catalogue["TYPE"])
+    drawn = np.zeros(len(catalogue), bool)
     for ax, row, title in zip(axes, rows, titles or [None] * len(rows), strict=True):
         centre = catalogue.iloc[row]
         east = _ra_difference(catalogue["RA"], centre["RA"]) * np.cos(np.radians(centre["DEC"])) * 3600
         north = (catalogue["DEC"] - centre["DEC"]) * 3600
         near = (east.abs() < half) & (north.abs() < half) & (catalogue["FLUX_R"] > 0)
+        drawn |= near
         size = 12 * catalogue.loc[near, "FLUX_R"].clip(0.5, 500) ** 0.5
         colors = [style.COLORS[label] for label in labels[near]]
         ax.scatter(east[near], north[near], size, colors, alpha=0.75, linewidths=0)
@@ -115,7 +118,7 @@ def plot_finding_charts(catalogue, rows, *, titles=None):
         ax.add_patch(plt.Rectangle(corner, CUTOUT_SIZE, CUTOUT_SIZE, fill=False, linestyle="--"))
         ax.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
         style.describe(ax, "east [arcsec]", "north [arcsec]", title)
-    dots = style.class_dots(style.class_counts(labels), with_counts=False)
+    dots = style.class_dots(style.class_counts(labels[drawn]), with_counts=False)
     fig.legend(handles=dots, loc="outside lower center", ncols=3, frameon=False)
     return fig
 
@@ -152,13 +155,15 @@ def plot_colour_colour(g_r, r_z, labels, *, title=None):
 def plot_neighbours(east, north, *, title=None):
     """Chart of the neighbours of all objects, each drawn around the same centre, and what a cutout holds.
 
+    Those farther away than the corners of a cutout are beyond its frame.
+
     Parameters
     ----------
     east, north : array_like (n,)
         Offsets of the neighbours from their objects [arcsec].
     """
     ax = style.new_axes((4.8, 4.6))
-    ax.scatter(east, north, style.marker_size(len(east)), color=style.UNKNOWN_COLOR, lw=0, rasterized=True)
+    ax.scatter(east, north, 8, color=style.UNKNOWN_COLOR, lw=0)
     side, rings = CUTOUT_SIZE, ((0.5, ":"), (0.5 * np.sqrt(2), "-"))
     box = {"fill": False, "ls": "--", "lw": 1.6, "label": f"cutout, {side:g} arcsec wide"}
     ax.add_patch(plt.Rectangle((-side / 2, -side / 2), side, side, **box))
@@ -166,7 +171,7 @@ def plot_neighbours(east, north, *, title=None):
         radius, color = share * side, style.LINE_COLORS[0]
         look = {"fill": False, "ls": dashes, "ec": color, "lw": 1.6, "label": f"{name}, {radius:.1f} arcsec"}
         ax.add_patch(plt.Circle((0, 0), radius, **look))
-    half = side * np.sqrt(2)
+    half = NEIGHBOUR_CHART_WIDTH / 2
     ax.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9, frameon=False)
     return style.describe(ax, "east [arcsec]", "north [arcsec]", title)
@@ -193,11 +198,18 @@ def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
     mag, labels = mag[np.isfinite(mag)], labels[np.isfinite(mag)]
     if not len(mag):
         raise ValueError("no finite magnitude to draw")
-    edges = _edges(mag, BIN_WIDTH)  # whole multiples, so that the limit falls on an edge
+    edges = _edges(mag, BIN_WIDTH)  # so that the limit falls on an edge
     ax = style.new_axes((6, 3.8))
     for label, n in style.class_counts(labels).items():
         name, color = style.counted(style.NAMES[label], n), style.COLORS[label]
-        look = {"histtype": "stepfilled", "fc": color + "30", "ec": color, "lw": 1.6, "label": name}
+        look = {
+            "ls": style.DASHES[label],
+            "histtype": "stepfilled",
+            "fc": color + "30",
+            "ec": color,
+            "lw": 1.6,
+            "label": name,
+        }
         ax.hist(mag[labels == label], edges, **look)
     ax.axvline(limit, color="black", ls="--", lw=1.2)
     ax.set_ylim(0, 1.12 * ax.get_ylim()[1])  # free space for the text above the histogram
@@ -245,7 +257,8 @@ def plot_motions(r_mag, significance, labels, *, title=None):
     ax = style.new_axes((6.5, 4))
     for label, n in style.class_counts(labels).items():
         chosen, size = labels == label, style.marker_size(n)
-        look = {"s": size, "zorder": 2 + size / 100, "lw": 0, "rasterized": True}  # the rarer class on top
+        # the rarer class is larger, and on top
+        look = {"s": size, "zorder": 2 + size / 100, "lw": 0, "rasterized": True}
         name = style.counted(style.NAMES[label], n)
         ax.scatter(x[chosen], y[chosen], color=style.COLORS[label], label=name, **look)
     style.legend_beside(ax)
@@ -329,9 +342,14 @@ def _describe_map(ax, shrink, title):
 
 
 def _edges(values, width):
-    """Return edges of bins of a width that hold all values."""
+    """Return edges of bins that hold all values, whole multiples of a width."""
     first, last = np.floor(values.min() / width), np.floor(values.max() / width) + 1
     return np.arange(first, last + 1) * width
+
+
+def _even_edges(values, width):
+    """Return edges of bins of about a width, from the least value to the greatest."""
+    return np.linspace(values.min(), values.max(), max(round(np.ptp(values) / width), 1) + 1)
 
 
 def _density_map(label):
