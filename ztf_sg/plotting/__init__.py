@@ -1,7 +1,8 @@
 """Figures of the notebooks. Every function makes a new one, and returns its Axes or, if many, the Figure.
 
 Labels are 0 star, 1 galaxy, -1 unknown; those of moving objects 0 other, 1 asteroid, 2 satellite, -1 unknown.
-`new_axes` and `describe` serve the displays of scikit-learn.
+`new_axes` and `describe` serve the displays of scikit-learn; the marker `RETICLE` points at an
+object and leaves it free.
 """
 
 from ztf_sg.plotting.classification import (
@@ -14,10 +15,12 @@ from ztf_sg.plotting.classification import (
     plot_uncertainty,
 )
 from ztf_sg.plotting.cutouts import (
+    plot_cutout,
     plot_cutouts,
     plot_normalization_gallery,
     plot_objects,
     plot_pixel_histograms,
+    plot_profiles,
 )
 from ztf_sg.plotting.moving import (
     plot_flashes,
@@ -37,9 +40,10 @@ from ztf_sg.plotting.sky import (
     plot_sky_map,
     plot_type_shapes,
 )
-from ztf_sg.plotting.style import describe, new_axes
+from ztf_sg.plotting.style import RETICLE, describe, new_axes
 
 __all__ = [
+    "RETICLE",
     "describe",
     "new_axes",
     "plot_accuracies",
@@ -48,6 +52,7 @@ __all__ = [
     "plot_calibration",
     "plot_colour_magnitude",
     "plot_cut_report",
+    "plot_cutout",
     "plot_cutouts",
     "plot_finding_charts",
     "plot_flashes",
@@ -60,6 +65,7 @@ __all__ = [
     "plot_objects",
     "plot_pixel_histograms",
     "plot_posterior_1d",
+    "plot_profiles",
     "plot_rates",
     "plot_roc_and_recall",
     "plot_sky_map",
