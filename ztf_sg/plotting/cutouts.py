@@ -32,7 +32,7 @@ def plot_cutout(image, wcs, ra, dec, *, title=None):
     image = np.ma.masked_invalid(image)
     norm = ImageNormalize(vmin=image.min(), vmax=image.max(), stretch=AsinhStretch(0.1))
     shown = ax.imshow(image, origin="lower", norm=norm, **_look())
-    at = {"transform": ax.get_transform("world"), "ls": "", "ms": 44, "mew": 2.5}
+    at = {"transform": ax.get_transform("world"), "ls": "", "ms": 56, "mew": 2.5}
     ax.plot(ra, dec, marker=style.RETICLE, color=style.GALAXY_COLOR, **at)
     ax.coords[0].set_ticks(number=3)
     plt.colorbar(shown, ax=ax, label="counts [DN], asinh stretch", pad=0.05)

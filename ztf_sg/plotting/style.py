@@ -23,7 +23,7 @@ COLORS = {0: STAR_COLOR, 1: GALAXY_COLOR, UNKNOWN: UNKNOWN_COLOR}
 DASHES = {0: "-", 1: "--", UNKNOWN: ":"}  # the colours of stars and galaxies are the same grey in print
 NAMES = {0: CLASS_NAMES[0], 1: CLASS_NAMES[1], UNKNOWN: "unknown"}
 # A marker that points at an object from the right and from above, and leaves the object free.
-RETICLE = Path([(0.35, 0), (1, 0), (0, 0.35), (0, 1)], [Path.MOVETO, Path.LINETO] * 2)
+RETICLE = Path([(0.5, 0), (1, 0), (0, 0.5), (0, 1)], [Path.MOVETO, Path.LINETO] * 2)
 
 
 def new_axes(figsize):
