@@ -25,6 +25,7 @@ notebooks: .venv/notebooks.done
 	$(EXECUTE) notebooks/4_*.ipynb
 	$(EXECUTE) notebooks/5_*.ipynb
 	$(BIN)/jupyter nbconvert --coalesce-streams notebooks/*.ipynb
+	$(BIN)/python tools/shrink_figures.py notebooks/*.ipynb
 
 lint: .venv/test.done
 	$(BIN)/ruff check .
