@@ -116,6 +116,16 @@ CONCLUSIONS = {
         {"false": r"^(\d+) false", "n": r"trails in (\d+)"},
     ),
     "Reading real cutouts, and the job of notebook 3": READING,
+    "Realism of the simulated cutouts": (
+        "Simulated stars in i are told from real ones with an area under the ROC curve of {star}, galaxies "
+        "with {galaxy}; those of real nights are told from other nights with {star_nights} and {nights}.",
+        {
+            "star": r"^star, i +simulated from B (\S+),",
+            "galaxy": r"^galaxy, i +simulated from B (\S+),",
+            "star_nights": r"^star, i .* A from B (\S+),",
+            "nights": r"^galaxy, i .* A from B (\S+),",
+        },
+    ),
     "Accuracy on real cutouts": ON_UNSEEN_NIGHTS,
 }
 
