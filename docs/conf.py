@@ -43,6 +43,7 @@ napoleon_use_param = False
 napoleon_use_rtype = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 add_module_names = False
+toc_object_entries_show_parents = "hide"  # the sidebar is narrow
 default_role = "code"
 highlight_language = "none"
 
