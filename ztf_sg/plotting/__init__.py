@@ -9,6 +9,7 @@ from ztf_sg.plotting.classification import (
     plot_accuracy_by_magnitude,
     plot_accuracy_by_seeing,
     plot_calibration,
+    plot_kernels,
     plot_muygps_sketch,
     plot_posterior_1d,
     plot_uncertainty,
@@ -19,6 +20,7 @@ from ztf_sg.plotting.cutouts import (
     plot_objects,
     plot_pixel_histograms,
 )
+from ztf_sg.plotting.features import plot_measurement
 from ztf_sg.plotting.moving import (
     plot_flashes,
     plot_line_search,
@@ -52,8 +54,10 @@ __all__ = [
     "plot_finding_charts",
     "plot_flashes",
     "plot_footprints",
+    "plot_kernels",
     "plot_line_search",
     "plot_magnitude_counts",
+    "plot_measurement",
     "plot_motions",
     "plot_muygps_sketch",
     "plot_normalization_gallery",
