@@ -351,7 +351,7 @@ def test_paired_differences_between_objects_are_those_of_discordant_ones():
 
 def test_shares_are_written_with_counts_and_interval():
     assert share_with_interval(0, 0) == "0 of 0"
-    assert share_with_interval(5, 100) == "5 of 100, 5.0 % (3.2 to 7.7 %)"
+    assert share_with_interval(5, 100) == "5 of 100, 5.00 % (3.23 to 7.66 %)"
 
 
 def test_one_group_alone_cannot_be_left_out(blobs):

@@ -305,14 +305,14 @@ def paired_over_objects(right, reference):
 
 
 def share_with_interval(count, n):
-    """Return a share as text: "2 of 400, 0.5 % (0.3 to 0.9 %)", with its 68 % Wilson interval.
+    """Return a share as text: "2 of 400, 0.50 % (0.25 to 1.00 %)", with its 68 % Wilson interval.
 
     Of no objects there is no share: "0 of 0".
     """
     if n == 0:
         return "0 of 0"
     low, high = 100 * binom_conf_interval(count, n, interval="wilson")
-    return f"{count} of {n}, {100 * count / n:.1f} % ({low:.1f} to {high:.1f} %)"
+    return f"{count} of {n}, {100 * count / n:.2f} % ({low:.2f} to {high:.2f} %)"
 
 
 def with_errors(table):

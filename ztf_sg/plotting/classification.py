@@ -1,5 +1,7 @@
 """Figures of notebook 4 that scikit-learn has not: how MuyGPs predicts, and which answers to trust."""
 
+from itertools import cycle
+
 import numpy as np
 from astropy.stats import binom_conf_interval
 from matplotlib.patches import Rectangle
@@ -56,9 +58,9 @@ def plot_accuracy_by_magnitude(tables, limit=None, *, title=None):
         The same for the best possible classifier.
     """
     ax = style.new_axes((6.5, 4))
-    look = {"marker": "o", "capsize": 3, "linewidth": 1.8}
-    for name, table in tables.items():
-        ax.errorbar(table["magnitude"], table["accuracy"], _interval(table), label=name, **look)
+    for marker, (name, table) in zip(cycle("osD^v"), tables.items()):
+        look = {"marker": marker, "capsize": 3, "linewidth": 1.8, "label": name}
+        ax.errorbar(table["magnitude"], table["accuracy"], _interval(table), **look)
     if limit is not None:
         ax.plot("magnitude", "accuracy", "k:", data=limit, lw=2, label="limit of the data")
         ax.fill_between("magnitude", "low", "high", data=limit, color="0.85", zorder=0)
