@@ -28,8 +28,8 @@ def stderr_of(notebook):
     return [output["text"] for output in outputs if output.get("name") == "stderr"]
 
 
-# Sections of notebook 4: 4.5 compares kinds of data on random halves, 4.6 and 4.7 on unseen nights; 4.8 to 4.10
-# take long and see the same data.
+# Sections of notebook 4: 4.5 compares kinds of data on random halves, 4.6 and 4.7 on unseen nights; 4.8 to
+# 4.10 take long and see the same data.
 SHORT = ("4.1", "4.2", "4.3", "4.4", "4.11")
 DATA_KINDS = (*SHORT, "4.5")
 UNSEEN_NIGHTS = (*DATA_KINDS, "4.6", "4.7")
