@@ -33,6 +33,7 @@ def stderr_of(notebook):
 SHORT = ("4.1", "4.2", "4.3", "4.4", "4.11")
 DATA_KINDS = (*SHORT, "4.5")
 UNSEEN_NIGHTS = (*DATA_KINDS, "4.6", "4.7")
+MOST = (*UNSEEN_NIGHTS, "4.8", "4.9")
 
 
 @pytest.mark.notebooks
@@ -80,8 +81,11 @@ class TestOffline:
             assert len(list(cutouts.glob(f"{name}_*.fits"))) == N_PER_CLASS
         assert all(len(read_image_csv(data / name)[1]) == 2 * N_PER_CLASS for name in CSV_NAMES)
 
-    def test_notebook_4_runs_and_warns_of_nothing_but_few_cutouts(self, run_notebook, folders, tmp_path):
-        notebook = run_notebook(4, tmp_path, **folders)
+    @pytest.mark.parametrize(
+        "sections", [MOST, pytest.param(None, marks=pytest.mark.exhaustive)], ids=["most", "all"]
+    )
+    def test_notebook_4_warns_of_nothing_but_few_cutouts(self, run_notebook, folders, tmp_path, sections):
+        notebook = run_notebook(4, tmp_path, sections, **folders)
         warnings = re.findall(r"\w+Warning: .*", "\n".join(stderr_of(notebook)))
         assert not [text for text in warnings if not re.search("nn_count=|max_error=|trained on", text)]
 
