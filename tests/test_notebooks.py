@@ -89,10 +89,6 @@ class TestOffline:
         warnings = re.findall(r"\w+Warning: .*", "\n".join(stderr_of(notebook)))
         assert not [text for text in warnings if not re.search("nn_count=|max_error=|trained on", text)]
 
-    def test_notebook_4_refuses_tables_of_another_folder(self, run_notebook, folders, tmp_path):
-        with pytest.raises(papermill.PapermillExecutionError, match="was not made from"):
-            run_notebook(4, tmp_path, DATA_DIR=folders["DATA_DIR"], CUTOUT_DIR=ROOT / "cutouts_test")
-
     def test_bundled_cutouts_go_with_the_positions(self, run_notebook, positions_folder, tmp_path):
         bundle = tmp_path / "cutouts_test"
         shutil.copytree(ROOT / "cutouts_test", bundle)
