@@ -60,16 +60,13 @@ def run_notebook():
             if sections is None or section is None or section in sections:
                 cells.append(cell)
         notebook.cells = cells
-        return papermill.execute_notebook(
-            notebook,
-            folder / f"{number}.ipynb",
-            {name: str(value) if isinstance(value, Path) else value for name, value in parameters.items()},
-            cwd=folder,
-            progress_bar=False,
-            kernel_name="python3",
-            start_timeout=300,
-            config=files,
-        )
+        paths = {name: str(value) for name, value in parameters.items() if isinstance(value, Path)}
+        look = {"progress_bar": False, "kernel_name": "python3", "start_timeout": 300, "config": files}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TQDM_DELAY", "3600")  # as of make notebooks: progress bars would be outputs
+            return papermill.execute_notebook(
+                notebook, folder / f"{number}.ipynb", parameters | paths, cwd=folder, **look
+            )
 
     return run
 

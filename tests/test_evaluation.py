@@ -28,9 +28,12 @@ from ztf_sg.evaluation import (
     magnitude_matched_weights,
     matched_accuracy,
     nights,
+    paired_over_objects,
+    paired_over_splits,
     read_truth,
     score_errors,
     scores,
+    share_with_interval,
     star_completeness,
     with_errors,
 )
@@ -326,6 +329,29 @@ def test_classifiers_are_compared_on_unseen_groups(blobs):
     text = with_errors(table)
     assert list(text)[:3] == ["data", "classifier", "accuracy"]
     assert text["accuracy"].str.fullmatch(r"\d\.\d{3} ± \d\.\d{3}").all()
+
+
+def test_paired_differences_between_splits_ignore_what_the_splits_have_in_common():
+    luck = np.array([0.02, -0.01, 0.03, -0.04])
+    accuracies = pd.DataFrame({"a": 0.9 + luck, "b": 0.89 + luck + [0.001, -0.001, 0.001, -0.001]})
+    table = paired_over_splits(accuracies, "a", test_share=0.5)
+    assert table.loc["a", ["difference", "error"]].tolist() == [0, 0]
+    assert table["difference"]["b"] == pytest.approx(-0.01)
+    assert table["error"]["b"] == pytest.approx(np.std([1, -1, 1, -1], ddof=1) / 1000 * np.sqrt(1 / 4 + 1))
+    assert table["error"]["b"] < table["std"]["b"] / 10
+
+
+def test_paired_differences_between_objects_are_those_of_discordant_ones():
+    right = pd.DataFrame({"a": [True] * 90 + [False] * 10, "b": [False] * 4 + [True] * 87 + [False] * 9})
+    table = paired_over_objects(right, "a")
+    assert table["mean"].tolist() == [0.9, 0.87]
+    assert table["difference"]["b"] == pytest.approx((1 - 4) / 100)
+    assert table["error"]["b"] == pytest.approx(np.sqrt((1 + 4) / 100 - 0.03**2) / 10, rel=0.01)  # McNemar
+
+
+def test_shares_are_written_with_counts_and_interval():
+    assert share_with_interval(0, 0) == "0 of 0"
+    assert share_with_interval(5, 100) == "5 of 100, 5.00 % (3.23 to 7.66 %)"
 
 
 def test_one_group_alone_cannot_be_left_out(blobs):

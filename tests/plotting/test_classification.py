@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import legend_texts, tick_texts
+from sklearn.gaussian_process import kernels
 from sklearn.metrics import RocCurveDisplay
 
 from ztf_sg.plotting import classification as plotting
@@ -10,9 +11,17 @@ from ztf_sg.plotting import new_axes
 
 def test_accuracies_are_sorted_with_the_best_at_the_top_and_written_out():
     table = pd.DataFrame({"mean": [0.98, 0.867], "std": [0.002, 0.01]}, ["features", "raw"])
-    ax = plotting.plot_accuracies(table)
+    ax = plotting.plot_accuracies({"random halves": table})
     assert tick_texts(ax.yaxis) == ["raw", "features"]
-    assert [text.get_text() for text in ax.texts] == ["0.867 ± 0.010", "0.980 ± 0.002"]
+    assert [text.get_text() for text in ax.texts] == ["0.980 ± 0.002", "0.867 ± 0.010"]
+
+
+def test_accuracies_of_a_second_trial_are_in_the_rows_of_the_first():
+    first = pd.DataFrame({"mean": [0.9, 0.8], "std": [0.01, 0.01]}, ["minmax", "raw"])
+    ax = plotting.plot_accuracies({"halves": first, "nights": first.loc[["raw"]]})
+    assert legend_texts(ax) == ["halves", "nights"]
+    means = {bars.get_label(): np.round(bars[0].get_ydata()).tolist() for bars in ax.containers}
+    assert means == {"halves": [1, 0], "nights": [0]}
 
 
 def test_lines_that_scikit_learn_draws_differ_in_colour_and_in_style(rng):
@@ -37,21 +46,39 @@ def test_calibration_refuses_what_is_no_probability(probability):
         plotting.plot_calibration([0, 1], [0.5, probability])
 
 
-def test_muygps_sketch_joins_the_point_to_its_neighbours_only(rng):
+def test_kernels_are_drawn_against_distance_beside_functions_that_vary_so():
+    names = {"long": kernels.Matern(3, nu=1.5), "short": kernels.Matern(0.3, nu=1.5)}
+    left, right = plotting.plot_kernels(names, title="a kernel").axes
+    assert [line.get_label() for line in left.lines] == ["long", "short"]
+    assert all(line.get_ydata()[0] == 1 for line in left.lines)
+    roughness = [np.std(np.diff(line.get_ydata())) for line in right.lines]
+    assert roughness[0] < 0.5 * roughness[1]
+
+
+def test_muygps_sketch_joins_the_point_to_its_neighbours_only_and_zooms_in_on_them(rng):
     X, point = rng.normal(size=(40, 2)), np.array([0.1, 0.2])
-    ax = plotting.plot_muygps_sketch(X, [0, 1] * 20, point, [3, 8, 13], feature_names=("a [px]", "b [mag]"))
-    ends = [line.get_xydata()[1].tolist() for line in ax.lines]
-    assert ends == X[[3, 8, 13]].tolist()
-    assert sum(len(points.get_offsets()) for points in ax.collections) == 41
-    assert ax.get_aspect() == 1
+    near = np.argsort(np.linalg.norm(X - point, axis=1))[:3]
+    labels, names = [0, 1] * 20, ("a [px]", "b [mag]")
+    everything, zoom = plotting.plot_muygps_sketch(X, labels, point, near, feature_names=names).axes
+    for ax in (everything, zoom):
+        ends = [line.get_xydata()[1].tolist() for line in ax.lines]
+        assert sorted(ends) == sorted(X[near].tolist())
+        assert sum(len(points.get_offsets()) for points in ax.collections) == 41
+        assert ax.get_aspect() == 1
+    (low_x, high_x), (low_y, high_y) = zoom.get_xlim(), zoom.get_ylim()
+    assert np.all((X[near] > (low_x, low_y)) & (X[near] < (high_x, high_y)))
+    assert everything.patches[0].get_width() == pytest.approx(high_x - low_x)
 
 
 def test_posterior_band_is_two_standard_deviations_and_survives_rounding():
     x = np.linspace(0, 1, 5)
-    ax = plotting.plot_posterior_1d(x, 0 * x, [0.25] * 4 + [-1e-17], [0.2, 0.8], [-1, 1])
+    posteriors = {"exact": (0 * x, [0.25] * 4 + [-1e-17]), "neighbours": (0 * x, np.full(5, 0.16))}
+    ax = plotting.plot_posterior_1d(x, posteriors, [0.2, 0.8], [-1, 1])
     band = ax.collections[0].get_paths()[0].get_extents()
     assert (band.y0, band.y1) == (-1, 1)
-    assert legend_texts(ax)[2:] == ["training star", "training galaxy"]
+    dashed = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"]
+    assert dashed == [-0.8, 0.8, 0]
+    assert legend_texts(ax)[3:] == ["training star", "training galaxy"]
 
 
 def test_uncertainty_tells_right_from_wrong_predictions():

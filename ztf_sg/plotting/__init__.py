@@ -10,6 +10,7 @@ from ztf_sg.plotting.classification import (
     plot_accuracy_by_magnitude,
     plot_accuracy_by_seeing,
     plot_calibration,
+    plot_kernels,
     plot_muygps_sketch,
     plot_posterior_1d,
     plot_uncertainty,
@@ -22,6 +23,7 @@ from ztf_sg.plotting.cutouts import (
     plot_pixel_histograms,
     plot_profiles,
 )
+from ztf_sg.plotting.features import plot_measurement
 from ztf_sg.plotting.labelling import LabelCutouts
 from ztf_sg.plotting.moving import (
     plot_flashes,
@@ -61,8 +63,10 @@ __all__ = [
     "plot_finding_charts",
     "plot_flashes",
     "plot_footprints",
+    "plot_kernels",
     "plot_line_search",
     "plot_magnitude_counts",
+    "plot_measurement",
     "plot_motions",
     "plot_muygps_sketch",
     "plot_neighbours",

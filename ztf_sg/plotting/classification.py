@@ -1,7 +1,10 @@
 """Figures of notebook 4 that scikit-learn has not: how MuyGPs predicts, and which answers to trust."""
 
+from itertools import cycle
+
 import numpy as np
 from astropy.stats import binom_conf_interval
+from matplotlib.patches import Rectangle
 from sklearn.calibration import CalibrationDisplay
 
 from ztf_sg.cutouts import CLASS_NAMES
@@ -9,27 +12,38 @@ from ztf_sg.plotting import style
 
 BINS = 10  # of the predicted probabilities
 BARS_APART = 0.06  # that the bars of stars and galaxies do not hide each other [px of seeing]
+SHOWN_DISTANCE, FUNCTION_LENGTH, FUNCTIONS_APART = (
+    6.0,
+    20.0,
+    4.0,
+)  # of kernels, and of functions drawn from them
 
 
-def plot_accuracies(table, *, title=None):
-    """Mean accuracies with their standard deviations over repeats, the best at the top.
+def plot_accuracies(tables, *, title=None):
+    """Mean accuracies with their errors, one row per kind of data, the best of the first table at the top.
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        Columns mean and std; the index holds the names.
+    tables : dict of str to pandas.DataFrame
+        By name of the trial, one or two: columns mean and std; the index holds the kinds of data, those of
+        the first table or some of them.
     """
-    table = table.sort_values("mean")
-    rows = range(len(table))
-    ax = style.new_axes((7, 1.0 + 0.3 * len(table)))
-    ax.errorbar(table["mean"], rows, xerr=table["std"], fmt="o", color=style.STAR_COLOR, capsize=3)
-    ax.set_yticks(rows, table.index)
-    look = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 9}
-    for row, (mean, std) in enumerate(table[["mean", "std"]].to_numpy()):
-        ax.text(1.02, row, f"{mean:.3f} ± {std:.3f}", **look)
+    order = next(iter(tables.values())).sort_values("mean").index
+    ax = style.new_axes((7.5, 1.0 + 0.36 * len(order)))
+    for number, (name, table) in enumerate(tables.items()):
+        rows = np.array([order.get_loc(kind) for kind in table.index]) + (0.34 * number if number else 0)
+        rows = rows - 0.17 * (len(tables) - 1)
+        look = {"color": style.LINE_COLORS[2 * number], "marker": "os"[number], "label": name}
+        ax.errorbar(table["mean"], rows, xerr=table["std"], ls="none", capsize=3, **look)
+        for row, (mean, std) in zip(rows, table[["mean", "std"]].to_numpy(), strict=True):
+            place = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 8}
+            ax.text(1.02, row, f"{mean:.3f} ± {std:.3f}", color=look["color"], **place)
+    ax.set_yticks(range(len(order)), order)
     ax.grid(axis="both", color=style.GRID_COLOR)
     ax.set_axisbelow(True)
-    ax.margins(y=0.5 / len(table))
+    ax.margins(y=0.5 / len(order))
+    if len(tables) > 1:
+        ax.legend(loc="lower right", fontsize=9)
     return style.describe(ax, "accuracy (fraction of objects classified correctly)", None, title)
 
 
@@ -44,9 +58,9 @@ def plot_accuracy_by_magnitude(tables, limit=None, *, title=None):
         The same for the best possible classifier.
     """
     ax = style.new_axes((6.5, 4))
-    look = {"marker": "o", "capsize": 3, "linewidth": 1.8}
-    for name, table in tables.items():
-        ax.errorbar(table["magnitude"], table["accuracy"], _interval(table), label=name, **look)
+    for marker, (name, table) in zip(cycle("osD^v"), tables.items()):
+        look = {"marker": marker, "capsize": 3, "linewidth": 1.8, "label": name}
+        ax.errorbar(table["magnitude"], table["accuracy"], _interval(table), **look)
     if limit is not None:
         ax.plot("magnitude", "accuracy", "k:", data=limit, lw=2, label="limit of the data")
         ax.fill_between("magnitude", "low", "high", data=limit, color="0.85", zorder=0)
@@ -119,8 +133,38 @@ def plot_calibration(labels, probability, *, title=None):
     return style.describe(ax, "predicted probability of being a galaxy", "fraction that are galaxies", title)
 
 
+def plot_kernels(kernels, *, title=None):
+    """Kernels against distance, and one function drawn from each, by the same random numbers.
+
+    Parameters
+    ----------
+    kernels : dict of str to callable
+        By name, a kernel that returns the covariances of points (n, 1), shape (n, n), as those of
+        :mod:`sklearn.gaussian_process.kernels` do.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    distance, x = (np.linspace(0, end, 300)[:, None] for end in (SHOWN_DISTANCE, FUNCTION_LENGTH))
+    numbers = np.random.default_rng(5).normal(size=len(x))
+    fig, (left, right) = style.new_panels(2, 2, (4, 3), extra_height=0.6)
+    for ax in (left, right):
+        ax.set_prop_cycle(style.LINES)
+    for number, (name, kernel) in enumerate(kernels.items()):
+        left.plot(distance, kernel(distance)[0], lw=1.8, label=name)
+        root = np.linalg.cholesky(kernel(x) + 1e-8 * np.eye(len(x)))  # its own rounding errors
+        right.plot(x, root @ numbers - FUNCTIONS_APART * number, lw=1.8)
+    left.grid(color=style.GRID_COLOR)
+    right.set_yticks(())
+    style.describe(left, "distance", "kernel (correlation)", "How alike two points are")
+    style.describe(right, "x", "function, moved apart", "A function that varies so")
+    style.title_above(fig, title, left.get_legend_handles_labels()[0])
+    return fig
+
+
 def plot_muygps_sketch(X, y, point, neighbours, *, feature_names, title=None):
-    """How MuyGPs predicts: a test point, its nearest training points, and all others ignored.
+    """How MuyGPs predicts: a test point, its nearest training points, and all others ignored; and a zoom.
 
     Parameters
     ----------
@@ -133,49 +177,56 @@ def plot_muygps_sketch(X, y, point, neighbours, *, feature_names, title=None):
         Rows of `X` that are the nearest neighbours of the test point.
     feature_names : tuple of two str
         Axis labels, with units.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        All points to the left, with the zoom's edges, and the zoom to the right.
     """
     X, y, point = np.asarray(X, float), style.check_labels(y, len(X)), np.asarray(point, float)
     near = np.isin(np.arange(len(X)), neighbours)
-    ax = style.new_axes((6, 4.8))
-    for x in X[near]:
-        ax.plot(*np.transpose([point, x]), color="#555555", lw=0.7, ls="-", zorder=1)
-    for label, (name, marker) in enumerate(zip(CLASS_NAMES, "os", strict=True)):
-        far, close = X[~near & (y == label)].T, X[near & (y == label)].T
-        pale = {"s": 14, "color": "#cccccc", "zorder": 0, "rasterized": True}
-        bright = {"s": 36, "color": style.COLORS[label], "edgecolor": "white", "lw": 0.6}
-        ax.scatter(*far, marker=marker, label=f"{name}, not used", **pale)
-        ax.scatter(*close, marker=marker, label=f"{name}, neighbour", **bright)
-    ax.scatter(*point, s=170, marker="*", color="black", edgecolor="white", label="test point", zorder=3)
-    ax.set_aspect("equal", adjustable="datalim")
-    style.legend_beside(ax, fontsize=9)
-    return style.describe(ax, *feature_names, title)
+    reach = 1.25 * np.abs(X[near] - point).max()
+    fig, (everything, zoom) = style.new_panels(2, 2, (4.2, 3.9), extra_height=0.7)
+    for ax, size in ((everything, 8), (zoom, 40)):
+        _sketch(ax, X, y, point, near, size)
+        style.describe(ax, *feature_names, "all" if ax is everything else "zoom: who is asked")
+    everything.set_aspect("equal", adjustable="datalim")
+    everything.add_patch(Rectangle(point - reach, 2 * reach, 2 * reach, fill=False, lw=1.2, zorder=4))
+    zoom.set(xlim=point[0] + np.array([-reach, reach]), ylim=point[1] + np.array([-reach, reach]))
+    zoom.set_aspect("equal")
+    style.title_above(fig, title, zoom.get_legend_handles_labels()[0])
+    return fig
 
 
-def plot_posterior_1d(x_grid, mean, variance, x_train, y_train, *, xlabel="feature", title=None):
-    """Posterior of a Gaussian process in one feature: its mean, plus and minus two standard deviations.
+def plot_posterior_1d(x_grid, posteriors, x_train, y_train, *, xlabel="feature", title=None):
+    """Posteriors of Gaussian processes in one feature: the mean, plus and minus two standard deviations.
 
     Parameters
     ----------
-    x_grid, mean, variance : array_like (m,)
-        Test points, and the posterior mean and variance there.
+    x_grid : array_like (m,)
+        Test points.
+    posteriors : dict of str to tuple of array_like (m,)
+        By name, the posterior mean and variance there. The first has a shaded band, the next dashed edges.
     x_train, y_train : array_like (n,)
         Training points and their targets: -1 star, +1 galaxy.
     xlabel : str
         Name and unit of the feature.
     """
-    mean, sigma = np.asarray(mean, float), np.sqrt(np.clip(variance, 0, None))
     x_train, y_train = np.asarray(x_train, float), np.asarray(y_train, float)
-    ax = style.new_axes((6.5, 4))
-    band = {"color": style.LINE_COLORS[0], "alpha": 0.2, "lw": 0, "label": "mean ± 2 sigma"}
-    ax.fill_between(x_grid, mean - 2 * sigma, mean + 2 * sigma, **band)
-    ax.plot(x_grid, mean, color=style.LINE_COLORS[0], lw=2, label="posterior mean")
+    ax = style.new_axes((7, 4))
+    for number, (name, (mean, variance)) in enumerate(posteriors.items()):
+        low, high = np.asarray(mean) + np.outer((-2, 2), np.sqrt(np.clip(variance, 0, None)))
+        color, dashes = (style.LINE_COLORS[0], "-") if number == 0 else ("black", "--")
+        if number == 0:
+            ax.fill_between(x_grid, low, high, color=color, alpha=0.2, lw=0, label=f"{name}: mean ± 2 sigma")
+        else:
+            ax.plot(x_grid, np.transpose([low, high]), color=color, lw=0.8, ls=dashes)
+        ax.plot(x_grid, mean, color=color, lw=2 - 0.6 * number, ls=dashes, label=f"{name}: mean")
     for label, name in enumerate(CLASS_NAMES):
         x = x_train[y_train == 2 * label - 1]
-        look = {"s": 22, "color": style.COLORS[label], "zorder": 3}
+        look = {"s": 22, "color": style.COLORS[label], "marker": "os"[label], "zorder": 3}
         ax.scatter(x, np.full(len(x), 2 * label - 1), label=f"training {name}", **look)
-    ax.axhline(0, color=style.UNKNOWN_COLOR, lw=1, ls="--", zorder=0)
-    low, high = ax.get_ylim()
-    ax.set_ylim(max(low, -4), min(high, 4))  # where the band is very wide, the classes would seem to meet
+    ax.axhline(0, color=style.UNKNOWN_COLOR, lw=1, ls=":", zorder=0)
     ax.set_yticks((-1, 0, 1), ("star -1", "0", "galaxy +1"))
     style.legend_beside(ax, fontsize=9)
     return style.describe(ax, xlabel, "class as a number", title)
@@ -201,6 +252,21 @@ def plot_uncertainty(mean, std, correct, *, title=None):
     ax.axvline(0, color=style.UNKNOWN_COLOR, lw=1, ls="--", zorder=0)
     style.legend_beside(ax)
     return style.describe(ax, "posterior mean (star -1, galaxy +1)", "posterior standard deviation", title)
+
+
+def _sketch(ax, X, y, point, near, size):
+    """Draw a test point, its neighbours joined to it, and other training points in grey."""
+    for x in X[near]:
+        ax.plot(*np.transpose([point, x]), color="#555555", lw=0.7, ls="-", zorder=1)
+    for label, (name, marker) in enumerate(zip(CLASS_NAMES, "os", strict=True)):
+        far, close = X[~near & (y == label)].T, X[near & (y == label)].T
+        pale = {"s": size, "color": ("#cccccc", "#999999")[label], "zorder": 0, "rasterized": True}
+        bright = {"s": size, "color": style.COLORS[label], "edgecolor": "white", "lw": 0.6, "zorder": 2}
+        ax.scatter(*far, marker=marker, label=f"{name}, not asked", **pale)
+        ax.scatter(*close, marker=marker, label=f"{name}, neighbour", **bright)
+    ax.scatter(
+        *point, s=4 * size, marker="*", color="black", edgecolor="white", label="test object", zorder=3
+    )
 
 
 def _interval(table):
