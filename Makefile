@@ -1,9 +1,10 @@
 # make notebooks   set up .venv and run the five notebooks in order, offline, in place
 # make check       set up .venv, lint and run the fast tests: a minute and a half
-# make test        set up .venv, lint and run the tests, with doctests, notebooks and the Python of the README
+# make test        set up .venv, lint and run the tests, with doctests, notebooks, the site and the Python of its pages
 # make exhaustive set up .venv, lint and run the tests that make test leaves out, as they take long
 # make bundle      remake the simulated catalogue, the bundled cutouts with their truth, and the package's example
 # make model       simulate cutouts of images in all conditions, and train both ready classifiers on them: three minutes
+# make docs        set up .venv, build the site from docs/, the notebooks and the docstrings in build/site
 # make bench       run all benchmarks, and write docs/benchmarks.md; an hour or two
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ PYTEST := MPLBACKEND=agg OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist l
 
 export MPLBACKEND := module://matplotlib_inline.backend_inline
 
-.PHONY: notebooks lint check test exhaustive bundle model bench clean
+.PHONY: notebooks lint check test exhaustive bundle model docs bench clean
 
 notebooks: .venv/notebooks.done
 	$(EXECUTE) notebooks/1_*.ipynb
@@ -24,6 +25,7 @@ notebooks: .venv/notebooks.done
 	$(EXECUTE) notebooks/4_*.ipynb
 	$(EXECUTE) notebooks/5_*.ipynb
 	$(BIN)/jupyter nbconvert --coalesce-streams notebooks/*.ipynb
+	$(BIN)/python tools/shrink_figures.py notebooks/*.ipynb
 
 lint: .venv/test.done
 	$(BIN)/ruff check .
@@ -50,6 +52,9 @@ bundle: .venv/notebooks.done
 model: .venv/notebooks.done
 	$(BIN)/python tools/train_model.py
 
+docs: .venv/docs.done
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -d build/doctrees . build/site
+
 bench: .venv/test.done
 	$(BIN)/python benchmarks/report.py
 
@@ -66,4 +71,8 @@ clean:
 
 .venv/test.done: .venv/bin/pip pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[notebooks,test]"
+	touch $@
+
+.venv/docs.done: .venv/bin/pip pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[docs]"
 	touch $@

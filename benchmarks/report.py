@@ -15,6 +15,8 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
+from conclusions import conclusion
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
 REAL, REAL_ALERTS = "$ZTF_SG_REAL_CUTOUTS", "$ZTF_SG_REAL_ALERTS"
@@ -22,8 +24,9 @@ FOLDERS = {name: os.environ.get(name[1:]) for name in (REAL, REAL_ALERTS)}
 PLOT, SCRATCH = "PLOT", "FOLDER"  # stand for the figure of a section and for a folder that is thrown away
 INTRODUCTION = """# Benchmarks
 
-`make bench` writes this page: each section is what a script printed and drew; its docstring says what is
-measured on what. Seconds are those of one machine; compare the ratios and the curves, each taken in one run.
+`make bench` writes this page: each section is what a script printed and drew, below a sentence of conclusion;
+the script's docstring says what is measured on what. Seconds are those of one machine; compare the ratios and
+the curves, each taken in one run.
 """
 # The command of each section, in order; scripts are in benchmarks/ or tools/.
 SECTIONS = {
@@ -82,8 +85,11 @@ def section(title, name, arguments):
         run.stdout += f"\nfailed: exit status {run.returncode}"
     shown = " ".join(["python", str(script.relative_to(ROOT)), *arguments]).replace(PLOT, figure.name)
     drawn = [f"![{title}]({figure.parent.name}/{figure.name})", ""] if PLOT in arguments else []
-    lines = [f"## {title}", "", f"`{shown}`, {date.today()}", "", *drawn]
-    return "\n".join([*lines, "```", run.stdout.strip("\n").rstrip(), "```", ""])
+    printed = run.stdout.strip("\n").rstrip()
+    found = conclusion(title, printed)
+    concluded = [found, ""] if found else []
+    lines = [f"## {title}", "", *concluded, f"`{shown}`, {date.today()}", "", *drawn]
+    return "\n".join([*lines, "```", printed, "```", ""])
 
 
 def read_page():

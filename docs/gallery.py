@@ -1,4 +1,4 @@
-"""Draw the picture of the README: eight stars and eight galaxies of the bundle.
+"""Draw the picture of the README and of the site: eight stars and eight galaxies of the bundle.
 
 python docs/gallery.py
 """

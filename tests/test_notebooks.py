@@ -236,7 +236,7 @@ def test_committed_notebook_is_as_a_clean_run_leaves_it(path):
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
     assert not re.search(r"(?<![\w.])/(home|root|work|tmp|Users|usr|opt)/", json.dumps(outputs))
     assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
-    assert path.stat().st_size < (700_000 if path.name[0] < "5" else 1_100_000)  # stamps are mostly noise
+    assert path.stat().st_size < (330_000 if path.name[0] < "5" else 500_000)  # stamps are mostly noise
 
 
 def test_there_are_five_notebooks():

@@ -26,7 +26,7 @@ EPILOG = """exit status:
   3    the archive did not deliver all images: run the same command again, and it goes on
   130  stopped by Ctrl-C: run the same command again, and it goes on
 
-An account at IRSA is needed for proprietary images only; see the README.
+An account at IRSA is needed for proprietary images only; see docs/live.md of the project.
 """
 OUTPUT = "table: .csv, .ecsv, .vot, .xml or .parquet"
 MAX_ERROR = "largest share of errors among unambiguous objects (0.01)"

@@ -77,7 +77,7 @@ def _unit_vectors(ra, dec):
 def make_gaia(catalogue, seed):
     """Return Gaia's view of a catalogue: the brighter stars, which move, and a few galaxies."""
     rng = np.random.default_rng([seed, 3])
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         magnitude = 22.5 - 2.5 * np.log10(catalogue["FLUX_R"].to_numpy(float))
     chance = rng.random(len(catalogue))
     star = catalogue["TYPE"].to_numpy() == "PSF"

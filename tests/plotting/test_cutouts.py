@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 from matplotlib.colors import to_hex
 
 from ztf_sg.plotting import cutouts as plotting
@@ -9,6 +10,37 @@ from ztf_sg.plotting.style import GALAXY_COLOR, STAR_COLOR, UNKNOWN_COLOR
 @pytest.fixture
 def cutouts(rng):
     return rng.normal(250, 8, (6, 20, 20))
+
+
+@pytest.fixture
+def wcs():
+    """Return a WCS of 1 arcsec per pixel: RA 10, DEC 0 deg at x = 9, y = 9 [px, from 0]."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [10, 0], [10, 10]
+    wcs.wcs.cdelt = [-1 / 3600, 1 / 3600]
+    return wcs
+
+
+def test_a_reticle_points_at_a_position_and_leaves_the_object_free(cutouts, wcs):
+    cutouts[0, 0, 0] = np.nan
+    ax = plotting.plot_cutout(cutouts[0], wcs, 10 - 2 / 3600, 3 / 3600)
+    (line,) = ax.lines
+    drawn = (line.get_transform() - ax.transData).transform(line.get_xydata())
+    assert drawn[0] == pytest.approx([11, 12], abs=1e-6)
+    assert np.abs(line.get_marker().vertices).max(axis=1).min() > 0.3
+    assert ax.images[0].get_array().mask.sum() == 1
+    assert "DN" in ax.figure.axes[1].get_ylabel()
+
+
+def test_profiles_differ_in_colour_and_in_dashes():
+    panels = {"sharp": {"star": [1, 0, 0], "galaxy": [1, 0.5, 0]}, "blurred": {"star": [1, 0.8, 0.2]}}
+    fig = plotting.plot_profiles([0, 1, 2], panels)
+    assert [ax.get_title() for ax in fig.axes] == ["sharp", "blurred"]
+    star, galaxy = fig.axes[0].lines[:2]
+    assert (star.get_color(), galaxy.get_color()) == (STAR_COLOR, GALAXY_COLOR)
+    assert star.get_linestyle() != galaxy.get_linestyle()
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plotting.plot_profiles([0, 1], {})
 
 
 def test_cutout_gallery_has_one_axes_per_image(cutouts):
@@ -59,6 +91,7 @@ def test_frames_take_the_colour_of_the_class(cutouts):
     fig = plotting.plot_cutouts(cutouts[:3], labels=[0, 1, -1])
     frames = [to_hex(ax.spines["left"].get_edgecolor()).upper() for ax in fig.axes]
     assert frames == [STAR_COLOR, GALAXY_COLOR, UNKNOWN_COLOR]
+    assert len({ax.spines["left"].get_linestyle() for ax in fig.axes}) == 3  # in grey they look alike
 
 
 @pytest.mark.parametrize(

@@ -106,18 +106,46 @@ class TestFindingCharts:
         np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], east[:3], atol=1e-6)
         assert ax.get_xlim() == (20, -20)
         assert ax.get_title() == "a"
+        assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["star", "galaxy"]
 
     def test_distances_shrink_with_the_declination(self):
         (ax,) = plotting.plot_finding_charts(fields([10.0, 10.0 + 10 / 3600], 60.0), [0]).axes
         np.testing.assert_allclose(ax.collections[0].get_offsets()[:, 0], [0, 5], atol=1e-6)
 
 
-def test_colour_magnitude_diagram_has_bright_objects_at_the_top():
-    ax = plotting.plot_colour_magnitude([18.0, 19.0], [17.0, 18.5], [False, True])
-    bottom, top = ax.get_ylim()
-    assert bottom > top
-    assert ax.get_xlabel() == "r - z [mag, AB]"
-    assert sorted(ax.collections[0].get_offsets().tolist()) == [[0.5, 19.0], [1.0, 18.0]]
+def test_map_of_density_counts_each_class_and_draws_the_region_around_the_same_places():
+    positions = pd.DataFrame({"RA": [359.9, 359.9, 0.1, 0.3], "DEC": [0.0, 0.0, 0.2, 0.4]})
+    fig = plotting.plot_sky_density(positions, [0, 0, 1, 1], region=((-0.5, 0.2), (-1, 1)), title="a field")
+    stars, galaxies = (ax for ax in fig.axes if ax.get_title())
+    assert (stars.get_title(), galaxies.get_title()) == ("star (2)", "galaxy (2)")
+    area = 0.4 * 0.4  # [deg^2], in bins of 0.1 deg
+    means = [ax.collections[0].get_array().mean() for ax in (stars, galaxies)]
+    assert means == pytest.approx([2 / area, 2 / area], rel=1e-4)
+    assert stars.collections[0].get_array().max() == pytest.approx(2 / 0.1**2, rel=1e-4)
+    assert stars.get_xlim() == pytest.approx((0.3, -0.1))
+    assert stars.patches[0].get_bbox().bounds == pytest.approx((-0.5, -1, 0.7, 2))
+
+
+def test_colour_diagram_holds_every_object_and_shows_where_the_other_class_lies():
+    fig = plotting.plot_colour_colour([0.5, 0.5, 1.4, 3.0], [0.3, 0.3, 2.0, -1.0], [0, 0, 0, 1])
+    stars, galaxies = (ax for ax in fig.axes if ax.get_title())
+    assert stars.get_xlabel() == "g - r [mag, AB]"
+    for ax, count, others in ((stars, [2, 1], 1), (galaxies, [1], 2)):
+        other, shown = (np.ma.masked_invalid(mesh.get_array()).compressed() for mesh in ax.collections)
+        assert sorted(shown, reverse=True) == count
+        assert len(other) == others
+
+
+def test_neighbours_are_drawn_with_the_cutout_and_the_circles_that_touch_it():
+    ax = plotting.plot_neighbours([3.0, -12.0], [4.0, 0.0])
+    assert legend_texts(ax) == [
+        "cutout, 20 arcsec wide",
+        "half the side, 10.0 arcsec",
+        "half the diagonal, 14.1 arcsec",
+    ]
+    assert ax.collections[0].get_offsets().tolist() == [[3, 4], [-12, 0]]
+    left, right = ax.get_xlim()
+    assert left > right
 
 
 def test_motions_are_drawn_on_a_logarithmic_axis_with_the_threshold():

@@ -250,6 +250,14 @@ def test_limits_and_fracflux_are_part_of_the_query(tap):
         assert f"fracflux_{band} BETWEEN 0 AND 0.1" in tap.queries[0]
 
 
+def test_queries_are_those_that_are_sent(tap):
+    request = {**REGION, "limits": {"g": 20}, "max_fracflux": 0.1}
+    queries = survey().queries(**request)
+    assert tap.queries == []
+    survey().query_region(**request)
+    assert tap.queries == queries
+
+
 def test_region_across_ra_zero(tap):
     tap.sky["RA"] = [354.0, 359.5, 0.0, 1.0]
     table = survey().query_region(ra=(359, 1), dec=(-1, 0))

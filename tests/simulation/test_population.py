@@ -4,6 +4,7 @@ import pytest
 from helpers import arcseconds, i_magnitude
 from scipy.spatial import cKDTree
 
+from ztf_sg.positions import cut_fluxes, cut_magnitudes, magnitude
 from ztf_sg.simulation.parameters import (
     BINARY_FRACTION,
     COMPACT_RADIUS,
@@ -82,15 +83,21 @@ class TestCatalogue:
         assert free.between(0.5, 6).all()
         assert free.nunique() > 10
 
-    def test_some_bands_are_missing(self, objects):
-        missing = (objects[FLUXES] == 0).any(axis=1).mean()
-        assert 0.005 < missing < 0.02
+    def test_some_bands_have_no_image_and_some_no_detection(self, objects):
+        for undetected in (objects[FLUXES] == 0, objects[FLUXES] < 0):
+            assert 0.002 < undetected.any(axis=1).mean() < 0.01
         assert (objects["FLUX_I"] > 0).all()
+
+    def test_shares_of_a_negative_flux_are_negative(self, objects):
+        for band in "GRZ":
+            share, flux = objects[f"FRACFLUX_{band}"], objects[f"FLUX_{band}"]
+            assert (share[flux < 0] <= 0).all()
+            assert (share[flux < 0] < 0).any()
 
     def test_blends_share_their_light(self, mock_sky):
         table = mock_sky.catalogue
         shares = table[["FRACFLUX_G", "FRACFLUX_R", "FRACFLUX_Z"]]
-        assert (shares >= 0).all(axis=None)
+        assert (shares[(table[FLUXES] >= 0).all(axis=1)] >= 0).all(axis=None)
         distance, _ = cKDTree(arcseconds(table)).query(arcseconds(table), k=2)
         crowded, lonely = distance[:, 1] < 1.5, distance[:, 1] > 8.1
         assert shares[crowded].max(axis=1).median() > 0.1
@@ -119,6 +126,35 @@ class TestCounts:
     def test_selected_sample_holds_both_classes(self, mock_positions):
         stars, galaxies = mock_positions
         assert len(stars) > 1000 < len(galaxies)
+
+
+@pytest.fixture(scope="module")
+def bright(objects):
+    """Return the objects within the limits of ZTF, with their colours."""
+    table = cut_magnitudes(cut_fluxes(objects))
+    mags = {band: magnitude(table[f"FLUX_{band}"]) for band in "GRIZ"}
+    return table.assign(**{f"{a}_{b}".lower(): mags[a] - mags[b] for a, b in ("GR", "RI", "IZ")})
+
+
+class TestColours:
+    def test_stars_lie_on_a_locus_without_a_gap(self, bright):
+        stars = bright[bright["CLASS"] == "star"]
+        r_i = stars["r_i"]
+        locus = 1.39 * (1 - np.exp(-4.9 * r_i**3 - 2.45 * r_i**2 - 1.68 * r_i - 0.05))
+        assert (stars["g_r"] - locus).abs().quantile(0.98) < 0.25
+        counts = np.histogram(stars["g_r"], np.arange(0.3, 1.5, 0.1))[0]
+        assert counts.min() > 0.01 * len(stars)
+
+    def test_colours_of_galaxies_end_softly(self, bright):
+        colour = bright.loc[bright["CLASS"] == "galaxy", "g_r"]
+        low, middle, high = colour.quantile([0.9, 0.97, 0.997])
+        assert high - middle > middle - low
+
+    def test_red_galaxies_are_redder(self, bright):
+        galaxies = bright[bright["CLASS"] == "galaxy"]
+        elliptical, disc = ((galaxies["TYPE"] == kind) for kind in ("DEV", "EXP"))
+        for colour in ("g_r", "r_i", "i_z"):
+            assert galaxies.loc[elliptical, colour].median() > galaxies.loc[disc, colour].median() + 0.05
 
 
 class TestTruth:

@@ -17,9 +17,9 @@ CONCENTRATIONS = tuple(f"conc_{diameter}" for diameter in APERTURES[:3])
 PHOTOMETRY, SHAPES = ("magnitude", *CONCENTRATIONS), ("size", "ellipticity")
 NEEDED_COLUMNS = ("gain", "magzp", "seeing")
 FEATURES = ("magnitude", "log_snr", *SPREAD_MODELS, *CONCENTRATIONS, *SHAPES)
-"""Names of the features: see :func:`measure_features`."""
+"""Names of the features, see :func:`measure_features`."""
 FLAGS = ("saturated", "truncated", "blended", "psf_from_seeing")
-"""Names of the flags: see :func:`measure_features`."""
+"""Names of the flags, see :func:`measure_features`."""
 
 
 def measure_features(cutouts, features=FEATURES):

@@ -1,17 +1,70 @@
-"""Figures of notebook 3, and galleries in others: cutouts, their normalizations, their pixels."""
+"""Figures of notebooks 2 and 3, and galleries in others: cutouts, their normalizations, their pixels."""
 
 from itertools import product
 from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
-from astropy.visualization import AsinhStretch
+from astropy.visualization import AsinhStretch, ImageNormalize
 
 from ztf_sg.plotting import style
 
 BLACK, WHITE = 1, 99.5  # percentiles of the pixels of a cutout [%]
 WIDEST = 9  # cutouts in a row of objects in several bands
-KINDS = {"star": (0, "-"), "galaxy": (1, "--"), "unknown": (-1, ":")}  # labels and lines of histograms
+LABELS = {name: label for label, name in style.NAMES.items()}
+
+
+def plot_cutout(image, wcs, ra, dec, *, title=None):
+    """Draw a cutout on the sky, with a scale of its counts; a reticle points at a position.
+
+    The stretch is asinh, from the smallest to the largest finite pixel.
+
+    Parameters
+    ----------
+    image : array_like (height, width)
+        Cutout [DN]. Pixels that are not finite are drawn pale red.
+    wcs : astropy.wcs.WCS
+        World coordinate system of the cutout, such as ``WCS(header)``.
+    ra, dec : float
+        Position [deg, ICRS].
+    """
+    _, ax = plt.subplots(figsize=(5.2, 3.8), subplot_kw={"projection": wcs}, layout="constrained")
+    image = np.ma.masked_invalid(image)
+    norm = ImageNormalize(vmin=image.min(), vmax=image.max(), stretch=AsinhStretch(0.1))
+    shown = ax.imshow(image, origin="lower", norm=norm, **_look())
+    at = {"transform": ax.get_transform("world"), "ls": "", "ms": 56, "mew": 2.5}
+    ax.plot(ra, dec, marker=style.RETICLE, color=style.GALAXY_COLOR, **at)
+    ax.coords[0].set_ticks(number=3)
+    plt.colorbar(shown, ax=ax, label="counts [DN], asinh stretch", pad=0.05)
+    return style.describe(ax, "RA", "DEC", title)
+
+
+def plot_profiles(radius, panels, *, title=None):
+    """Draw profiles of brightness, one panel for each of a few circumstances.
+
+    Parameters
+    ----------
+    radius : array_like (n,)
+        Distances from the centre [arcsec].
+    panels : dict of str to dict of str to array (n,)
+        For the title of each panel the profiles of ``"star"``, ``"galaxy"`` or ``"unknown"``, relative to
+        their peak.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw.
+    """
+    fig, axes = style.new_panels(len(panels), len(panels), (3.6, 2.7), extra_height=0.6)
+    for ax, (name, profiles) in zip(axes, panels.items(), strict=True):
+        for kind, profile in profiles.items():
+            ax.plot(radius, profile, **_line(kind), lw=2)
+        ax.axhline(0.5, color=style.UNKNOWN_COLOR, lw=1, zorder=0)
+        ax.set(ylim=(0, 1.05))
+        ax.margins(x=0.02)
+        style.describe(ax, "distance from the centre [arcsec]", "brightness / peak", name).label_outer()
+    style.title_above(fig, title, axes[0].get_legend_handles_labels()[0])
+    return fig
 
 
 def plot_cutouts(images, titles=None, labels=None, *, title=None):
@@ -22,7 +75,7 @@ def plot_cutouts(images, titles=None, labels=None, *, title=None):
     images : sequence of n arrays (height, width)
         Cutouts [DN], drawn with the first row at the bottom. Pixels that are not finite are drawn pale red.
     titles, labels : sequence of n str, array_like (n,), optional
-        Title of each cutout, and the class that colours its frame: 0 star, 1 galaxy, -1 unknown.
+        Title of each cutout, and the class of its frame: 0 star, 1 galaxy, dashed, -1 unknown, dotted.
 
     Raises
     ------
@@ -39,12 +92,12 @@ def plot_cutouts(images, titles=None, labels=None, *, title=None):
         show_image(ax, image, 0, 1)
         ax.set_title(name, fontsize=8, pad=3)
     fig.supxlabel(f"asinh stretch, each from its own {BLACK:g} to {WHITE:g} percentile", fontsize=9)
-    dots = []
+    frames = []
     if labels is not None:
         for ax, label in zip(axes, labels, strict=True):
-            ax.spines[:].set(color=style.COLORS[label], linewidth=2.5)
-        dots = style.class_dots(style.class_counts(labels), with_counts=False)
-    style.title_above(fig, title, dots)
+            _frame(ax, label)
+        frames = style.class_lines(labels)
+    style.title_above(fig, title, frames)
     return fig
 
 
@@ -77,12 +130,12 @@ def plot_objects(images, names, *, labels=None, bands="gri", title=None):
         if image is not None:
             show_image(ax, stretched(np.asarray(image, float)), 0, 1)
         ax.set(xticks=[], yticks=[])
-        ax.spines[:].set(color=style.COLORS[labels[row]], linewidth=2)
+        _frame(ax, labels[row])
         ax.set_xlabel(band if image is not None else f"no {band}", fontsize=8, labelpad=2)
         if band == bands[0]:
             ax.set_title(names[row], fontsize=8, pad=3, loc="left", parse_math=False)
     fig.supxlabel(f"asinh stretch, each from its own {BLACK:g} to {WHITE:g} percentile", fontsize=9)
-    style.title_above(fig, title, style.class_dots(style.class_counts(labels), with_counts=False))
+    style.title_above(fig, title, style.class_lines(labels))
     return fig
 
 
@@ -165,9 +218,23 @@ def stretched(image):
 
 def show_image(ax, image, low, high):
     """Draw an image with its first row at the bottom, black at low and white at high, pale red where NaN."""
-    look = {"cmap": plt.get_cmap("gray").with_extremes(bad="#f4c7b5"), "interpolation": "nearest"}
-    ax.imshow(np.ma.masked_invalid(image), origin="lower", vmin=low, vmax=high, **look)
+    ax.imshow(np.ma.masked_invalid(image), origin="lower", vmin=low, vmax=high, **_look())
     ax.set(xticks=[], yticks=[])
+
+
+def _look():
+    return {"cmap": plt.get_cmap("gray").with_extremes(bad="#f4c7b5"), "interpolation": "nearest"}
+
+
+def _frame(ax, label):
+    """Give a cutout the frame of its class."""
+    ax.spines[:].set(color=style.COLORS[label], linestyle=style.DASHES[label], linewidth=2.5)
+
+
+def _line(kind):
+    """Return the look of the line of a class, by its name."""
+    label = LABELS[kind]
+    return {"color": style.COLORS[label], "ls": style.DASHES[label], "label": kind}
 
 
 def _finite(values):
@@ -181,19 +248,18 @@ def _short(value):
 
 
 def _pixel_histogram(ax, name, values):
-    others = set(values) - set(KINDS)
+    others = set(values) - set(LABELS)
     if others or not values:
         raise ValueError(
-            f"pixel values of {name!r}: expected some of {', '.join(KINDS)}, got {sorted(others)}"
+            f"pixel values of {name!r}: expected some of {', '.join(LABELS)}, got {sorted(others)}"
         )
-    pixels = {kind: _finite(values[kind]) for kind in KINDS if kind in values}
+    pixels = {kind: _finite(values[kind]) for kind in LABELS if kind in values}
     together = np.concatenate(list(pixels.values()))
     span = np.percentile(together, (0.5, 99.5)) if together.size else (0, 1)
     edges = np.histogram_bin_edges(together, bins=50, range=tuple(span))
     for kind, shown in pixels.items():
-        label, dashes = KINDS[kind]
         share = np.histogram(shown, edges)[0] / max(shown.size, 1)
-        ax.stairs(share, edges, color=style.COLORS[label], ls=dashes, lw=1.4, label=kind)
+        ax.stairs(share, edges, **_line(kind), lw=1.4)
     ax.set_yscale("log")
     ax.set_title(name, fontsize=9)
     ax.tick_params(labelsize=8)

@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.ticker import FuncFormatter, StrMethodFormatter
 from scipy.special import gamma, gammaincinv
 
@@ -10,7 +11,11 @@ from ztf_sg.positions import MOTION_THRESHOLD, labels_of_types
 from ztf_sg.ztf import CUTOUT_SIZE
 
 BIN_WIDTH = 0.5  # of the histograms [mag]
-CHART_WIDTH = 40.0  # of finding charts [arcsec]
+CHART_WIDTH, NEIGHBOUR_CHART_WIDTH = 40.0, 31.0  # of finding charts, and that of neighbours [arcsec]
+DENSITY_BIN = 0.1  # of maps of density [deg]
+COLOUR_BIN = 0.04  # of colour-colour diagrams [mag]
+# from few objects to many, of each class
+DENSITY_COLORS = {0: ["#c6dff0", style.STAR_COLOR, "#00202f"], 1: ["#fad9bf", style.GALAXY_COLOR, "#401c00"]}
 HALF_LIGHT_RADIUS, TYPE_MAGNITUDE = 1.0, 19.0  # of the profiles of the Tractor types [arcsec], [mag, AB]
 
 
@@ -28,6 +33,40 @@ def plot_sky_map(positions, labels, *, title=None):
     """
     style.check_columns(positions, ["RA", "DEC"], "positions")
     return _map(_without_jump(positions["RA"].to_numpy(float)), positions["DEC"], labels, title)
+
+
+def plot_sky_density(positions, labels, *, region=None, title=None):
+    """Map how many stars and how many galaxies there are per square degree, east to the left.
+
+    Parameters
+    ----------
+    positions : pandas.DataFrame of n rows
+        Columns RA and DEC [deg, ICRS].
+    labels : array_like (n,)
+        0 star, 1 galaxy, -1 unknown, which is not drawn.
+    region : tuple of (tuple of float, tuple of float), optional
+        Ranges of RA and of DEC [deg], drawn as a dashed box.
+    """
+    style.check_columns(positions, ["RA", "DEC"], "positions")
+    labels = style.check_labels(labels, len(positions))
+    ra, dec = _without_jump(positions["RA"].to_numpy(float)), positions["DEC"].to_numpy(float)
+    shrink = _shrinking(dec)
+    edges = [_even_edges(ra, DENSITY_BIN / shrink), _even_edges(dec, DENSITY_BIN)]
+    area = shrink * np.diff(edges[0][:2]) * np.diff(edges[1][:2])  # of a bin [deg^2]
+    fig, axes = style.new_panels(2, 2, (4.4, 3.3), extra_height=0.3)
+    for label, ax in enumerate(axes):
+        chosen = labels == label
+        counts = np.histogram2d(ra[chosen], dec[chosen], edges)[0].T / area
+        mesh = ax.pcolormesh(*edges, counts, cmap=_density_map(label), vmin=0, rasterized=True)
+        fig.colorbar(mesh, ax=ax, label="objects per deg$^2$", shrink=0.8)
+        _describe_map(ax, shrink, style.counted(style.NAMES[label], chosen.sum()))
+        if region is not None:
+            (west, east), (south, north) = region
+            box = plt.Rectangle((west, south), east - west, north - south, fill=False, ls="--", lw=1.2)
+            ax.add_patch(box)
+    if title is not None:
+        style.title_above(fig, title)
+    return fig
 
 
 def plot_footprints(images, positions, *, title=None):
@@ -53,6 +92,8 @@ def plot_footprints(images, positions, *, title=None):
 def plot_finding_charts(catalogue, rows, *, titles=None):
     """Charts of the catalogued objects around a few chosen ones; brighter objects are larger.
 
+    Objects without light in r are not drawn.
+
     Parameters
     ----------
     catalogue : pandas.DataFrame
@@ -63,11 +104,13 @@ def plot_finding_charts(catalogue, rows, *, titles=None):
     style.check_columns(catalogue, ["RA", "DEC", "TYPE", "FLUX_R"], "catalogue")
     fig, axes = style.new_panels(len(rows), len(rows), (3.1, 3.1), extra_height=0.4)
     half, labels = CHART_WIDTH / 2, labels_of_types(catalogue["TYPE"])
+    drawn = np.zeros(len(catalogue), bool)
     for ax, row, title in zip(axes, rows, titles or [None] * len(rows), strict=True):
         centre = catalogue.iloc[row]
         east = _ra_difference(catalogue["RA"], centre["RA"]) * np.cos(np.radians(centre["DEC"])) * 3600
         north = (catalogue["DEC"] - centre["DEC"]) * 3600
         near = (east.abs() < half) & (north.abs() < half) & (catalogue["FLUX_R"] > 0)
+        drawn |= near
         size = 12 * catalogue.loc[near, "FLUX_R"].clip(0.5, 500) ** 0.5
         colors = [style.COLORS[label] for label in labels[near]]
         ax.scatter(east[near], north[near], size, colors, alpha=0.75, linewidths=0)
@@ -75,24 +118,63 @@ def plot_finding_charts(catalogue, rows, *, titles=None):
         ax.add_patch(plt.Rectangle(corner, CUTOUT_SIZE, CUTOUT_SIZE, fill=False, linestyle="--"))
         ax.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
         style.describe(ax, "east [arcsec]", "north [arcsec]", title)
-    dots = style.class_dots(style.class_counts(labels), with_counts=False)
+    dots = style.class_dots(style.class_counts(labels[drawn]), with_counts=False)
     fig.legend(handles=dots, loc="outside lower center", ncols=3, frameon=False)
     return fig
 
 
-def plot_colour_magnitude(r_mag, z_mag, labels, *, title=None):
-    """Colour against magnitude of stars and galaxies: redder to the right, brighter at the top.
+def plot_colour_colour(g_r, r_z, labels, *, title=None):
+    """Two colours against each other, of stars and of galaxies: redder to the right and to the top.
+
+    Each panel shows how many objects of its class have such colours, in front of where the other class lies.
 
     Parameters
     ----------
-    r_mag, z_mag, labels : array_like (n,)
-        Magnitudes [mag, AB]; 0 star, 1 galaxy, -1 unknown.
+    g_r, r_z, labels : array_like (n,)
+        Colours g - r and r - z [mag, AB], all finite; 0 star, 1 galaxy, -1 unknown, which is not drawn.
     """
-    r_mag, z_mag = np.asarray(r_mag, float), np.asarray(z_mag, float)
-    ax = style.new_axes((6, 4.5))
-    _scatter_classes(ax, r_mag - z_mag, r_mag, style.check_labels(labels, len(r_mag)))
-    ax.yaxis.set_inverted(True)
-    return style.describe(ax, "r - z [mag, AB]", "r [mag, AB], bright at the top", title)
+    g_r, r_z = np.asarray(g_r, float), np.asarray(r_z, float)
+    labels = style.check_labels(labels, len(g_r))
+    edges = [_edges(g_r, COLOUR_BIN), _edges(r_z, COLOUR_BIN)]
+    counts = [np.histogram2d(g_r[labels == label], r_z[labels == label], edges)[0].T for label in (0, 1)]
+    norm = LogNorm(1, max(np.max(counts), 10))
+    fig, axes = style.new_panels(2, 2, (4.4, 3.9), extra_height=0.3)
+    for label, ax in enumerate(axes):
+        other = np.where(counts[1 - label] > 0, 1.0, np.nan)
+        ax.pcolormesh(*edges, other, cmap="Greys", vmin=0.3, vmax=4, rasterized=True)
+        shown = np.where(counts[label] > 0, counts[label], np.nan)
+        mesh = ax.pcolormesh(*edges, shown, cmap=_density_map(label), norm=norm, rasterized=True)
+        fig.colorbar(mesh, ax=ax, label=f"objects per bin of {COLOUR_BIN:g} mag", shrink=0.8)
+        name = style.counted(style.NAMES[label], np.sum(labels == label))
+        style.describe(ax, "g - r [mag, AB]", "r - z [mag, AB]", f"{name}; grey: the other class")
+    if title is not None:
+        style.title_above(fig, title)
+    return fig
+
+
+def plot_neighbours(east, north, *, title=None):
+    """Chart of the neighbours of all objects, each drawn around the same centre, and what a cutout holds.
+
+    Those farther away than the corners of a cutout are beyond its frame.
+
+    Parameters
+    ----------
+    east, north : array_like (n,)
+        Offsets of the neighbours from their objects [arcsec].
+    """
+    ax = style.new_axes((4.8, 4.6))
+    ax.scatter(east, north, 8, color=style.UNKNOWN_COLOR, lw=0)
+    side, rings = CUTOUT_SIZE, ((0.5, ":"), (0.5 * np.sqrt(2), "-"))
+    box = {"fill": False, "ls": "--", "lw": 1.6, "label": f"cutout, {side:g} arcsec wide"}
+    ax.add_patch(plt.Rectangle((-side / 2, -side / 2), side, side, **box))
+    for (share, dashes), name in zip(rings, ("half the side", "half the diagonal"), strict=True):
+        radius, color = share * side, style.LINE_COLORS[0]
+        look = {"fill": False, "ls": dashes, "ec": color, "lw": 1.6, "label": f"{name}, {radius:.1f} arcsec"}
+        ax.add_patch(plt.Circle((0, 0), radius, **look))
+    half = NEIGHBOUR_CHART_WIDTH / 2
+    ax.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=9, frameon=False)
+    return style.describe(ax, "east [arcsec]", "north [arcsec]", title)
 
 
 def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
@@ -116,12 +198,18 @@ def plot_magnitude_counts(mag, labels, *, limit, band="r", title=None):
     mag, labels = mag[np.isfinite(mag)], labels[np.isfinite(mag)]
     if not len(mag):
         raise ValueError("no finite magnitude to draw")
-    first, last = np.floor(mag.min() / BIN_WIDTH), np.floor(mag.max() / BIN_WIDTH) + 1
-    edges = np.arange(first, last + 1) * BIN_WIDTH  # whole multiples, so that the limit falls on an edge
+    edges = _edges(mag, BIN_WIDTH)  # so that the limit falls on an edge
     ax = style.new_axes((6, 3.8))
     for label, n in style.class_counts(labels).items():
         name, color = style.counted(style.NAMES[label], n), style.COLORS[label]
-        look = {"histtype": "stepfilled", "fc": color + "30", "ec": color, "lw": 1.6, "label": name}
+        look = {
+            "ls": style.DASHES[label],
+            "histtype": "stepfilled",
+            "fc": color + "30",
+            "ec": color,
+            "lw": 1.6,
+            "label": name,
+        }
         ax.hist(mag[labels == label], edges, **look)
     ax.axvline(limit, color="black", ls="--", lw=1.2)
     ax.set_ylim(0, 1.12 * ax.get_ylim()[1])  # free space for the text above the histogram
@@ -169,7 +257,8 @@ def plot_motions(r_mag, significance, labels, *, title=None):
     ax = style.new_axes((6.5, 4))
     for label, n in style.class_counts(labels).items():
         chosen, size = labels == label, style.marker_size(n)
-        look = {"s": size, "zorder": 2 + size / 100, "lw": 0, "rasterized": True}  # the rarer class on top
+        # the rarer class is larger, and on top
+        look = {"s": size, "zorder": 2 + size / 100, "lw": 0, "rasterized": True}
         name = style.counted(style.NAMES[label], n)
         ax.scatter(x[chosen], y[chosen], color=style.COLORS[label], label=name, **look)
     style.legend_beside(ax)
@@ -236,10 +325,36 @@ def _map(ra, dec, labels, title):
     """Draw positions [deg], RA in one piece, on new axes."""
     ax, dec = style.new_axes((6, 5.2)), np.asarray(dec, float)
     _scatter_classes(ax, ra, dec, style.check_labels(labels, len(ra)))
-    ax.set_aspect(1 / max(np.cos(np.radians((dec.min() + dec.max()) / 2)), 0.05))
+    return _describe_map(ax, _shrinking(dec), title)
+
+
+def _shrinking(dec):
+    """Return how much shorter a degree of right ascension is than one of declination, amid a map."""
+    return max(np.cos(np.radians((dec.min() + dec.max()) / 2)), 0.05)
+
+
+def _describe_map(ax, shrink, title):
+    """Let a degree be equally long both ways, and right ascension [deg] grow to the left."""
+    ax.set_aspect(1 / shrink)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value % 360:g}"))
     ax.xaxis.set_inverted(True)
     return style.describe(ax, "RA [deg]", "DEC [deg]", title)
+
+
+def _edges(values, width):
+    """Return edges of bins that hold all values, whole multiples of a width."""
+    first, last = np.floor(values.min() / width), np.floor(values.max() / width) + 1
+    return np.arange(first, last + 1) * width
+
+
+def _even_edges(values, width):
+    """Return edges of bins of about a width, from the least value to the greatest."""
+    return np.linspace(values.min(), values.max(), max(round(np.ptp(values) / width), 1) + 1)
+
+
+def _density_map(label):
+    """Return the colours of a density of one class, from few to many objects."""
+    return LinearSegmentedColormap.from_list(style.NAMES[label], DENSITY_COLORS[label])
 
 
 def _scatter_classes(ax, x, y, labels):

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
 
 from ztf_sg.cutouts import CLASS_NAMES, UNKNOWN
 
@@ -19,7 +20,10 @@ GRID_COLOR = "#dddddd"
 LINE_COLORS = ("#009E73", "#CC79A7", "#000000", "#E69F00", PALE_BLUE)  # never those of stars and galaxies
 LINES = cycler(color=LINE_COLORS, linestyle=("-", "--", ":", "-.", (0, (5, 1))))
 COLORS = {0: STAR_COLOR, 1: GALAXY_COLOR, UNKNOWN: UNKNOWN_COLOR}
+DASHES = {0: "-", 1: "--", UNKNOWN: ":"}  # the colours of stars and galaxies are the same grey in print
 NAMES = {0: CLASS_NAMES[0], 1: CLASS_NAMES[1], UNKNOWN: "unknown"}
+# A marker that points at an object from the right and from above, and leaves the object free.
+RETICLE = Path([(0.5, 0), (1, 0), (0, 0.5), (0, 1)], [Path.MOVETO, Path.LINETO] * 2)
 
 
 def new_axes(figsize):
@@ -78,6 +82,12 @@ def class_dots(counts, with_counts=True):
     """Return dots for a legend, from :func:`class_counts`."""
     names = {label: counted(NAMES[label], n) if with_counts else NAMES[label] for label, n in counts.items()}
     return [Line2D([], [], color=COLORS[i], marker="o", ls="", label=name) for i, name in names.items()]
+
+
+def class_lines(labels):
+    """Return lines for a legend of the classes that occur, in colours and dashes."""
+    shown = class_counts(labels)
+    return [Line2D([], [], color=COLORS[i], ls=DASHES[i], lw=2, label=NAMES[i]) for i in shown]
 
 
 def marker_size(n):

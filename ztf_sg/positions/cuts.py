@@ -47,7 +47,9 @@ def cut_region(catalogue, ra=RA_RANGE, dec=DEC_RANGE):
 
 
 def cut_types(catalogue):
-    """Keep objects with the type of a star or a galaxy; DUP is neither.
+    """Keep objects with the type of a star or a galaxy.
+
+    DUP is neither: a Gaia source that coincides with an extended object, which is fitted in its place.
 
     Raises
     ------
@@ -59,7 +61,10 @@ def cut_types(catalogue):
 
 
 def cut_fluxes(catalogue, bands="grz"):
-    """Keep objects with a positive flux in every band; a flux of 0 or NaN means no measurement."""
+    """Keep objects with a positive flux in every band.
+
+    A flux below 0 is noise about 0, a non-detection; one of 0 or NaN belongs to a band without an image.
+    """
     names = band_columns("FLUX", bands, "bands")
     table = standard_columns(catalogue, names)
     positive = (table[names] > 0).to_numpy(bool, na_value=False).all(axis=1)
@@ -90,7 +95,9 @@ def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
 
 
 def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
-    """Keep objects whose FRACFLUX, the neighbours' light over their own, is at most a limit in every band.
+    """Keep objects whose FRACFLUX, the neighbours' light over their own, is from 0 to a limit in every band.
+
+    A negative share comes of a flux below 0, its own or that of its neighbours, and says nothing of blending.
 
     Parameters
     ----------

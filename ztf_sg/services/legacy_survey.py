@@ -12,7 +12,7 @@ import pandas as pd
 
 from .errors import BadAnswer, RefusedRequest
 from .tap import TapJob, TooLarge, TooSlow
-from .tractor import COLUMNS, TractorCatalogue
+from .tractor import COLUMNS, Cuts, TractorCatalogue
 
 TAP_URL = "https://datalab.noirlab.edu/tap"
 TABLES = {"dr9": "ls_dr9.tractor", "dr10": "ls_dr10.tractor"}
@@ -52,6 +52,11 @@ class LegacySurvey(TractorCatalogue):
 
     def __repr__(self):
         return f"{type(self).__name__}({self.release!r})"
+
+    def queries(self, ra, dec, limits=None, max_fracflux=None):
+        """Return the queries that `query_region` sends, one for each strip, in ADQL; none is sent."""
+        cuts = Cuts(ra, dec, limits, max_fracflux)
+        return [self._question(strip, cuts)[1] for strip in self._parts(cuts)]
 
     def _parts(self, cuts):
         """Return strips from west to east that together hold each right ascension of a region once."""

@@ -73,7 +73,15 @@ GALAXIES = {"density": 5000, "bright": 15.0, "faint": 21.0, "slope": 0.45}
 COMPANION_FRACTION = 0.05  # share of the objects moved to within 1 to 6 arcsec of another one of their class
 GROUPED_FRACTION = 0.2  # share of the galaxies that live in groups of 2 arcmin radius
 DUPLICATE_FRACTION = 0.002  # share of the rows that have type DUP
-UNOBSERVED_FRACTION = 0.01  # share of the rows without an image in one band (flux 0)
+UNDETECTED_FRACTION = 0.01  # share of the rows with no image in one band (flux 0), or only noise in it
+FLUX_NOISE = 0.05  # of such a band [nanomaggies]; assumed
+
+# Colours [mag]; assumed, but for the locus of stars.
+LOCUS_SCATTER = 0.03  # of stars about it, in each colour
+GALAXY_COLOURS = (  # blue galaxies, red ones: g - r, r - i, i - z without redshift; their reddening; scatter
+    ((0.35, 0.15, 0.04), (0.25, 0.14, 0.09), (0.12, 0.05, 0.05)),
+    ((0.72, 0.33, 0.19), (0.40, 0.12, 0.08), (0.07, 0.03, 0.03)),
+)
 
 # Binaries that the catalogue lists as one star; assumed, after Raghavan et al. 2010, ApJS 190, 1.
 BINARY_FRACTION = 0.10  # share of the stars, before wide pairs are left out

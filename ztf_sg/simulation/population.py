@@ -5,6 +5,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from ztf_sg.simulation import parameters as p
+from ztf_sg.simulation.colours import band_fluxes, galaxy_colours, star_colours
 
 TRUTH_COLUMNS = (
     "CLASS", "RADIUS", "E1", "E2", "INDEX", "BULGE", "KNOTS", "COMPANION", "SEPARATION", "ANGLE",
@@ -20,13 +21,14 @@ def simulate_population(seed=0):
     primary, its SEPARATION [arcsec] and position ANGLE [rad]; OFFSET_RA and OFFSET_DEC, from the catalogue
     position to the true one [arcsec]; LABEL_ERROR, whether TYPE belongs to the other class.
     """
-    rng = np.random.default_rng([seed, 1])
-    table = pd.concat([_simulate_stars(rng), _simulate_galaxies(rng)], ignore_index=True)
+    rng, spread = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 9])
+    table = pd.concat([_simulate_stars(rng, spread), _simulate_galaxies(rng, spread)], ignore_index=True)
     table = table.iloc[rng.permutation(len(table))].reset_index(drop=True)
     for band in "GRZ":
-        table[f"FRACFLUX_{band}"] = _fracflux(table, f"FLUX_{band}")
+        table[f"FRACFLUX_{band}"] = _fracflux(table, f"FIRST_{band}")
+    table = table.drop(columns=[f"FIRST_{band}" for band in "GRIZ"])
     table = _confuse_labels(table, rng)
-    table = _add_defects(table, rng)
+    table = _add_defects(table, rng, spread)
     table.insert(0, "OBJID", np.arange(len(table), dtype=np.int32))
     singles = table.select_dtypes("float64").columns.difference(["RA", "DEC"])
     table = table.astype(dict.fromkeys(singles, np.float32))
@@ -62,26 +64,17 @@ def _with_companions(rng, ra, dec):
     return ra, dec
 
 
-def _fluxes(i, g_r, r_i, i_z):
-    """Return the fluxes [nanomaggies] by column, from the i magnitude and the colours."""
-    magnitudes = {"G": i + r_i + g_r, "R": i + r_i, "I": i, "Z": i - i_z}
-    return {f"FLUX_{band}": 10 ** (0.4 * (22.5 - m)) for band, m in magnitudes.items()}
-
-
-def _simulate_stars(rng):
+def _simulate_stars(rng, spread):
     """Draw stars along the stellar locus: turn-off stars and M dwarfs, redder when fainter, and binaries."""
     i = _magnitudes(rng, p.STARS)
     n = len(i)
-    dwarf = rng.random(n) < np.clip(0.15 + 0.08 * (i - 14), 0.05, 0.75)
-    g_r = np.where(dwarf, rng.normal(1.42, 0.08, n), np.clip(rng.normal(0.55, 0.2, n), 0.1, 1.3))
-    r_i = np.where(dwarf, 0.5 + rng.gamma(2.5, 0.28, n), 0.02 + 0.35 * g_r + rng.normal(0, 0.03, n))
-    i_z = 0.52 * r_i + rng.normal(0, 0.03, n)
+    first, colours = star_colours(rng, spread, i)
     ra, dec = _with_companions(rng, *_positions(rng, n))
     separation = p.BINARY_SEPARATION * np.exp(rng.normal(0, p.BINARY_SEPARATION_SCATTER, n))
     binary = (rng.random(n) < p.BINARY_FRACTION) & (separation < p.LARGEST_BINARY_SEPARATION)
     return pd.DataFrame(
         {
-            "TYPE": "PSF", "RA": ra, "DEC": dec, **_fluxes(i, g_r, r_i, i_z),
+            "TYPE": "PSF", "RA": ra, "DEC": dec, **band_fluxes(i, colours), **band_fluxes(i, first, "FIRST"),
             "SHAPE_R": 0.0, "SHAPE_E1": 0.0, "SHAPE_E2": 0.0, "SERSIC": 0.0,
             "CLASS": "star", "RADIUS": 0.0, "E1": 0.0, "E2": 0.0, "INDEX": 0.0, "BULGE": 0.0, "KNOTS": 0.0,
             "COMPANION": np.where(binary, 10 ** (-0.4 * rng.exponential(2.0, n)), 0.0),
@@ -91,14 +84,12 @@ def _simulate_stars(rng):
     )  # fmt: skip
 
 
-def _simulate_galaxies(rng):
+def _simulate_galaxies(rng, spread):
     """Draw galaxies of the red sequence and the blue cloud, smaller when fainter, some of them in groups."""
     i = _magnitudes(rng, p.GALAXIES)
     n = len(i)
     red = rng.random(n) < p.RED_FRACTION
-    g_r = np.where(red, rng.normal(1.15, 0.18, n), rng.normal(0.62, 0.16, n))
-    r_i = np.where(red, rng.normal(0.45, 0.05, n), rng.normal(0.30, 0.07, n))
-    i_z = np.where(red, rng.normal(0.26, 0.04, n), rng.normal(0.14, 0.06, n))
+    first, colours = galaxy_colours(rng, spread, i, red)
     radius = p.RADIUS * 10 ** rng.normal(p.RADIUS_SLOPE * (i - 18.5), p.RADIUS_SCATTER)
     ellipticity = np.minimum(rng.rayleigh(p.ELLIPTICITY, n), p.LARGEST_ELLIPTICITY)
     angle = rng.uniform(0, 2 * np.pi, n)
@@ -109,7 +100,7 @@ def _simulate_galaxies(rng):
     disc, fitted_round = sersic < 2, kind == "REX"
     return pd.DataFrame(
         {
-            "TYPE": kind, "RA": ra, "DEC": dec, **_fluxes(i, g_r, r_i, i_z),
+            "TYPE": kind, "RA": ra, "DEC": dec, **band_fluxes(i, colours), **band_fluxes(i, first, "FIRST"),
             "SHAPE_R": radius, "SHAPE_E1": np.where(fitted_round, 0, e1),
             "SHAPE_E2": np.where(fitted_round, 0, e2), "SERSIC": sersic,
             "CLASS": "galaxy", "RADIUS": radius, "E1": e1, "E2": e2, "INDEX": sersic,
@@ -173,11 +164,19 @@ def _fracflux(table, flux):
     return np.bincount(first, overlap * values[second], len(table)) / values
 
 
-def _add_defects(table, rng):
-    """Add the defects of a real catalogue: rows of type DUP, and bands without an image, all without flux."""
+def _add_defects(table, rng, noise):
+    """Add the defects of a real catalogue: rows of type DUP, and bands without a detection.
+
+    Rows of type DUP have no flux. A band without an image has a flux of 0, and one in which nothing was seen
+    has noise, here below 0: then FRACFLUX, which is relative to it, is negative too.
+    """
     fluxes = [f"FLUX_{band}" for band in "GRIZ"]
     table.loc[rng.random(len(table)) < p.DUPLICATE_FRACTION, "TYPE"] = "DUP"
     table.loc[table["TYPE"] == "DUP", fluxes] = 0.0
     for band in "GRZ":
-        table.loc[rng.random(len(table)) < p.UNOBSERVED_FRACTION / 3, f"FLUX_{band}"] = 0.0
+        flux, share = f"FLUX_{band}", f"FRACFLUX_{band}"
+        undetected = (rng.random(len(table)) < p.UNDETECTED_FRACTION / 3) & (table["TYPE"] != "DUP")
+        noise_only = np.minimum(noise.normal(0, p.FLUX_NOISE, len(table)), 0)  # half have no image
+        table[flux] = np.where(undetected, noise_only, table[flux])
+        table[share] = np.where(table[flux] < 0, 0 - table[share], table[share])
     return table

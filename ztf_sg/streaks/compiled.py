@@ -171,7 +171,7 @@ def flashes(light, x, y, angle, width):
         j, i = x + (n - reach) * cosine, y + (n - reach) * sine
         inside = (0 <= i <= light.shape[0] - 1) & (0 <= j <= light.shape[1] - 1)
         along[n] = brightest(light, j, i, 1.5)[0] if inside else 0.0
-    peaks = np.empty(2 * reach + 1)
+    peaks, steps = np.empty(2 * reach + 1), np.empty(2 * reach + 1)
     count, last = 0, 0
     for n in range(1, 2 * reach):
         if along[n] > FLASH and along[n] >= along[n - 1] and along[n] > along[n + 1]:
@@ -182,7 +182,9 @@ def flashes(light, x, y, angle, width):
             else:
                 peaks[count], last = n, n
                 count += 1
-    return count, np.median(np.diff(peaks[:count])) if count > 1 else np.nan
+    for k in range(1, count):
+        steps[k - 1] = peaks[k] - peaks[k - 1]
+    return count, np.median(steps[: count - 1]) if count > 1 else np.nan
 
 
 @compiled
