@@ -106,7 +106,7 @@ def test_numbers_of_any_width_are_numbers(kind):
         (PIXELS, {"MAGZP": np.float32("inf")}, "its header has MAGZP = inf, expected a finite number"),
         (PIXELS, {"OBSMJD": 10**400}, "its header has OBSMJD = 1000*, expected a finite number"),
         (PIXELS, {"SEEING": True}, "its header has SEEING = True, expected a number"),
-        (PIXELS, {"SEEING": np.True_}, "its header has SEEING = np.True_, expected a number"),
+        (PIXELS, {"SEEING": np.True_}, r"its header has SEEING = (np\.)?True_?, expected a number"),
         (PIXELS, {"SEEING": 1 + 2j}, r"its header has SEEING = \(1\+2j\), expected a number"),
         (PIXELS, {"SEEING": pd.NA}, "its header has SEEING = <NA>, expected a number"),
         (PIXELS, {"EXPTIME": np.int16(-3)}, "its header has EXPTIME = -3, expected 0.001 to 1e\\+06 s"),
