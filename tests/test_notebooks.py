@@ -5,7 +5,6 @@ import re
 import shutil
 
 import numpy as np
-import papermill
 import pytest
 from astropy.io import fits
 from helpers import ROOT
@@ -41,7 +40,7 @@ class TestRealCutouts:
     def test_notebooks_3_and_4_run(self, run_notebook, tmp_path, real_cutouts):
         some = tmp_path / "cutouts"
         some.mkdir()
-        for path in sorted(real_cutouts.glob("*.fits"))[::4]:
+        for path in sorted(real_cutouts.glob("*.fits"))[::8]:
             shutil.copy(path, some)
         for number, sections in ((3, None), (4, SHORT)):
             places = {"DATA_DIR": tmp_path / "data", "CUTOUT_DIR": some}
@@ -222,12 +221,6 @@ class TestMovingObjects:
         text = json.dumps([cell.get("outputs") for cell in notebook.cells])
         assert "0 unknown; 63 x 63 px); 0 could not be read" in text
         assert "39 of 39 flashes are linked" in text
-
-
-@pytest.mark.notebooks
-def test_notebook_4_says_that_notebook_3_comes_first(run_notebook, tmp_path):
-    with pytest.raises(papermill.PapermillExecutionError, match="run notebook 3"):
-        run_notebook(4, tmp_path, DATA_DIR=tmp_path / "nothing", CUTOUT_DIR=ROOT / "cutouts_test")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

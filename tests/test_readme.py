@@ -1,10 +1,7 @@
 """The README and the pages of docs/ are right: their links lead somewhere, their Python runs."""
 
-import os
 import re
 import runpy
-import subprocess
-import sys
 
 import pytest
 from archives import ArchiveServer, point_clients_to
@@ -96,13 +93,6 @@ def test_python_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     run_python("\n".join(blocks), tmp_path)
 
 
-@pytest.mark.slow
-def test_python_of_the_readme_prints_what_it_says(tmp_path):
-    code, printed = with_output("python", "load_example")
-    assert python_blocks(ROOT / "README.md") == [code]
-    assert run_python(code, tmp_path) == printed
-
-
 def test_python_that_asks_services_runs_with_stand_ins(tmp_path, monkeypatch):
     page = ROOT / "docs" / "moving_objects.md"
     blocks = [block for block in python_blocks(page) if 'cache="answers"' in block]
@@ -115,18 +105,6 @@ def test_python_that_asks_services_runs_with_stand_ins(tmp_path, monkeypatch):
             exec(block, found)
     assert len(load_alerts("fetched.parquet")) == 5
     assert len(found["bodies"]) == 2
-
-
-@pytest.mark.slow
-def test_first_command_of_the_readme_prints_what_it_says(tmp_path):
-    commands, printed = with_output("sh", "ztf-sg classify")
-    script = f'ztf-sg() {{ "{sys.executable}" -m ztf_sg "$@"; }}\n{commands}'
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert (process.returncode, process.stdout, process.stderr) == (0, printed, "")
-    assert len((tmp_path / "classes.csv").read_text().splitlines()) == 5
 
 
 def test_every_excuse_is_needed():

@@ -81,7 +81,7 @@ class TestImageCsv:
             read_image_csv(path)
 
     def test_missing_file_is_named(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match=r"images\.csv: no such file"):
+        with pytest.raises(FileNotFoundError, match=r"images\.csv: no such file; run notebook 3"):
             read_image_csv(tmp_path / "images.csv")
 
     def test_write_with_too_few_labels_keeps_the_old_file(self, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from helpers import aperture_counts, centroid, windowed_centroid
 
-from ztf_sg.simulation.drawing import add_light, galaxy_profile, pixel_position
+from ztf_sg.simulation.drawing import add_light, galaxy_profile, light_radius, pixel_position
 from ztf_sg.simulation.psf import aperture_corrections
 from ztf_sg.ztf import PIXEL_SCALE, image_wcs
 
@@ -210,3 +210,12 @@ class TestPixelPosition:
         found = SkyCoord(*wcs.wcs_pix2world(x - 0.25, y + 0.5, 0), unit="deg")
         east, north = SkyCoord(star.RA, star.DEC, unit="deg").spherical_offsets_to(found)
         assert (east.arcsec, north.arcsec) == pytest.approx((3, 4), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["star", "galaxy"])
+def test_an_object_that_is_not_detected_in_a_band_has_no_light_there(exposure, star, galaxies, kind):
+    row = (star if kind == "star" else galaxies["EXP"])._replace(FLUX_I=-0.05)
+    stamp = galsim.ImageD(41, 41, xmin=0, ymin=0, scale=1.0)
+    add_light(stamp, row, exposure, 20.0, 20.0)
+    assert light_radius(row, exposure) >= 0
+    assert not stamp.array.any()

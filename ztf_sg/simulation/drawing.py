@@ -77,10 +77,9 @@ def band_flux(exposure):
 
 
 def object_counts(row, exposure):
-    """Return all the light of an object [DN]."""
-    return 10 ** (0.4 * (exposure["magzp"] - exposure["psf_mag_offset"] - 22.5)) * getattr(
-        row, band_flux(exposure)
-    )
+    """Return all the light of an object [DN]; none if its flux in the catalogue is noise below 0."""
+    flux = max(getattr(row, band_flux(exposure)), 0.0)
+    return flux * 10 ** (0.4 * (exposure["magzp"] - exposure["psf_mag_offset"] - 22.5))
 
 
 def _with_companion(psf, row):
