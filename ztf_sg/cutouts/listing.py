@@ -37,7 +37,7 @@ NOTES = set(
     "svg bmp webp tif tiff py ipynb sh part tmp bak swp lock sha256 md5 crc properties reg db".split()
 )
 NOTE_FOLDERS = {RESULTS, "__MACOSX", "__pycache__", "_temporary", "_delta_log", "_spark_metadata"}
-NOTE_NAMES = {"readme", "license", "licence", "makefile", "properties", "changes", "authors"}
+NOTE_NAMES = set("readme license licence notice copying makefile properties changes authors".split())
 
 READERS = {
     FITS: "read them with load_cutouts, or as a survey from a folder of their own",
