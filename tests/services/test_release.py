@@ -1,7 +1,11 @@
 import hashlib
 import io
-import shutil
+import os
+import warnings
+from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
@@ -80,15 +84,44 @@ def test_whole_release_is_not_asked_for_again(server, tmp_path):
     assert len(server.log) == 1
 
 
-def test_only_what_lacks_or_is_damaged_is_written_anew(server, tmp_path):
-    serve(server, archive_of(FILES))
+def test_only_what_lacks_is_fetched(server, tmp_path):
+    serve(server, archive_of(FILES, NOTICE="notice"))
     fetch_release(tmp_path)
     untouched = (tmp_path / NAMES[0]).stat().st_mtime_ns
-    (tmp_path / NAMES[1]).write_bytes(FILES[NAMES[1]][:2880])
-    (tmp_path / NAMES[2]).unlink()
+    (tmp_path / NAMES[1]).unlink()
+    (tmp_path / "NOTICE").unlink()
     fetch_release(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in NAMES} == FILES
     assert (tmp_path / NAMES[0]).stat().st_mtime_ns == untouched
+    assert names_in(tmp_path) == ["LICENSE", "NOTICE", *NAMES]
+
+
+def test_files_are_for_all_whom_the_umask_allows(server, tmp_path):
+    serve(server, archive_of(FILES))
+    before = os.umask(0o027)
+    try:
+        fetch_release(tmp_path)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
+
+
+def test_killed_run_leaves_nothing_that_is_taken_for_a_cutout(server, tmp_path, monkeypatch):
+    def replace(source, target):
+        if target.name == NAMES[3]:
+            raise KeyboardInterrupt
+        Path(source).rename(target)
+
+    serve(server, archive_of(FILES, NOTICE="notice"))
+    with monkeypatch.context() as patch:
+        patch.setattr(release, "TemporaryDirectory", lambda **place: nullcontext(mkdtemp(**place)))
+        patch.setattr(release.os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            fetch_release(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load_cutouts(tmp_path)) == 3
+        assert len(load_cutouts(fetch_release(tmp_path))) == len(NAMES)
 
 
 @pytest.mark.parametrize("content", [FILES[NAMES[1]], b"", b"x" * (release.LARGEST + 1)])
@@ -166,15 +199,38 @@ def test_lasting_fault_is_told_and_nothing_is_written(server, tmp_path, answer, 
     assert names_in(tmp_path) == []
 
 
-def test_folder_with_other_cutouts_is_refused(server, tmp_path):
-    shutil.copy(BUNDLED_CUTOUTS / NAMES[0], tmp_path / "star_first.fits")
+@pytest.mark.parametrize("name", ["star_first.fits", "star_1.fits.gz", "mine/star_1.fits", "star_1.fits"])
+def test_folder_with_other_cutouts_is_left_as_it_is(server, tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"mine")
     with pytest.raises(
-        ValueError, match="holds 1 FITS files that are not of the release, such as star_first"
+        ValueError, match=f"holds 1 FITS files that are not as in the release, such as {name};"
     ):
         fetch_release(tmp_path)
-    with pytest.raises(NotADirectoryError, match="star_first.fits: is a file"):
-        fetch_release(tmp_path / "star_first.fits")
+    assert path.read_bytes() == b"mine"
+    with pytest.raises(NotADirectoryError, match=f"{name}: is a file"):
+        fetch_release(path)
     assert not server.log
+
+
+def test_folder_where_nothing_can_be_written_is_named_before_anything_is_fetched(
+    server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(release.os, "access", lambda *_: False)  # as for all users but root
+    with pytest.raises(PermissionError, match=f"{tmp_path}: you may not write there; name another folder"):
+        fetch_release(tmp_path)
+    assert not server.log
+
+
+@pytest.mark.parametrize("name", ["LICENSE", f"cutouts/{NAMES[0]}"])
+def test_file_that_seems_to_be_encrypted_is_named(server, tmp_path, name):
+    archive = bytearray(archive_of(FILES))
+    entry = archive.rindex(f"{TOP}/{name}".encode())  # in the table of contents, 38 bytes after the flags
+    archive[entry - 38] |= 1
+    serve(server, bytes(archive))
+    with pytest.raises(BadAnswer, match=f"({NAMES[0]}|licence) is damaged"):
+        fetch_release(tmp_path)
 
 
 def test_hashes_are_those_of_real_cutouts(real_cutouts):
