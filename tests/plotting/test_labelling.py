@@ -9,6 +9,8 @@ import pytest
 from ztf_sg import CutoutSet, load_example
 from ztf_sg.plotting import LabelCutouts
 
+LONG = "name,label,time\ngalaxy_0,1,2026-01-01,sure\n"  # a note that was added by hand
+
 
 @pytest.fixture
 def cutouts():
@@ -103,10 +105,58 @@ def test_labelling_goes_on_where_it_was_and_undoes_what_was_before(cutouts, path
 def test_other_rows_and_columns_of_the_file_are_kept(cutouts, path):
     path.write_text("name,label,time,note\n007,1,2026-01-01,NA\n")
     labelling = LabelCutouts(cutouts, path)
-    labelling.press("u")  # the last row is of another set
+    labelling.press("u")  # the only row is of another set
     click(labelling, "star")
     assert path.read_text().splitlines()[:2] == ["name,label,time,note", "007,1,2026-01-01,NA"]
     assert progress(labelling) == "1 of 4 labelled"
+
+
+def test_what_others_write_to_the_file_meanwhile_is_kept(cutouts, path):
+    first, second = LabelCutouts(cutouts[:2], path), LabelCutouts(cutouts[2:], path)
+    click(first, "star")
+    click(second, "galaxy")
+    click(first, "skip")
+    assert rows(path) == [("galaxy_0", 0), ("star_0", 1), ("galaxy_370", -1)]
+    path.write_text(path.read_text().replace("galaxy_0,0", "galaxy_0,1") + "mine,1,2026-01-01\n")
+    click(second, "undo")  # its own answer, not the last one
+    assert rows(path) == [("galaxy_0", 1), ("galaxy_370", -1), ("mine", 1)]
+    assert progress(second) == "0 of 2 labelled"
+
+
+def test_link_to_a_file_stays_one(cutouts, path):
+    link = path.with_name("link.csv")
+    link.symlink_to(path)
+    click(LabelCutouts(cutouts, link), "star")
+    assert rows(path) == [("galaxy_0", 0)]
+
+
+def test_fault_is_told_where_the_user_sees_it(cutouts, path):
+    labelling = LabelCutouts(cutouts, path)
+    path.write_text(LONG)
+    click(labelling, "star")
+    assert "nothing is written: " in progress(labelling)
+    assert "has rows of more values than columns" in progress(labelling)
+    labelling.widget.children[3].value = "sg"
+    path.unlink()
+    labelling.widget.children[3].value = "sgg"
+    assert rows(path) == [("galaxy_0", 1)]
+    assert progress(labelling) == "1 of 4 labelled"
+
+
+@pytest.mark.parametrize("name", ["a,b", 'a"b', "a\nb", "NA", " a", "007", "é", "=1"])
+def test_names_of_all_kinds_are_found_again(cutouts, path, name):
+    one = CutoutSet(cutouts.images[:1], cutouts.labels[:1], pd.DataFrame({"name": [name]}))
+    LabelCutouts(one, path).press("s")
+    assert LabelCutouts(one, path).current is None
+
+
+def test_file_that_may_not_be_written_is_named_at_once(cutouts, path, monkeypatch):
+    with pytest.raises(IsADirectoryError, match="is a folder; name a CSV file"):
+        LabelCutouts(cutouts, path.parent)
+    path.write_text("name,label,time\n")
+    monkeypatch.setattr("os.access", lambda *_: False)  # as for all users but root
+    with pytest.raises(PermissionError, match="labels.csv: may only be read"):
+        LabelCutouts(cutouts, path)
 
 
 def test_answer_that_cannot_be_written_is_not_taken_for_written(cutouts, tmp_path):
@@ -119,10 +169,12 @@ def test_answer_that_cannot_be_written_is_not_taken_for_written(cutouts, tmp_pat
     assert len(labelling.table) == 0
 
 
-@pytest.mark.parametrize("content", ["", "ra,dec\n1,2\n", "name,label,time\n1,2,3,4,5\n,,,,,,\n", "\xff\xfe"])
+@pytest.mark.parametrize(
+    "content", ["", "ra,dec\n1,2\n", "name,label,time\n1,2,3,4,5\n,,,,,,\n", "\xff\xfe", LONG]
+)
 def test_file_that_is_no_table_of_labels_is_left_alone(cutouts, path, content):
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match="labels.csv: .*; name another file"):
+    with pytest.raises(ValueError, match="labels.csv: .*; name (the columns, or )?another file"):
         LabelCutouts(cutouts, path)
     assert path.read_bytes() == content.encode("latin-1")
 
@@ -131,6 +183,8 @@ def test_names_must_tell_cutouts_apart(cutouts, path):
     twice = CutoutSet(cutouts.images, cutouts.labels, cutouts.table.assign(name="a"))
     with pytest.raises(ValueError, match="a occurs twice; set table"):
         LabelCutouts(twice, path)
+    with pytest.raises(ValueError, match="carriage return"):
+        LabelCutouts(CutoutSet(cutouts.images[:1], [0], pd.DataFrame({"name": ["a\rb"]})), path)
     with pytest.raises(ValueError, match="some have none"):
         LabelCutouts(CutoutSet(cutouts.images, cutouts.labels, cutouts.table[["ra", "dec"]]), path)
 
