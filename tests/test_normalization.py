@@ -17,6 +17,7 @@ from ztf_sg import NORMALIZATIONS, CutoutSet, Normalizer, load_cutouts, normaliz
 from ztf_sg.normalization import (
     OF_LOGARITHMS,
     GlobalStatistics,
+    compare_neighbours,
     describe_left_out,
     normalize_all,
     read_tables,
@@ -466,3 +467,29 @@ class TestArguments:
         images = np.ma.masked_less(np.arange(8.0).reshape(2, 2, 2), 2)
         with pytest.raises(ValueError, match="some pixels are masked"):
             normalize(images, "minmax")
+
+
+class TestNeighbours:
+    def cutouts(self, labels, night):
+        images = np.ones((len(labels), 3, 3))
+        images[:, 1, 1] = 10, 11, 20, 22, 21.5, 40  # the nearest of the rows 0 to 5: 1, 0, 4, 4, 3, 3
+        return CutoutSet(images, labels, pd.DataFrame({"obsmjd": 58000.3 + np.array(night)}))
+
+    def test_nearest_cutouts_are_counted_and_no_pair_is_one_with_itself(self):
+        table = compare_neighbours(self.cutouts([0, 0, 1, 1, 0, 1], [1, 1, 1, 2, 2, 2]))
+        assert table.loc["raw"].tolist() == [3 / 6, 5 / 6, 4 / 6]
+        assert table.loc["at random"].tolist() == [12 / 30, 12 / 30, 8 / 18]
+
+    @pytest.mark.parametrize(
+        "labels, night, columns",
+        [
+            ([0, 0, 1, 1, 0, -1], [1, 1, 1, 2, 2, 2], ["same night"]),
+            ([0, 0, 1, 1, 0, 1], [1] * 6, ["same class"]),
+            ([-1] * 6, [1] * 6, []),
+        ],
+    )
+    def test_what_cannot_be_told_is_left_out(self, labels, night, columns):
+        assert list(compare_neighbours(self.cutouts(labels, night))) == columns
+
+    def test_one_cutout_has_no_neighbour(self):
+        assert len(compare_neighbours(self.cutouts([0, 0, 1, 1, 0, 1], [1, 1, 1, 2, 2, 2])[:1])) == 0

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from astropy.visualization import AsinhStretch
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.metrics import pairwise_distances
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ztf_sg.checks import check_unmasked, image_stack, is_number
@@ -296,6 +297,51 @@ def read_tables(directory, cutouts):
             )
         tables[name] = pixels, mask
     return tables
+
+
+def compare_neighbours(cutouts):
+    """Return how often the nearest of n cutouts is like the cutout itself, under each technique.
+
+    The work grows with the square of n.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per technique that applies to two cutouts or more, and the last for pairs at random. Columns
+        are fractions: "same class"; "same night"; and "same class, other nights", of the nearest cutout of
+        another night. What cannot be told is left out: classes if some are unknown, and nights if all
+        cutouts are of one.
+    """
+    night = np.floor(cutouts.table["obsmjd"].to_numpy(float))
+    classes_known = np.all(cutouts.labels >= 0)
+    nights_differ = len(np.unique(night)) > 1
+    same_class, same_night = (values == values[:, None] for values in (cutouts.labels, night))
+    rows = {}
+    for name, (stack, mask) in normalize_all(cutouts.images).items():
+        if np.sum(mask) > 1:
+            distances = pairwise_distances(stack.reshape(len(stack), -1))
+            rows[name] = _nearest_alike(distances, *(a[np.ix_(mask, mask)] for a in (same_class, same_night)))
+    if rows:
+        pairs = ~np.eye(len(night), dtype=bool)
+        apart = pairs & ~same_night if nights_differ else pairs
+        rows["at random"] = same_class[pairs].mean(), same_night[pairs].mean(), same_class[apart].mean()
+    columns = {
+        "same class": classes_known,
+        "same night": nights_differ,
+        "same class, other nights": classes_known and nights_differ,
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=list(columns))
+    return table[[name for name, is_told in columns.items() if is_told]]
+
+
+def _nearest_alike(distances, same_class, same_night):
+    """Return the three fractions of `compare_neighbours` for n cutouts; all arguments are (n, n)."""
+    np.fill_diagonal(distances, np.inf)  # nobody is a neighbour of oneself
+    row, nearest = np.arange(len(distances)), distances.argmin(axis=1)
+    apart = np.where(same_night, np.inf, distances).argmin(axis=1)
+    return tuple(
+        np.mean(a) for a in (same_class[row, nearest], same_night[row, nearest], same_class[row, apart])
+    )
 
 
 class Normalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):

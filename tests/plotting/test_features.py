@@ -1,6 +1,6 @@
 import numpy as np
 
-from ztf_sg import load_cutouts
+from ztf_sg import CutoutSet, load_cutouts
 from ztf_sg.features import measure_features
 from ztf_sg.plotting.features import plot_measurement
 
@@ -20,3 +20,10 @@ def test_a_star_follows_the_psf_of_its_image_and_a_galaxy_does_not(simulated_cut
         assert of_star[-1] == of_object[-1] == 1
         assert least < of_object[0] - of_star[0] < most
     assert [ax.get_xlabel() for ax in axes[3:5]] == ["radius [px]", "aperture diameter [px]"]
+
+
+def test_a_star_of_an_image_without_apcor_is_not_said_to_be_from_it(simulated_cutouts):
+    cutouts = load_cutouts(simulated_cutouts)[:2]
+    without = CutoutSet(cutouts.images, cutouts.labels, cutouts.table.filter(regex="^(?!apcor)"))
+    for some, source in ((cutouts, "APCOR"), (without, "SEEING where APCOR lacks")):
+        assert f"a star here, from {source}" in plot_measurement(some).axes[4].get_legend_handles_labels()[1]

@@ -30,6 +30,7 @@ def plot_measurement(cutouts, *, title=None):
     """
     fwhm, beta, from_apcor = image_psf(cutouts.table)
     growth = curve_of_growth(cutouts.table, fwhm, beta, from_apcor)[:, :WIDEST_SHOWN]
+    source = "APCOR" if np.all(from_apcor) else "SEEING where APCOR lacks"
     sky, _ = background(cutouts.images)
     signal = cutouts.images - np.asarray(sky)[:, None, None]
     x, y = centroids(signal)
@@ -52,7 +53,7 @@ def plot_measurement(cutouts, *, title=None):
         _draw_profile(
             panels[3], radius[inside], (signal[row] / peak)[inside], fwhm[row], beta[row], psf.max()
         )
-        _draw_growth(panels[4], fluxes[row], growth[row])
+        _draw_growth(panels[4], fluxes[row], growth[row], source)
         panels[0].set_ylabel(CLASS_NAMES[cutouts.labels[row]], fontsize=11)
     handles = [line for ax in axes[3:5] for line in ax.get_legend_handles_labels()[0]]
     style.title_above(fig, title, handles)
@@ -86,11 +87,11 @@ def _draw_profile(ax, radius, pixels, fwhm, beta, highest):
     style.describe(ax, "radius [px]", None, None).set_title("profile / peak of PSF", fontsize=9)
 
 
-def _draw_growth(ax, fluxes, corrections):
-    """Draw the light inside of apertures relative to the largest, and the same of a star from APCOR."""
+def _draw_growth(ax, fluxes, corrections, source):
+    """Draw the light inside of apertures relative to the largest, and the same of a star by the header."""
     diameters = APERTURES[:WIDEST_SHOWN]
     star = 10 ** (0.4 * (corrections - corrections[-1]))
-    ax.plot(diameters, star, color="black", marker="s", ms=4, label="a star here, from APCOR")
+    ax.plot(diameters, star, color="black", marker="s", ms=4, label=f"a star here, from {source}")
     ax.plot(
         diameters,
         fluxes / fluxes[-1],
