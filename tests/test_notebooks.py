@@ -88,6 +88,11 @@ class TestOffline:
         warnings = re.findall(r"\w+Warning: .*", "\n".join(stderr_of(notebook)))
         assert not [text for text in warnings if not re.search("nn_count=|max_error=|trained on", text)]
 
+    @pytest.mark.exhaustive
+    def test_notebook_2_shows_as_few_cutouts_as_there_are(self, run_notebook, positions_folder, tmp_path):
+        places = {"DATA_DIR": positions_folder, "CUTOUT_DIR": tmp_path / "cutouts"}
+        assert "6 cutouts of " in texts_of(run_notebook(2, tmp_path, N_PER_CLASS=3, **places))
+
     def test_bundled_cutouts_go_with_the_positions(self, run_notebook, positions_folder, tmp_path):
         bundle = tmp_path / "cutouts_test"
         shutil.copytree(ROOT / "cutouts_test", bundle)
@@ -188,6 +193,7 @@ class TestOddFolders:
         texts = run_both(sections, allowed="40 of 40 names start with neither star_ nor galaxy_")
         assert all("40 cutouts of 20 x 20 px: 0 stars, 0 galaxies, 40 unknown" in text for text in texts)
         assert "bright unknown" in texts[0]
+        assert "same night" in texts[0] and "same class" not in texts[0]
         assert "4.2 to 4.10 are left out for these cutouts, and show bundled ones" in texts[1]
         assert "limit of the data" in texts[1]
         assert re.search(r"\d+ of 40 are galaxies; look at \d+", texts[1])
