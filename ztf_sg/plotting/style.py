@@ -62,11 +62,11 @@ def legend_beside(ax, **options):
 
 
 def title_above(fig, title, handles=()):
-    """Write the title of a figure, above a legend if there are handles, so that the two never overlap."""
+    """Write the title of a figure, if any, above a legend if there are handles: the two never overlap."""
     if handles:
         look = {"frameon": False, "fontsize": 9, "title_fontsize": 11, "borderaxespad": 0.2}
         fig.legend(handles=handles, title=title, loc="outside upper center", ncols=3, **look)
-    else:
+    elif title is not None:
         fig.suptitle(title, fontsize=11)
 
 
