@@ -1,6 +1,6 @@
 import numpy as np
 
-from ztf_sg import load_cutouts
+from ztf_sg import CutoutSet, load_cutouts, load_example
 from ztf_sg.features import measure_features
 from ztf_sg.plotting.features import plot_measurement
 
@@ -20,3 +20,9 @@ def test_a_star_follows_the_psf_of_its_image_and_a_galaxy_does_not(simulated_cut
         assert of_star[-1] == of_object[-1] == 1
         assert least < of_object[0] - of_star[0] < most
     assert [ax.get_xlabel() for ax in axes[3:5]] == ["radius [px]", "aperture diameter [px]"]
+
+
+def test_objects_of_unknown_class_are_called_so():
+    one = load_example()[:1]
+    axes = plot_measurement(CutoutSet(one.images, [-1], one.table)).axes
+    assert axes[0].get_ylabel() == "unknown"

@@ -63,7 +63,7 @@ def fetch_release(folder, retries=None):
     retries = retries or Retries(tries=TRIES_ONE_BY_ONE)
 
     @cache
-    def archive():  # opened when a file lacks, and once
+    def archive():  # opened once, and only if a file is missing
         return retries.call(_open_archive)
 
     if not folder.is_dir() or not any(LICENCE.fullmatch(path.name) for path in folder.iterdir()):
