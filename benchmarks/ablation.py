@@ -9,7 +9,6 @@ copies of it, which leave-one-out training takes for one object.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import shift
@@ -18,12 +17,12 @@ from sklearn.decomposition import PCA
 
 from ztf_sg import CutoutSet, MuyGPSClassifier, StarGalaxyClassifier, load_cutouts, normalize
 from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, with_scaling
+from ztf_sg.cutouts import BUNDLED_CUTOUTS
 from ztf_sg.evaluation import compare_classifiers, nights
 from ztf_sg.features import FEATURES, background, measure_features
 from ztf_sg.pixels import orientations
 
 NN_COUNT = StarGalaxyClassifier().nn_count
-BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 COMPONENTS = 5  # of the pixels, added to the features
 
 
@@ -56,7 +55,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", default=BUNDLED, help="folder of labelled cutouts")
+    parser.add_argument("folder", nargs="?", default=BUNDLED_CUTOUTS, help="folder of labelled cutouts")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     cutouts = load_cutouts(options.folder)

@@ -11,7 +11,6 @@ MuyGPs and the pretrained classifier are judged by the true classes too, which n
 """
 
 import argparse
-from pathlib import Path
 
 import pandas as pd
 from sklearn.base import clone
@@ -40,7 +39,7 @@ from ztf_sg import (
     normalize,
 )
 from ztf_sg.classification import BATCH_COUNT, CLASSIFIER_FEATURES, with_scaling
-from ztf_sg.cutouts import CLASS_NAMES
+from ztf_sg.cutouts import BUNDLED_CUTOUTS, CLASS_NAMES
 from ztf_sg.evaluation import (
     compare_classifiers,
     contradicted_labels,
@@ -52,7 +51,6 @@ from ztf_sg.evaluation import (
 )
 from ztf_sg.features import measure_features
 
-BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 FEATURES = "features"
 CLASSIFIERS = {  # of the features, and of the principal components of pixels
     "MuyGPs": MuyGPSClassifier(StarGalaxyClassifier().nn_count, batch_count=BATCH_COUNT),
@@ -69,7 +67,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", default=BUNDLED, help="folder of labelled cutouts")
+    parser.add_argument("folder", nargs="?", default=BUNDLED_CUTOUTS, help="folder of labelled cutouts")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     cutouts = load_cutouts(options.folder)
@@ -104,8 +102,7 @@ def main():
         print(f"  seed {seed}: {format_scores(scores(labels, found[:, 1], features['magnitude']))}")
 
     ready = StarGalaxyClassifier.pretrained().predict_proba(cutouts)[:, 1]
-    known = ", on the cutouts that it was trained on" if Path(options.folder).samefile(BUNDLED) else ""
-    judged = {"MuyGPs on unseen nights": probabilities[FEATURES, "MuyGPs"], f"pretrained{known}": ready}
+    judged = {"MuyGPs on unseen nights": probabilities[FEATURES, "MuyGPs"], "pretrained": ready}
     for judge, classes in class_sources(options.folder, cutouts).items():
         print(f"\njudged by {judge}:")
         for name, probability in judged.items():

@@ -14,6 +14,17 @@ ON_UNSEEN_NIGHTS = (
         "knn": r"^ +features +k-NN (\S+)",
     },
 )
+CHANGES = (
+    "The usual features reach {usual}, concentrations in place of spread_model {concentrations}, and all "
+    "features {all}; with 10 neighbours in place of 50 it is {few}, with 100 {many}.",
+    {
+        "usual": r"^default: brightness, spread_model +(\S+)",
+        "concentrations": r"^brightness, concentrations +(\S+)",
+        "all": r"^all \d+ features +(\S+)",
+        "few": r"^10 neighbours for 50 +(\S+)",
+        "many": r"^100 neighbours for 50 +(\S+)",
+    },
+)
 READING = (
     "Cutouts are read {ratio} times as fast as with astropy one by one, and the job of notebook 3 takes "
     "{floor} times as long as the reading and writing that it needs at least.",
@@ -79,7 +90,28 @@ CONCLUSIONS = {
             "corrupt": r"lost \d+ corrupt (\d+)",
         },
     ),
+    "Positions of one's own, end to end": (
+        "{n} positions take {seconds} s, {memory} GB of memory and {requests} requests per object.",
+        {
+            "n": r"[\s\S]*^(\d+) positions",  # the last ones that are printed are the most
+            "seconds": r"[\s\S]*positions/s, (\d+) s",
+            "memory": r"[\s\S]*largest memory (\S+) GB",
+            "requests": r"[\s\S]* (\S+) requests per object",
+        },
+    ),
+    "Positions of one's own, from a faulty archive": (
+        "With {faults} of {requests} requests at fault and the process killed on the way, {classified} of "
+        "{n} positions are classified, and {lost} answers are lost.",
+        {
+            "faults": r"requests, (\d+) with a fault",
+            "requests": r"^(\d+) requests",
+            "classified": r"classified (\d+)",
+            "n": r"^asked (\d+)",
+            "lost": r"lost (\d+)",
+        },
+    ),
     "Accuracy on the bundled cutouts": ON_UNSEEN_NIGHTS,
+    "Ablation on the bundled cutouts": CHANGES,
     "Kinds of PSFs that the training set has not": (
         "Of stars with a PSF of a kind that the training set has not, {worst} at most are called galaxies.",
         {"worst": r"called galaxies: (\S+)"},
@@ -127,6 +159,7 @@ CONCLUSIONS = {
         },
     ),
     "Accuracy on real cutouts": ON_UNSEEN_NIGHTS,
+    "Ablation on real cutouts": CHANGES,
 }
 
 

@@ -24,11 +24,11 @@ from timing import thread_note
 from tqdm.auto import trange
 
 from ztf_sg import CutoutSet, load_cutouts
+from ztf_sg.cutouts import BUNDLED_CUTOUTS
 from ztf_sg.features import background
 from ztf_sg.survey import classify_survey
 from ztf_sg.survey.partition import STAGES
 
-BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 FILE_ROWS = 49_152  # cutouts per Parquet file
 # By default, Dask's workers give memory back at once, which has to be cleared again for each array.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**26, "OMP_NUM_THREADS": 1}
@@ -59,7 +59,7 @@ def main():
 def make_survey(folder, objects, random_state=0):
     """Write Parquet files of bundled cutouts with fresh noise; return their size [bytes]."""
     folder.mkdir()
-    bundled = load_cutouts(BUNDLED)
+    bundled = load_cutouts(BUNDLED_CUTOUTS)
     noise = background(bundled.images.astype(float))[1].astype(np.float32)
     rng = np.random.default_rng(random_state)
     for start in trange(0, objects, FILE_ROWS, desc="making the survey", unit="file"):

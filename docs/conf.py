@@ -9,7 +9,7 @@ sys.path.insert(0, str(HERE))  # for names_of_rooms
 PROJECT = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
 
 project = PROJECT["name"]
-author = "The ztf_sg developers"
+author = PROJECT["authors"][0]["name"]
 version = release = PROJECT["version"]
 html_title = "ztf_sg"
 REPOSITORY = PROJECT["urls"]["Repository"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ztf_sg import load_cutouts
+from ztf_sg.cutouts import BUNDLED_CUTOUTS
 from ztf_sg.features import measure_features
 from ztf_sg.plotting import plot_cutouts
 
@@ -16,7 +17,7 @@ HERE = Path(__file__).parent
 
 def main():
     """Draw objects spread evenly over the magnitudes of their class."""
-    cutouts = load_cutouts(HERE.parent / "cutouts_test")
+    cutouts = load_cutouts(BUNDLED_CUTOUTS)
     magnitude = measure_features(cutouts)["magnitude"].to_numpy()
     rows = []
     for label in (0, 1):

@@ -34,6 +34,11 @@ def with_output(language, text):
     return blocks[number][1], blocks[number + 1][1]
 
 
+def benchmark_names(script):
+    """Return what a script of benchmarks/ defines, by name."""
+    return runpy.run_path(str(ROOT / "benchmarks" / f"{script}.py"))
+
+
 def name_of(page):
     return str(page.relative_to(ROOT))
 
@@ -73,8 +78,13 @@ def test_the_landing_page_shows_the_python_of_the_readme():
     assert with_output("python", "load_example")[1] in LANDING_PAGE.read_text()
 
 
+def test_every_section_that_make_bench_writes_has_a_conclusion(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    assert set(benchmark_names("report")["SECTIONS"]) == set(benchmark_names("conclusions")["CONCLUSIONS"])
+
+
 def test_every_section_of_the_benchmarks_begins_with_a_conclusion_from_the_figures_below_it():
-    conclusion = runpy.run_path(str(ROOT / "benchmarks" / "conclusions.py"))["conclusion"]
+    conclusion = benchmark_names("conclusions")["conclusion"]
     sections = (ROOT / "docs" / "benchmarks.md").read_text().split("\n## ")[1:]
     assert sections
     for section in sections:

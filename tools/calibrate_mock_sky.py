@@ -11,7 +11,6 @@ zero point stay as they are: a few nights do not show how those of ZTF vary.
 
 import argparse
 import os
-from pathlib import Path
 
 import galsim
 import numpy as np
@@ -21,6 +20,7 @@ from scipy.optimize import least_squares
 from two_sample import image_names, shape
 
 from ztf_sg import load_cutouts
+from ztf_sg.cutouts import BUNDLED_CUTOUTS
 from ztf_sg.features import aperture_fluxes, background, centroids
 from ztf_sg.simulation import parameters as p
 from ztf_sg.simulation.drawing import add_star
@@ -28,7 +28,6 @@ from ztf_sg.simulation.exposures import simulate_exposures
 from ztf_sg.simulation.psf import PSF_COLUMNS, aperture_corrections, make_psf
 from ztf_sg.ztf import APERTURES, READ_NOISE
 
-BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RADIUS = 6.5  # the light of a star is fitted within this distance [px]
 IMAGES_FOR_SLOPE = 12  # least number of images that the change of the PSF with SEEING is fitted to
@@ -59,7 +58,7 @@ def main():
     print_psf(fit_images(real))
     print_aperture_corrections(real)
     print_exposures(real)
-    print_cutouts(real, load_cutouts(BUNDLED))
+    print_cutouts(real, load_cutouts(BUNDLED_CUTOUTS))
 
 
 def bright_stars(cutouts):

@@ -20,7 +20,6 @@ ZTF_SG_REAL_IMAGES name.
 
 import argparse
 import os
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -31,10 +30,10 @@ from simulate import simulate
 from two_sample import compare, describe, summary, telling_features
 
 from ztf_sg import load_cutouts
+from ztf_sg.cutouts import BUNDLED_CUTOUTS
 from ztf_sg.evaluation import nights
 from ztf_sg.simulation import parameters as p
 
-BUNDLED = Path(__file__).parents[1] / "cutouts_test"
 CLASSES = ("star", "galaxy")
 PER_CLASS = 250  # cutouts simulated per split and class; a class has about 200 in a half
 
@@ -60,7 +59,7 @@ def main():
 
 def compare_nights(real, splits):
     """Print how simulated cutouts compare with real ones; return AUCs, one row per split, by class."""
-    fits, found = fit_images(real), matched_medians(load_cutouts(BUNDLED))
+    fits, found = fit_images(real), matched_medians(load_cutouts(BUNDLED_CUTOUTS))
     described, night = describe(real), nights(real.table["obsmjd"])
     scores, simulated = {f"{name}, i": [] for name in CLASSES}, []
     for split in range(splits):

@@ -277,8 +277,8 @@ def paired_over_splits(accuracies, reference, test_share):
         52, 239).
     """
     differences = accuracies.sub(accuracies[reference], axis=0)
-    shrinks = 1 / len(accuracies) + test_share / (1 - test_share)
-    columns = {"difference": differences.mean(), "error": differences.std() * np.sqrt(shrinks)}
+    factor = 1 / len(accuracies) + test_share / (1 - test_share)
+    columns = {"difference": differences.mean(), "error": differences.std() * np.sqrt(factor)}
     return pd.DataFrame({"mean": accuracies.mean(), "std": accuracies.std(), **columns})
 
 
@@ -305,9 +305,12 @@ def paired_over_objects(right, reference):
 
 
 def share_with_interval(count, n):
-    """Return a share as text: "2 of 400, 0.50 % (0.25 to 1.00 %)", with its 68 % Wilson interval.
+    """Return a count, its share of n and the 68 % Wilson interval of the share, as text; of none, "0 of 0".
 
-    Of no objects there is no share: "0 of 0".
+    Examples
+    --------
+    >>> share_with_interval(2, 400)
+    '2 of 400, 0.50 % (0.25 to 1.00 %)'
     """
     if n == 0:
         return "0 of 0"

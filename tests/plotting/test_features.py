@@ -1,6 +1,6 @@
 import numpy as np
 
-from ztf_sg import CutoutSet, load_cutouts
+from ztf_sg import CutoutSet, load_cutouts, load_example
 from ztf_sg.features import measure_features
 from ztf_sg.plotting.features import plot_measurement
 
@@ -27,3 +27,9 @@ def test_a_star_of_an_image_without_apcor_is_not_said_to_be_from_it(simulated_cu
     without = CutoutSet(cutouts.images, cutouts.labels, cutouts.table.filter(regex="^(?!apcor)"))
     for some, source in ((cutouts, "APCOR"), (without, "SEEING where APCOR lacks")):
         assert f"a star here, from {source}" in plot_measurement(some).axes[4].get_legend_handles_labels()[1]
+
+
+def test_objects_of_unknown_class_are_called_so():
+    one = load_example()[:1]
+    axes = plot_measurement(CutoutSet(one.images, [-1], one.table)).axes
+    assert axes[0].get_ylabel() == "unknown"

@@ -6,7 +6,7 @@ image [DN], shape (height, width); x and y are the centre of the object [px, fro
 
 import numpy as np
 
-from ztf_sg.compilation import compiled
+from ztf_sg.compilation import compiled, copy_into
 from ztf_sg.features.psf_fit import (
     LINEAR_SHARE,
     REFINED_FWHM,
@@ -92,7 +92,7 @@ def replace_neighbours(signal, x, y, noise, gain, cleaned):
     """
     height, width = signal.shape
     double_y, double_x = int(np.round(2 * y)), int(np.round(2 * x))
-    cleaned[:] = signal
+    copy_into(cleaned, signal)
     for i in range(max(double_y - height + 1, 0), min(double_y + 1, height)):
         for j in range(max(double_x - width + 1, 0), min(double_x + 1, width)):
             value, opposite = signal[i, j], signal[double_y - i, double_x - j]
@@ -216,7 +216,8 @@ def measure(images, gain, saturate, read_noise, fwhm, alpha, beta, profiles, rad
     border, profile = border_pixels(height, width), np.empty(profiles.shape[1])
     ranked = np.empty(border.shape[1])
     scales = np.ones(1 + len(widths))
-    scales[1:] = 1 / widths
+    for k in range(len(widths)):
+        scales[k + 1] = 1 / widths[k]
     for row in range(n):
         sky, scatter = sky_and_noise(images[row], border, ranked)
         variance = max(sky, 0.0) / gain[row] + (read_noise / gain[row]) ** 2
@@ -235,7 +236,7 @@ def measure(images, gain, saturate, read_noise, fwhm, alpha, beta, profiles, rad
         for k in range(len(radii)):
             fluxes[row, k] = aperture_flux(cleaned, x, y, radii[k])
         if moments:
-            shapes[row] = second_moments(cleaned, x, y)
+            shapes[row, 0], shapes[row, 1] = second_moments(cleaned, x, y)
         compare_with_psf(cleaned, x, y, *given, radius, scales, border, comparison[row])
         flags(images[row], signal, cleaned, x, y, saturate[row], radius, flux, found[row])
     return fluxes, noise, shapes, comparison, found

@@ -11,12 +11,10 @@ from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.plotting import style
 
 BINS = 10  # of the predicted probabilities
+TRIALS_APART = 0.34  # in the chart of accuracies [rows]
 BARS_APART = 0.06  # that the bars of stars and galaxies do not hide each other [px of seeing]
-SHOWN_DISTANCE, FUNCTION_LENGTH, FUNCTIONS_APART = (
-    6.0,
-    20.0,
-    4.0,
-)  # of kernels, and of functions drawn from them
+SHOWN_DISTANCE = 6.0  # of kernels, in the unit of their length scale
+FUNCTION_LENGTH, FUNCTIONS_APART = 20.0, 4.0  # of functions drawn from kernels: in x, and between them in y
 
 
 def plot_accuracies(tables, *, title=None):
@@ -31,8 +29,8 @@ def plot_accuracies(tables, *, title=None):
     order = next(iter(tables.values())).sort_values("mean").index
     ax = style.new_axes((7.5, 1.0 + 0.36 * len(order)))
     for number, (name, table) in enumerate(tables.items()):
-        rows = np.array([order.get_loc(kind) for kind in table.index]) + (0.34 * number if number else 0)
-        rows = rows - 0.17 * (len(tables) - 1)
+        offset = TRIALS_APART * (number - (len(tables) - 1) / 2)
+        rows = np.array([order.get_loc(kind) for kind in table.index]) + offset
         look = {"color": style.LINE_COLORS[2 * number], "marker": "os"[number], "label": name}
         ax.errorbar(table["mean"], rows, xerr=table["std"], ls="none", capsize=3, **look)
         for row, (mean, std) in zip(rows, table[["mean", "std"]].to_numpy(), strict=True):

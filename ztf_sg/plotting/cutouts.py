@@ -12,6 +12,7 @@ from ztf_sg.plotting import style
 BLACK, WHITE = 1, 99.5  # percentiles of the pixels of a cutout [%]
 WIDEST = 9  # cutouts in a row of objects in several bands
 LABELS = {name: label for label, name in style.NAMES.items()}
+LOOK = {"cmap": style.GRAYS, "interpolation": "nearest"}  # of images
 
 
 def plot_cutout(image, wcs, ra, dec, *, title=None):
@@ -31,7 +32,7 @@ def plot_cutout(image, wcs, ra, dec, *, title=None):
     _, ax = plt.subplots(figsize=(5.2, 3.8), subplot_kw={"projection": wcs}, layout="constrained")
     image = np.ma.masked_invalid(image)
     norm = ImageNormalize(vmin=image.min(), vmax=image.max(), stretch=AsinhStretch(0.1))
-    shown = ax.imshow(image, origin="lower", norm=norm, **_look())
+    shown = ax.imshow(image, origin="lower", norm=norm, **LOOK)
     at = {"transform": ax.get_transform("world"), "ls": "", "ms": 56, "mew": 2.5}
     ax.plot(ra, dec, marker=style.RETICLE, color=style.GALAXY_COLOR, **at)
     ax.coords[0].set_ticks(number=3)
@@ -218,12 +219,8 @@ def stretched(image):
 
 def show_image(ax, image, low, high):
     """Draw an image with its first row at the bottom, black at low and white at high, pale red where NaN."""
-    ax.imshow(np.ma.masked_invalid(image), origin="lower", vmin=low, vmax=high, **_look())
+    ax.imshow(np.ma.masked_invalid(image), origin="lower", vmin=low, vmax=high, **LOOK)
     ax.set(xticks=[], yticks=[])
-
-
-def _look():
-    return {"cmap": plt.get_cmap("gray").with_extremes(bad="#f4c7b5"), "interpolation": "nearest"}
 
 
 def _frame(ax, label):

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from ztf_sg.cutouts import CLASS_NAMES
 from ztf_sg.features import aperture_fluxes, background, centroids
 from ztf_sg.features.measure import SPREAD_WIDTHS
 from ztf_sg.features.psf import curve_of_growth, image_psf, moffat_radius
@@ -54,7 +53,7 @@ def plot_measurement(cutouts, *, title=None):
             panels[3], radius[inside], (signal[row] / peak)[inside], fwhm[row], beta[row], psf.max()
         )
         _draw_growth(panels[4], fluxes[row], growth[row], source)
-        panels[0].set_ylabel(CLASS_NAMES[cutouts.labels[row]], fontsize=11)
+        panels[0].set_ylabel(style.NAMES[cutouts.labels[row]], fontsize=11)
     handles = [line for ax in axes[3:5] for line in ax.get_legend_handles_labels()[0]]
     style.title_above(fig, title, handles)
     return fig

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.image import imsave
 
 from ztf_sg.cutouts import CLASS_NAMES, UNKNOWN
 from ztf_sg.files import atomic_write, local_path
+from ztf_sg.plotting import style
 from ztf_sg.plotting.cutouts import BLACK, WHITE, stretched
 
 COLUMNS = ["name", "label", "time"]
@@ -184,7 +184,7 @@ def _read_table(path):
 def _png(image):
     """Return a cutout as a PNG image, its first row at the bottom; not-finite pixels are pale red."""
     pixels = np.kron(stretched(image.astype(float)), np.ones((ENLARGED, ENLARGED)))
-    gray = colormaps["gray"].with_extremes(bad="#f4c7b5")
     buffer = io.BytesIO()
-    imsave(buffer, np.ma.masked_invalid(pixels), vmin=0, vmax=1, cmap=gray, origin="lower", format="png")
+    look = {"vmin": 0, "vmax": 1, "cmap": style.GRAYS, "origin": "lower"}
+    imsave(buffer, np.ma.masked_invalid(pixels), format="png", **look)
     return buffer.getvalue()

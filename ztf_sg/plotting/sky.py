@@ -64,8 +64,7 @@ def plot_sky_density(positions, labels, *, region=None, title=None):
             (west, east), (south, north) = region
             box = plt.Rectangle((west, south), east - west, north - south, fill=False, ls="--", lw=1.2)
             ax.add_patch(box)
-    if title is not None:
-        style.title_above(fig, title)
+    style.title_above(fig, title)
     return fig
 
 
@@ -147,8 +146,7 @@ def plot_colour_colour(g_r, r_z, labels, *, title=None):
         fig.colorbar(mesh, ax=ax, label=f"objects per bin of {COLOUR_BIN:g} mag", shrink=0.8)
         name = style.counted(style.NAMES[label], np.sum(labels == label))
         style.describe(ax, "g - r [mag, AB]", "r - z [mag, AB]", f"{name}; grey: the other class")
-    if title is not None:
-        style.title_above(fig, title)
+    style.title_above(fig, title)
     return fig
 
 

@@ -7,6 +7,7 @@ Colours are those of Okabe and Ito, which stay apart under the common kinds of c
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from matplotlib import colormaps
 from matplotlib.lines import Line2D
 from matplotlib.path import Path
 
@@ -17,6 +18,7 @@ GALAXY_COLOR = "#D55E00"
 UNKNOWN_COLOR = "#999999"
 PALE_BLUE = "#56B4E9"
 GRID_COLOR = "#dddddd"
+GRAYS = colormaps["gray"].with_extremes(bad="#f4c7b5")  # pale red where there is no data
 LINE_COLORS = ("#009E73", "#CC79A7", "#000000", "#E69F00", PALE_BLUE)  # never those of stars and galaxies
 LINES = cycler(color=LINE_COLORS, linestyle=("-", "--", ":", "-.", (0, (5, 1))))
 COLORS = {0: STAR_COLOR, 1: GALAXY_COLOR, UNKNOWN: UNKNOWN_COLOR}
@@ -60,11 +62,11 @@ def legend_beside(ax, **options):
 
 
 def title_above(fig, title, handles=()):
-    """Write the title of a figure, above a legend if there are handles, so that the two never overlap."""
+    """Write the title of a figure, if any, above a legend if there are handles: the two never overlap."""
     if handles:
         look = {"frameon": False, "fontsize": 9, "title_fontsize": 11, "borderaxespad": 0.2}
         fig.legend(handles=handles, title=title, loc="outside upper center", ncols=3, **look)
-    else:
+    elif title is not None:
         fig.suptitle(title, fontsize=11)
 
 

@@ -97,7 +97,7 @@ def cut_magnitudes(catalogue, limits=MAGNITUDE_LIMITS):
 def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
     """Keep objects whose FRACFLUX, the neighbours' light over their own, is from 0 to a limit in every band.
 
-    A negative share comes of a flux below 0, its own or that of its neighbours, and says nothing of blending.
+    A negative share comes from a flux below 0, its own or its neighbours'; it says nothing of blending.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class LegacySurvey(TractorCatalogue):
         return f"{type(self).__name__}({self.release!r})"
 
     def queries(self, ra, dec, limits=None, max_fracflux=None):
-        """Return the queries that `query_region` sends, one for each strip, in ADQL; none is sent."""
+        """Return the queries in ADQL that `query_region` would send, one for each strip of the region."""
         cuts = Cuts(ra, dec, limits, max_fracflux)
         return [self._question(strip, cuts)[1] for strip in self._parts(cuts)]
 

@@ -11,15 +11,15 @@ import numpy as np
 from ztf_sg.positions.cuts import MAGNITUDE_LIMITS
 from ztf_sg.simulation import parameters as p
 
-TRIES = 200
+TRIES = 200  # of colours for an object, before its first ones are kept
 
 
-def star_colours(rng, spread, i):
+def star_colours(rng, colour_rng, i):
     """Draw the first colours g - r, r - i and i - z of n stars [mag], (3, n), and those along the locus.
 
     Parameters
     ----------
-    rng, spread : numpy.random.Generator
+    rng, colour_rng : numpy.random.Generator
         Of the first colours; of those along the locus.
     i : numpy.ndarray (n,)
         Magnitudes [mag, AB]; faint stars are more often M dwarfs.
@@ -31,14 +31,15 @@ def star_colours(rng, spread, i):
     i_z = 0.52 * r_i + rng.normal(0, 0.03, n)
 
     def along_locus(rows):
-        turn_off = 0.06 + spread.gamma(2.5, 0.065, len(rows))
-        return _locus(spread, np.where(dwarf[rows], 0.15 + spread.gamma(4.5, 0.22, len(rows)), turn_off))
+        turn_off = 0.06 + colour_rng.gamma(2.5, 0.065, len(rows))
+        m_dwarf = 0.15 + colour_rng.gamma(4.5, 0.22, len(rows))
+        return _locus(colour_rng, np.where(dwarf[rows], m_dwarf, turn_off))
 
     first = np.stack([g_r, r_i, i_z])
     return first, _redraw(i, first, along_locus)
 
 
-def galaxy_colours(rng, spread, i, red):
+def galaxy_colours(rng, colour_rng, i, red):
     """Draw the first colours of n galaxies [mag], (3, n), and those by redshift, which have no sharp end.
 
     Parameters are those of `star_colours`, and which galaxies are `red`: without young stars, bool (n,).
@@ -49,9 +50,11 @@ def galaxy_colours(rng, spread, i, red):
     i_z = np.where(red, rng.normal(0.26, 0.04, n), rng.normal(0.14, 0.06, n))
 
     def by_redshift(rows):
-        reddening, kind = spread.gamma(4, 0.25, len(rows)), red[rows].astype(int)
-        values = np.array(p.GALAXY_COLOURS)[kind].T  # at redshift 0, its growth and its scatter; colours; n
-        return values[:, 0] + values[:, 1] * reddening + values[:, 2] * spread.normal(size=(3, len(rows)))
+        redshift = colour_rng.gamma(4, 0.25, len(rows))  # relative to a typical one
+        # Of each colour: at redshift 0, its growth with redshift and its scatter, by object.
+        values = np.array(p.GALAXY_COLOURS)[red[rows].astype(int)].T
+        scatter = colour_rng.normal(size=(3, len(rows)))
+        return values[:, 0] + values[:, 1] * redshift + values[:, 2] * scatter
 
     first = np.stack([g_r, r_i, i_z])
     return first, _redraw(i, first, by_redshift)

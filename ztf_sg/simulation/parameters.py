@@ -78,7 +78,7 @@ FLUX_NOISE = 0.05  # of such a band [nanomaggies]; assumed
 
 # Colours [mag]; assumed, but for the locus of stars.
 LOCUS_SCATTER = 0.03  # of stars about it, in each colour
-GALAXY_COLOURS = (  # blue galaxies, red ones: g - r, r - i, i - z without redshift; their reddening; scatter
+GALAXY_COLOURS = (  # blue galaxies, red ones: g - r, r - i, i - z without redshift; growth with it; scatter
     ((0.35, 0.15, 0.04), (0.25, 0.14, 0.09), (0.12, 0.05, 0.05)),
     ((0.72, 0.33, 0.19), (0.40, 0.12, 0.08), (0.07, 0.03, 0.03)),
 )

@@ -21,14 +21,16 @@ def simulate_population(seed=0):
     primary, its SEPARATION [arcsec] and position ANGLE [rad]; OFFSET_RA and OFFSET_DEC, from the catalogue
     position to the true one [arcsec]; LABEL_ERROR, whether TYPE belongs to the other class.
     """
-    rng, spread = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 9])
-    table = pd.concat([_simulate_stars(rng, spread), _simulate_galaxies(rng, spread)], ignore_index=True)
+    rng, colour_rng = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 9])
+    table = pd.concat(
+        [_simulate_stars(rng, colour_rng), _simulate_galaxies(rng, colour_rng)], ignore_index=True
+    )
     table = table.iloc[rng.permutation(len(table))].reset_index(drop=True)
     for band in "GRZ":
         table[f"FRACFLUX_{band}"] = _fracflux(table, f"FIRST_{band}")
     table = table.drop(columns=[f"FIRST_{band}" for band in "GRIZ"])
     table = _confuse_labels(table, rng)
-    table = _add_defects(table, rng, spread)
+    table = _add_defects(table, rng, colour_rng)
     table.insert(0, "OBJID", np.arange(len(table), dtype=np.int32))
     singles = table.select_dtypes("float64").columns.difference(["RA", "DEC"])
     table = table.astype(dict.fromkeys(singles, np.float32))
@@ -64,11 +66,11 @@ def _with_companions(rng, ra, dec):
     return ra, dec
 
 
-def _simulate_stars(rng, spread):
+def _simulate_stars(rng, colour_rng):
     """Draw stars along the stellar locus: turn-off stars and M dwarfs, redder when fainter, and binaries."""
     i = _magnitudes(rng, p.STARS)
     n = len(i)
-    first, colours = star_colours(rng, spread, i)
+    first, colours = star_colours(rng, colour_rng, i)
     ra, dec = _with_companions(rng, *_positions(rng, n))
     separation = p.BINARY_SEPARATION * np.exp(rng.normal(0, p.BINARY_SEPARATION_SCATTER, n))
     binary = (rng.random(n) < p.BINARY_FRACTION) & (separation < p.LARGEST_BINARY_SEPARATION)
@@ -84,12 +86,12 @@ def _simulate_stars(rng, spread):
     )  # fmt: skip
 
 
-def _simulate_galaxies(rng, spread):
+def _simulate_galaxies(rng, colour_rng):
     """Draw galaxies of the red sequence and the blue cloud, smaller when fainter, some of them in groups."""
     i = _magnitudes(rng, p.GALAXIES)
     n = len(i)
     red = rng.random(n) < p.RED_FRACTION
-    first, colours = galaxy_colours(rng, spread, i, red)
+    first, colours = galaxy_colours(rng, colour_rng, i, red)
     radius = p.RADIUS * 10 ** rng.normal(p.RADIUS_SLOPE * (i - 18.5), p.RADIUS_SCATTER)
     ellipticity = np.minimum(rng.rayleigh(p.ELLIPTICITY, n), p.LARGEST_ELLIPTICITY)
     angle = rng.uniform(0, 2 * np.pi, n)
@@ -164,7 +166,7 @@ def _fracflux(table, flux):
     return np.bincount(first, overlap * values[second], len(table)) / values
 
 
-def _add_defects(table, rng, noise):
+def _add_defects(table, rng, noise_rng):
     """Add the defects of a real catalogue: rows of type DUP, and bands without a detection.
 
     Rows of type DUP have no flux. A band without an image has a flux of 0, and one in which nothing was seen
@@ -176,7 +178,7 @@ def _add_defects(table, rng, noise):
     for band in "GRZ":
         flux, share = f"FLUX_{band}", f"FRACFLUX_{band}"
         undetected = (rng.random(len(table)) < p.UNDETECTED_FRACTION / 3) & (table["TYPE"] != "DUP")
-        noise_only = np.minimum(noise.normal(0, p.FLUX_NOISE, len(table)), 0)  # half have no image
+        noise_only = np.minimum(noise_rng.normal(0, p.FLUX_NOISE, len(table)), 0)  # half have no image
         table[flux] = np.where(undetected, noise_only, table[flux])
         table[share] = np.where(table[flux] < 0, 0 - table[share], table[share])
     return table

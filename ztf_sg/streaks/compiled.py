@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ztf_sg.compilation import compiled
+from ztf_sg.compilation import compiled, copy_into
 from ztf_sg.streaks.maps import brightest, brightest_on_ring, darkest, filtered_at, matched_filter
 from ztf_sg.streaks.radon import best_lines
 from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
@@ -258,15 +258,17 @@ def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
         found[2] = fit(light, pixels, 6, per_electron, width, parameters, covariance)
         chi2 = fit(light, pixels, 6, per_electron, width, other, room)
         if chi2 < found[2]:
-            found[2], parameters[:], covariance[:] = chi2, other, room
+            found[2] = chi2
+            copy_into(parameters, other)
+            copy_into(covariance, room)
     found[0], found[3] = 0.0, len(pixels)
     for n in range(len(pixels)):
         found[0] += light[pixels[n, 0], pixels[n, 1]] ** 2
-    point[:] = np.array([flux, float(x), float(y), width, 0.0, 0.0])
+    point[0], point[1], point[2], point[3], point[4:] = flux, x, y, width, 0.0
     found[1] = fit(light, pixels, POINT, per_electron, width, point, room)
     found[4], found[5] = point[0], point[3]
     parameters[5] %= math.pi
-    found[6:12] = parameters
+    copy_into(found[6:12], parameters)
     for k in range(6):
         found[12 + k] = math.sqrt(max(covariance[k, k], 0.0))
     found[18], found[19] = _free_ends(parameters, valid)
@@ -333,7 +335,7 @@ def _measure_lines(light, bright, usable, x, y, width, found):
         line, part = lines[where, best], found[7 * where : 7 * where + 7]
         part[0], part[1] = line[0], lines[where, 0, 0] / max(line[0], 1e-6)
         part[2] = lit_share(bright, usable, line[1:], x, y, radius)
-        part[3:] = line[1:]
+        copy_into(part[3:], line[1:])
 
 
 @compiled

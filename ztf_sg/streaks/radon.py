@@ -4,9 +4,11 @@ All lines through an image are summed at once, by halves of halves of it (Goetz 
 Recognition 29, 711; Nir, Zackay & Ofek 2018, AJ 156, 229): N^2 log N additions for N x N pixels.
 """
 
+import math
+
 import numpy as np
 
-from ztf_sg.compilation import compiled
+from ztf_sg.compilation import compiled, copy_into, inlined
 
 LINE_WIDTHS = (1, 3, 5)  # pixels side by side that are summed as one line
 LEAST_SHARE = 0.35  # of the side of the stamp that must be in the line, for its pixels to be counted
@@ -29,7 +31,7 @@ def radon_quadrant(square, sums, room):
     """
     side = square.shape[0]
     room[:, :side], sums[:, :side] = 0.0, 0.0
-    room[:, side:] = square
+    copy_into(room[:, side:], square)
     source, target, block = room, sums, 1
     while block < side:
         for first in range(0, side, 2 * block):
@@ -42,7 +44,7 @@ def radon_quadrant(square, sums, room):
         source, target = target, source
         block *= 2
     if source is not sums:
-        sums[:] = source
+        copy_into(sums, source)
 
 
 @compiled
@@ -136,15 +138,23 @@ def best_lines(signal, valid, middle_x, middle_y, found):
                 _ratios(sums[shift, left:], counts[shift, left:], LINE_WIDTHS[k], least, ratios[left:])
                 best, place = _greatest(ratios[left:right])
                 if best > found[0, k, 0]:
-                    found[0, k, 0] = best
-                    found[0, k, 1:] = line_ends(quadrant, shift, left + place + half - side, height, width)
+                    ends = line_ends(quadrant, shift, left + place + half - side, height, width)
+                    _fill(found[0, k], best, ends)
                 left = max(left, int(np.ceil(central - reach)) - half)
                 right = min(right, int(np.floor(central + reach)) - half + 1)
                 best, place = _greatest(ratios[left : max(left, right)])
                 if best > found[1, k, 0]:
-                    found[1, k, 0] = best
-                    found[1, k, 1:] = line_ends(quadrant, shift, left + place + half - side, height, width)
-    found[:, :, 0] = np.sqrt(found[:, :, 0])
+                    ends = line_ends(quadrant, shift, left + place + half - side, height, width)
+                    _fill(found[1, k], best, ends)
+    for where in range(2):
+        for k in range(len(LINE_WIDTHS)):
+            found[where, k, 0] = math.sqrt(found[where, k, 0])
+
+
+@inlined
+def _fill(line, best, ends):
+    """Fill a line with its squared signal-to-noise ratio and what `line_ends` returns."""
+    line[0], line[1], line[2], line[3], line[4] = best, ends[0], ends[1], ends[2], ends[3]
 
 
 @compiled

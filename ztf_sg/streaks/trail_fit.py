@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from ztf_sg.compilation import compiled, inlined
+from ztf_sg.compilation import compiled, copy_into, inlined
 
 PARAMETERS = ("flux", "x", "y", "width", "length", "angle")
 """Of a trail: [noise], middle [px], standard deviation of its profile [px], [px], [radian]."""
@@ -161,8 +161,10 @@ def fit(signal, pixels, count, per_electron, presumed, parameters, covariance):
         trial_total = trial_chi2 + _width_term(trial[3], presumed)
         if trial_total <= total:
             change = total - trial_total
-            parameters[:], chi2, total = trial, trial_chi2, trial_total
-            matrix[:], slope[:] = next_matrix, next_slope
+            chi2, total = trial_chi2, trial_total
+            copy_into(parameters, trial)
+            copy_into(matrix, next_matrix)
+            copy_into(slope, next_slope)
             _presume(parameters[3], presumed, matrix, slope)
             damping = max(damping / 10, 1e-9)
             if change <= DONE:
@@ -176,7 +178,7 @@ def fit(signal, pixels, count, per_electron, presumed, parameters, covariance):
         slope[:] = 0.0
         slope[k] = 1.0
         _solve(matrix, slope, count, 0.0, factor, step)
-        covariance[k, :count] = step[:count]
+        copy_into(covariance[k, :count], step[:count])
     return chi2
 
 
