@@ -9,8 +9,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Progress bars wait for an hour, that none stays in the committed outputs.
-EXECUTE := TQDM_DELAY=3600 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
+# Progress bars wait for an hour, that none stays in the committed outputs; the number of threads changes last digits.
+EXECUTE := TQDM_DELAY=3600 OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace \
 	--ExecutePreprocessor.record_timing=False --ExecutePreprocessor.store_widget_state=False \
 	--ExecutePreprocessor.timeout=900
 # Three processes for two cores, as many tests wait for servers and clocks; linear algebra takes no further threads.
