@@ -3,6 +3,8 @@ import getpass
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,15 @@ settings.load_profile("tests")
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    """Before several processes test, have two compile what all need, which saves a minute in a fresh copy."""
+    if getattr(session.config.option, "numprocesses", None) and not hasattr(session.config, "workerinput"):
+        script = Path(__file__).with_name("compile_first.py")
+        compiling = [subprocess.Popen([sys.executable, script, kind]) for kind in ("cutouts", "stamps")]
+        assert [process.wait() for process in compiling] == [0, 0]
 
 
 @pytest.hookimpl(tryfirst=True)

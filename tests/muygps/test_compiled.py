@@ -82,7 +82,7 @@ def test_too_little_noise_is_an_error():
         classifier.posterior(X)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # compiles the engine once more
 def test_no_folder_for_machine_code_is_needed():
     """Have numba look in a folder of the user's choice only, where no folder was chosen."""
     environment = os.environ | {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator"}
