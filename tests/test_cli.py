@@ -73,7 +73,7 @@ class TestClassify:
         assert table["name"].tolist() == list("abcdef")
         assert (table["class"] != "").tolist() == [True, False, True, True, False, True]
         stars = (table["class"] == "star").sum()
-        assert out.splitlines()[0] == f"asked 6, classified 4: {stars} stars, {4 - stars} galaxies"
+        assert out.splitlines()[0] == f"asked 6, classified 4: stars {stars}, galaxies {4 - stars}"
         assert out.splitlines()[-1] == "without a class 2: bad row 1, no image 1"
         assert (status, err) == (0, "")
         assert names_in(tmp_path) == ["classes.csv", "positions.csv"], "what was on the way is gone"
@@ -210,6 +210,9 @@ class TestFailures:
             ("classify", "positions.csv", "--output", "classes.csv", "--images", "0"),
             ("classify", "positions.csv", "--output", "classes.csv", "--galaxy-fraction", "1"),
             ("classify", "positions.csv", "--output", "classes.csv", "--plot", "page.doc"),
+            ("classify", "positions.csv", "--output", "classes.csv", "--max-seeing", "0"),
+            ("classify", "positions.csv", "--output", "classes.csv", "--max-error", "2"),
+            ("moving", "alerts.avro", "--output", "classes.csv", "--max-error", "nan"),
             ("classify", ".", "--output", "classes.csv", "--workers", "2"),
             ("classify", ".", "--output", "classes.csv", "--max-seeing", "2"),
         ],

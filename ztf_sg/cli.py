@@ -78,7 +78,10 @@ def _parser():
     )
     shared.add_argument("--images", type=_count, help="images of each object in each filter (3)")
     shared.add_argument(
-        "--max-seeing", type=float, help="only images sharper than this [arcsec, FWHM] (1.85)"
+        "--max-seeing",
+        type=_positive,
+        metavar="X",
+        help="only images sharper than this [arcsec, FWHM] (1.85)",
     )
     shared.add_argument("--offline", action="store_true", help="simulate the sky, at RA 5 to 6.8 deg")
     parser = argparse.ArgumentParser(
@@ -106,7 +109,7 @@ def _add_classify(commands, shared):
     add("--output", required=True, metavar="FILE", help=OUTPUT)
     add("--directory", metavar="DIR", help="keep cutouts there (else FILE.parts, removed when all is done)")
     add("--galaxy-fraction", type=_share, metavar="X", help="share of galaxies that is presumed (0.5)")
-    add("--max-error", type=float, default=0.01, help=MAX_ERROR)
+    add("--max-error", type=_error_share, default=0.01, metavar="X", help=MAX_ERROR)
     add("--workers", type=_count, metavar="N", help="processes at work at a time (1)")
     add("--plot", metavar="FILE", help="draw the most uncertain objects")
     classify.set_defaults(run=_classify, fail=classify.error)
@@ -137,7 +140,7 @@ def _add_moving(commands, general):
     )
     moving.add_argument("source", metavar="ALERTS", help="file, tarball or folder of alerts")
     moving.add_argument("--output", required=True, metavar="FILE", help=OUTPUT)
-    moving.add_argument("--max-error", type=float, default=0.01, help=MAX_ERROR)
+    moving.add_argument("--max-error", type=_error_share, default=0.01, metavar="X", help=MAX_ERROR)
     moving.set_defaults(run=_moving, fail=moving.error, plot=None)
 
 
@@ -318,13 +321,31 @@ def _count(text):
 
 
 def _share(text):
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0.0
+    share = _number(text)
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"expected a number between 0 and 1, got {text!r}")
     return share
+
+
+def _error_share(text):
+    share = _number(text)
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0 and below 1, got {text!r}")
+    return share
+
+
+def _positive(text):
+    number = _number(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return number
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 class _Version(argparse.Action):

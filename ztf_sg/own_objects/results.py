@@ -138,7 +138,7 @@ def summarize(table):
     counted = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
     contradictory, outside = classified["contradictory"].sum(), classified["outside"].sum()
     lines = [
-        f"asked {len(table)}, classified {len(classified)}: {stars} stars, {galaxies} galaxies",
+        f"asked {len(table)}, classified {len(classified)}: stars {stars}, galaxies {galaxies}",
         f"ambiguous {classified['ambiguous'].sum()}: contradictory {contradictory}, outside {outside}",
         f"without a class {kinds.sum()}" + f": {counted}" * bool(counted),
     ]
