@@ -169,8 +169,6 @@ class StarGalaxyClassifier(ClassifierMixin, BaseEstimator):
             wrong answers, and keep more objects undecided than need be.
         """
         check_is_fitted(self)
-        if not (is_number(max_error) and 0 <= max_error < 1):
-            raise ValueError(f"max_error: expected a number of at least 0 and below 1, got {max_error!r}")
         if self._judged is None:
             self._judged = judge(self.pipeline_[-1])
         *predictions, contradicted = self._judged

@@ -129,7 +129,7 @@ def test_command_writes_the_table_and_says_how_many(stamps, tmp_path, capsys):
     [
         (["nowhere", "--output", "m.csv"], 1, "no such file or folder"),
         ([".", "--output", "m.txt"], 2, "its ending is none of"),
-        ([".", "--output", "m.csv", "--max-error", "2"], 1, "max_error: expected"),
+        ([".", "--output", "m.csv", "--max-error", "2"], 2, "expected a number of at least 0"),
     ],
 )
 def test_errors_are_one_line(arguments, status, message, tmp_path, capsys, monkeypatch):

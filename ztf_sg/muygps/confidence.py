@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ztf_sg.checks import is_number
+
 CONTRADICTED = 0.01  # largest probability of a label that is taken for wrong
 
 
@@ -46,7 +48,14 @@ def least_confidence(confidence, wrong, max_error):
         The confidence, infinite if there is none.
     least : float
         The smallest share for which there is one.
+
+    Raises
+    ------
+    ValueError
+        If max_error is not a number of at least 0 and below 1.
     """
+    if not (is_number(max_error) and 0 <= max_error < 1):
+        raise ValueError(f"max_error: expected a number of at least 0 and below 1, got {max_error!r}")
     order = np.argsort(-confidence)
     ranked, mistakes = confidence[order], np.cumsum(wrong[order])
     last = np.append(ranked[1:] * (1 + 1e-12) < ranked[:-1], True)  # of those that are equally confident

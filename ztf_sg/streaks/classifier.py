@@ -184,8 +184,6 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
             If max_error is not a number of at least 0 and below 1.
         """
         check_is_fitted(self)
-        if not (is_number(max_error) and 0 <= max_error < 1):
-            raise ValueError(f"max_error: expected a number of at least 0 and below 1, got {max_error!r}")
         model = self.models_["all"]
         probabilities = self._weighted(model.leave_one_out())
         wrong = probabilities.argmax(axis=1) != model.labels
