@@ -117,7 +117,7 @@ def cut_blends(catalogue, max_fracflux=0.1, bands="grz"):
     names = band_columns("FRACFLUX", bands, "bands")
     table = standard_columns(catalogue, names)
     clean = ((table[names] >= 0) & (table[names] <= max_fracflux)).to_numpy(bool, na_value=False)
-    return keep(table, clean.all(axis=1), f"FRACFLUX <= {max_fracflux:g} in {', '.join(bands)}")
+    return keep(table, clean.all(axis=1), f"0 <= FRACFLUX <= {max_fracflux:g} in {', '.join(bands)}")
 
 
 def cut_neighbours(catalogue, radius=ISOLATION_RADIUS):
