@@ -47,7 +47,8 @@ def trail_moments(signal, valid, width, found):
     _best_line(signal, valid, width, scatter, lengths, line)
     best, angle, offset, along, length = line
     across = math.sqrt(2.0) * width / math.sqrt(max(2 * best, LEAST_SNR**2))
-    turn = min(math.sqrt(12.0) * across / max(length, 1.0), math.pi / (2 * SIGMAS + 1))
+    turn = math.sqrt(12.0) * across / max(length, 1.0) * (1 + 12 * (width / max(length, 1.0)) ** 2)
+    turn = min(turn, math.pi / (2 * SIGMAS + 1))
     sums, moments = np.empty(2 * FARTHEST + 2), np.zeros(5)
     for k in range(-SIGMAS, SIGMAS + 1):
         for m in range(-SIGMAS, SIGMAS + 1):
