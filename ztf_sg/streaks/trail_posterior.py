@@ -15,18 +15,19 @@ import numpy as np
 from ztf_sg.compilation import compiled, inlined
 from ztf_sg.streaks.compiled import scatter_of_sums, sum_along
 from ztf_sg.streaks.maps import LEAST_COVERED, matched_filter
+from ztf_sg.streaks.trail_fit import fit, pixels_around
 
 FAINT = 16.0  # signal-to-noise ratio of a trail below which its posterior is sought
 EVEN = 5.0  # length up to which all vectors of motion are alike [px]
-OFF_CENTRE = 1.0  # of the middle of a trail from that of the stamp: half of a Cauchy distribution's width [px]
-FARTHEST = 44  # of an end from the middle of the stamp, along the trail [px]
-INSIDE = 4  # the nearer end is at most so far beyond the middle of the stamp [px]
-TURNS, OFFSETS = 60, (-1.2, 0.0, 1.2)  # of the search for the best line: angles; offsets [px]
-SIGMAS = 5  # of angle and offset that the grid around it reaches, in steps of one
 SHORTEST = 0.1  # length below which lengths are alike, so that a point is possible, too [px]
-LEAST_SNR = 4.0  # from which the steps of the grid follow
+OFF_CENTRE = 1.0  # scale of the Cauchy distribution of the middle of a trail around that of the stamp [px]
+TURNS, OFFSETS = 60, (-1.2, 0.0, 1.2)  # of the search for the best trail: angles; offsets [px]
+STEPS, BEYOND = 44, 4  # of the ends from the middle of the best trail, outwards and inwards
+FINEST, COARSEST = 0.2, 1.0  # steps along a trail [px]
+SIGMAS = 4  # of angle and offset that the grid around the best trail reaches, in steps of one
+LEAST_SNR = 4.0  # of the best trail, for the steps of the grid
 REACH = 2.5  # of the profile [widths]
-NEGLIGIBLE = 12.0  # logarithm of the ratio to the most probable trail
+NEGLIGIBLE = 15.0  # logarithm of the ratio to the probability of the best trail
 
 
 @compiled
@@ -43,18 +44,25 @@ def trail_moments(signal, valid, width, found):
     found : numpy.ndarray
         length, its deviation, angle, its deviation; shape (4,). The angle's are those of the doubled angle.
     """
-    scatter, lengths, line = scatter_of_sums(width), prior_of_lengths(), np.empty(5)
-    _best_line(signal, valid, width, scatter, lengths, line)
-    best, angle, offset, along, length = line
-    across = math.sqrt(2.0) * width / math.sqrt(max(2 * best, LEAST_SNR**2))
+    trail, moments = np.empty(6), np.zeros(5)
+    best = _best_trail(signal, valid, width, trail)
+    snr, length = math.sqrt(max(2 * best, LEAST_SNR**2)), trail[4]
+    trail[0] = snr * math.sqrt(4 * math.pi * width**2 + 2 * math.sqrt(math.pi) * width * length)
+    trail[3], trail[4] = width, max(length, width)
+    pixels = pixels_around(valid, trail)
+    fit(signal, pixels, 6, 0.0, width, trail, np.empty((6, 6)))
+    across = math.sqrt(2.0) * width / snr
     turn = math.sqrt(12.0) * across / max(length, 1.0) * (1 + 12 * (width / max(length, 1.0)) ** 2)
     turn = min(turn, math.pi / (2 * SIGMAS + 1))
-    sums, moments = np.empty(2 * FARTHEST + 2), np.zeros(5)
+    along = 1.2 * math.sqrt(width**2 + length**2 / 12) / snr
+    along = min(max(along, FINEST), COARSEST)
+    scatter, lengths, sums = scatter_of_sums(width / along), _lengths(along), np.empty(2 * STEPS + 2)
     for k in range(-SIGMAS, SIGMAS + 1):
+        angle = trail[5] + k * turn
         for m in range(-SIGMAS, SIGMAS + 1):
-            here = offset * math.cos(k * turn) - along * math.sin(k * turn) + m * across
-            _sum_between_pixels(signal, valid, width, angle + k * turn, here, sums)
-            _add(sums, scatter, lengths, angle + k * turn, here, best, moments)
+            x, y = trail[1] - m * across * math.sin(angle), trail[2] + m * across * math.cos(angle)
+            _sum_between_pixels(signal, valid, width, x, y, angle, along, sums)
+            _add(sums, scatter, lengths, _priors_of_middle(signal.shape, x, y, angle, along), angle, best, moments)
     total = max(moments[0], 1e-300)
     found[0] = moments[1] / total
     found[1] = math.sqrt(max(moments[2] / total - found[0] ** 2, 0.0))
@@ -64,81 +72,83 @@ def trail_moments(signal, valid, width, found):
 
 
 @compiled
-def prior_of_lengths():
-    """Return the lengths of 1, 2 ... points at steps of one pixel, and their probabilities, shape (2, n).
+def _lengths(step):
+    """Return the lengths of 1, 2 ... points at some steps [px], and what is presumed of them, shape (2, n).
 
     A segment of that length has the variance of the points.
     """
-    found = np.empty((2, 2 * FARTHEST + 1))
-    for n in range(2 * FARTHEST + 1):
-        length = math.sqrt(n * (n + 2.0))
+    found = np.empty((2, 2 * STEPS + 1))
+    for n in range(2 * STEPS + 1):
+        length = step * math.sqrt(n * (n + 2.0))
         found[0, n], found[1, n] = length, (length + SHORTEST) / (1 + (length / EVEN) ** 2)
     return found
 
 
-@inlined
-def _prior_of_middle(along, offset):
-    """Return the probability of the middle of a trail, given along the trail and across it [px]."""
-    return (1 + (along**2 + offset**2) / OFF_CENTRE**2) ** -1.5
+@compiled
+def _priors_of_middle(shape, x, y, angle, step):
+    """Return what is presumed of middles at half steps along a line, shape (n,); the mean one is at (x, y)."""
+    found = np.empty(2 * (STEPS + BEYOND) + 1)
+    for k in range(len(found)):
+        along = 0.5 * step * (k - STEPS - BEYOND)
+        dx, dy = x + along * math.cos(angle) - 0.5 * (shape[1] - 1), y + along * math.sin(angle) - 0.5 * (shape[0] - 1)
+        found[k] = (1 + (dx**2 + dy**2) / OFF_CENTRE**2) ** -1.5
+    return found
 
 
 @compiled
-def _best_line(signal, valid, width, scatter, lengths, found):
-    """Fill the logarithm of the probability of the best trail, its angle, offset, middle and length."""
+def _best_trail(signal, valid, width, found):
+    """Return the logarithm of the probability of the best trail of a coarse grid; fill its `PARAMETERS`."""
     light, room, weights = np.empty_like(signal), np.empty_like(signal), np.empty_like(signal)
     matched_filter(signal, valid, width, light, room, weights)
-    x, y = 0.5 * (signal.shape[1] - 1), 0.5 * (signal.shape[0] - 1)
-    sums = np.empty(2 * FARTHEST + 2)
-    found[0] = -np.inf
+    scatter, lengths, sums = scatter_of_sums(width), _lengths(1.0), np.empty(2 * STEPS + 2)
+    best = -np.inf
     for turn in range(TURNS):
         angle = math.pi * turn / TURNS
         for offset in OFFSETS:
-            origin_x, origin_y = x - offset * math.sin(angle), y + offset * math.cos(angle)
-            sum_along(light, origin_x, origin_y, angle, np.inf, sums)
-            for back in range(-INSIDE, FARTHEST + 1, 2):
-                for front in range(max(-back, -INSIDE), FARTHEST + 1, 2):
+            x = 0.5 * (signal.shape[1] - 1) - offset * math.sin(angle)
+            y = 0.5 * (signal.shape[0] - 1) + offset * math.cos(angle)
+            sum_along(light, x, y, angle, np.inf, sums)
+            priors = _priors_of_middle(signal.shape, x, y, angle, 1.0)
+            for back in range(-BEYOND, STEPS + 1, 2):
+                for front in range(max(-back, -BEYOND), STEPS + 1, 2):
                     n = back + front
-                    score = (sums[FARTHEST + front + 1] - sums[FARTHEST - back]) / scatter[n + 1]
-                    if score > 0 and 0.5 * score**2 > found[0]:
-                        along = 0.5 * (front - back)
-                        prior = lengths[1, n] * _prior_of_middle(along, offset)
-                        probability = 0.5 * score**2 + math.log(prior)
-                        if probability > found[0]:
-                            found[0], found[1], found[2] = probability, angle, offset
-                            found[3], found[4] = along, lengths[0, n]
+                    score = max(sums[STEPS + front + 1] - sums[STEPS - back], 0.0) / scatter[n + 1]
+                    if 0.5 * score**2 > best:
+                        prior = lengths[1, n] * priors[front - back + STEPS + BEYOND]
+                        if 0.5 * score**2 + math.log(prior) > best:
+                            best = 0.5 * score**2 + math.log(prior)
+                            found[1] = x + 0.5 * (front - back) * math.cos(angle)
+                            found[2] = y + 0.5 * (front - back) * math.sin(angle)
+                            found[4], found[5] = lengths[0, n], angle
+    return best
 
 
 @compiled
-def _add(sums, scatter, lengths, angle, offset, best, moments):
+def _add(sums, scatter, lengths, priors, angle, best, moments):
     """Add the trails on a line to the moments: their probability, length, its square, and doubled angle."""
-    priors = np.empty(2 * (FARTHEST + INSIDE) + 1)
-    for k in range(len(priors)):
-        priors[k] = _prior_of_middle(0.5 * (k - FARTHEST - INSIDE), offset)
-    all_of_it = 0.0
-    for back in range(-INSIDE, FARTHEST + 1):
-        for front in range(max(-back, -INSIDE), FARTHEST + 1):
+    total = 0.0
+    for back in range(-BEYOND, STEPS + 1):
+        for front in range(max(-back, -BEYOND), STEPS + 1):
             n = back + front
-            score = (sums[FARTHEST + front + 1] - sums[FARTHEST - back]) / scatter[n + 1]
+            score = (sums[STEPS + front + 1] - sums[STEPS - back]) / scatter[n + 1]
             if score > 0 and 0.5 * score**2 > best - NEGLIGIBLE:
-                share = lengths[1, n] * priors[front - back + FARTHEST + INSIDE]
-                share *= math.exp(0.5 * score**2 - best)
-                all_of_it += share
+                share = lengths[1, n] * priors[front - back + STEPS + BEYOND] * math.exp(0.5 * score**2 - best)
+                total += share
                 moments[1] += share * lengths[0, n]
                 moments[2] += share * lengths[0, n] ** 2
-    moments[0] += all_of_it
-    moments[3] += all_of_it * math.cos(2 * angle)
-    moments[4] += all_of_it * math.sin(2 * angle)
+    moments[0] += total
+    moments[3] += total * math.cos(2 * angle)
+    moments[4] += total * math.sin(2 * angle)
 
 
 @compiled
-def _sum_between_pixels(signal, valid, width, angle, offset, sums):
-    """Fill the sums of the signal-to-noise ratio of point sources at steps of one pixel along a line."""
+def _sum_between_pixels(signal, valid, width, x, y, angle, step, sums):
+    """Fill the sums of the signal-to-noise ratio of point sources at steps along a line through (x, y)."""
     height, wide = signal.shape
-    cosine, sine = math.cos(angle), math.sin(angle)
-    x, y = 0.5 * (wide - 1) - offset * sine, 0.5 * (height - 1) + offset * cosine
+    cosine, sine = step * math.cos(angle), step * math.sin(angle)
     sums[0] = 0.0
-    for n in range(2 * FARTHEST + 1):
-        j, i = x + (n - FARTHEST) * cosine, y + (n - FARTHEST) * sine
+    for n in range(2 * STEPS + 1):
+        j, i = x + (n - STEPS) * cosine, y + (n - STEPS) * sine
         inside = (-0.5 <= i <= height - 0.5) & (-0.5 <= j <= wide - 0.5)
         sums[n + 1] = sums[n] + (_point(signal, valid, width, j, i) if inside else 0.0)
 
