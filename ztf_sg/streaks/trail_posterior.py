@@ -13,8 +13,8 @@ import math
 import numpy as np
 
 from ztf_sg.compilation import compiled, inlined
-from ztf_sg.streaks.compiled import scatter_of_sums, sum_along
-from ztf_sg.streaks.maps import LEAST_COVERED, matched_filter
+from ztf_sg.streaks.compiled import PEAK_RADIUS, scatter_of_sums, sum_along
+from ztf_sg.streaks.maps import LEAST_COVERED, brightest, matched_filter
 from ztf_sg.streaks.trail_fit import fit, pixels_around
 
 FAINT = 16.0  # signal-to-noise ratio of a trail below which its posterior is sought
@@ -26,6 +26,7 @@ STEPS, BEYOND = 44, 4  # of the ends from the middle of the best trail, outwards
 FINEST, COARSEST = 0.2, 1.0  # steps along a trail [px]
 SIGMAS = 4  # of angle and offset that the grid around the best trail reaches, in steps of one
 LEAST_SNR = 4.0  # of the best trail, for the steps of the grid
+BRIGHTEST = 1.2  # part of a trail that counts [peak near the middle of the stamp]
 REACH = 2.5  # of the profile [widths]
 NEGLIGIBLE = 15.0  # logarithm of the ratio to the probability of the best trail
 
@@ -44,8 +45,12 @@ def trail_moments(signal, valid, width, found):
     found : numpy.ndarray
         length, its deviation, angle, its deviation; shape (4,). The angle's are those of the doubled angle.
     """
+    light, room, weights = np.empty_like(signal), np.empty_like(signal), np.empty_like(signal)
+    matched_filter(signal, valid, width, light, room, weights)
+    peak = brightest(light, 0.5 * (signal.shape[1] - 1), 0.5 * (signal.shape[0] - 1), PEAK_RADIUS)[0]
+    most_light = BRIGHTEST * max(peak, LEAST_SNR)
     trail, moments = np.empty(6), np.zeros(5)
-    best = _best_trail(signal, valid, width, trail)
+    best = _best_trail(light, width, most_light, trail)
     snr, length = math.sqrt(max(2 * best, LEAST_SNR**2)), trail[4]
     trail[0] = snr * math.sqrt(4 * math.pi * width**2 + 2 * math.sqrt(math.pi) * width * length)
     trail[3], trail[4] = width, max(length, width)
@@ -53,7 +58,7 @@ def trail_moments(signal, valid, width, found):
     fit(signal, pixels, 6, 0.0, width, trail, np.empty((6, 6)))
     across = math.sqrt(2.0) * width / snr
     turn = math.sqrt(12.0) * across / max(length, 1.0) * (1 + 12 * (width / max(length, 1.0)) ** 2)
-    turn = min(turn, math.pi / (2 * SIGMAS + 1))
+    turn = min(1.25 * turn, math.pi / (2 * SIGMAS + 1))
     along = 1.2 * math.sqrt(width**2 + length**2 / 12) / snr
     along = min(max(along, FINEST), COARSEST)
     scatter, lengths, sums = scatter_of_sums(width / along), _lengths(along), np.empty(2 * STEPS + 2)
@@ -61,7 +66,7 @@ def trail_moments(signal, valid, width, found):
         angle = trail[5] + k * turn
         for m in range(-SIGMAS, SIGMAS + 1):
             x, y = trail[1] - m * across * math.sin(angle), trail[2] + m * across * math.cos(angle)
-            _sum_between_pixels(signal, valid, width, x, y, angle, along, sums)
+            _sum_between_pixels(signal, valid, width, most_light, x, y, angle, along, sums)
             _add(sums, scatter, lengths, _priors_of_middle(signal.shape, x, y, angle, along), angle, best, moments)
     total = max(moments[0], 1e-300)
     found[0] = moments[1] / total
@@ -96,19 +101,17 @@ def _priors_of_middle(shape, x, y, angle, step):
 
 
 @compiled
-def _best_trail(signal, valid, width, found):
+def _best_trail(light, width, most_light, found):
     """Return the logarithm of the probability of the best trail of a coarse grid; fill its `PARAMETERS`."""
-    light, room, weights = np.empty_like(signal), np.empty_like(signal), np.empty_like(signal)
-    matched_filter(signal, valid, width, light, room, weights)
     scatter, lengths, sums = scatter_of_sums(width), _lengths(1.0), np.empty(2 * STEPS + 2)
     best = -np.inf
     for turn in range(TURNS):
         angle = math.pi * turn / TURNS
         for offset in OFFSETS:
-            x = 0.5 * (signal.shape[1] - 1) - offset * math.sin(angle)
-            y = 0.5 * (signal.shape[0] - 1) + offset * math.cos(angle)
-            sum_along(light, x, y, angle, np.inf, sums)
-            priors = _priors_of_middle(signal.shape, x, y, angle, 1.0)
+            x = 0.5 * (light.shape[1] - 1) - offset * math.sin(angle)
+            y = 0.5 * (light.shape[0] - 1) + offset * math.cos(angle)
+            sum_along(light, x, y, angle, most_light, sums)
+            priors = _priors_of_middle(light.shape, x, y, angle, 1.0)
             for back in range(-BEYOND, STEPS + 1, 2):
                 for front in range(max(-back, -BEYOND), STEPS + 1, 2):
                     n = back + front
@@ -142,7 +145,7 @@ def _add(sums, scatter, lengths, priors, angle, best, moments):
 
 
 @compiled
-def _sum_between_pixels(signal, valid, width, x, y, angle, step, sums):
+def _sum_between_pixels(signal, valid, width, most_light, x, y, angle, step, sums):
     """Fill the sums of the signal-to-noise ratio of point sources at steps along a line through (x, y)."""
     height, wide = signal.shape
     cosine, sine = step * math.cos(angle), step * math.sin(angle)
@@ -150,7 +153,7 @@ def _sum_between_pixels(signal, valid, width, x, y, angle, step, sums):
     for n in range(2 * STEPS + 1):
         j, i = x + (n - STEPS) * cosine, y + (n - STEPS) * sine
         inside = (-0.5 <= i <= height - 0.5) & (-0.5 <= j <= wide - 0.5)
-        sums[n + 1] = sums[n] + (_point(signal, valid, width, j, i) if inside else 0.0)
+        sums[n + 1] = sums[n] + (min(_point(signal, valid, width, j, i), most_light) if inside else 0.0)
 
 
 @inlined
