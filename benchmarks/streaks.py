@@ -61,7 +61,7 @@ def draw_stamps(length, snr, count, rng):
 
 
 def print_errors(model, per_cell, rng):
-    """Print rms errors over their bounds, and median errors, for each length and S/N."""
+    """Print rms errors over their bounds and over the errors that are stated, and median errors."""
     rows = []
     for length in LENGTHS:
         for snr in SNRS:
@@ -69,9 +69,11 @@ def print_errors(model, per_cell, rng):
             found = model.measure(stamps)
             length_error = found["length"] / PIXEL_SCALE - length
             angle_error = (found["angle"] - table["true"] + 90) % 180 - 90
+            stated = found["length_error"] / PIXEL_SCALE, found["angle_error"]
             ratios = [
-                np.sqrt(np.mean((error / table[f"{name}_bound"]) ** 2))
-                for name, error in (("length", length_error), ("angle", angle_error))
+                np.sqrt(np.mean((error / scale) ** 2))
+                for scales in ((table["length_bound"], table["angle_bound"]), stated)
+                for error, scale in zip((length_error, angle_error), scales, strict=True)
             ]
             medians = np.median(np.abs(length_error)), np.median(np.abs(angle_error))
             rows.append([length, snr, *ratios, *medians])
@@ -80,6 +82,8 @@ def print_errors(model, per_cell, rng):
         "S/N",
         "rms length / bound",
         "rms angle / bound",
+        "/ length_error",
+        "/ angle_error",
         "|dlength| [px]",
         "|dangle| [deg]",
     ]
