@@ -24,7 +24,8 @@ FAINT = 16.0  # signal-to-noise ratio of a trail below which it is measured so
 EVEN = 5.0  # length up to which all vectors of motion are alike [px]
 SHORTEST = 0.1  # added to lengths in their prior, so that it is not zero for a point [px]
 OFF_CENTRE = 1.0  # scale of the Cauchy distribution of the middle of a trail around that of the stamp [px]
-BRIGHTEST = 1.2  # part of a trail that counts [peak near the middle of the stamp]
+BRIGHTEST = 1.2  # part of a trail between pixels that counts [peak near the middle of the stamp]
+BRIGHTER = 2.0  # source in the stamp to which trails would be drawn [the same peak]
 TURNS, OFFSETS = 60, (-1.2, 0.0, 1.2)  # of the coarse grid: angles; offsets from the middle of the stamp [px]
 STEPS, BEYOND = int(ENDS[-1]), 4  # of each end along a trail from its origin, outwards and inwards
 FINEST, COARSEST = 0.2, 1.0  # steps along a trail [px]
@@ -41,8 +42,8 @@ LEAST_TOTAL, LEAST_DEVIATION = 0.03, 0.1
 def with_faint_trails(triplets, raw):
     """Return raw measures whose faint trails have the lengths and angles, and errors, of their posterior.
 
-    Those of trails above a signal-to-noise ratio of `FAINT` stay, and so does the fit where no posterior is
-    found, as beside brighter sources. The class does not follow from these.
+    Trails above a signal-to-noise ratio of `FAINT` keep those of the fit, and so do trails in stamps with a
+    much brighter source, to which the posterior would be drawn. The class does not depend on these.
 
     Parameters
     ----------
@@ -84,7 +85,8 @@ def _moments(signals, valid, widths, found):
 def trail_moments(signal, valid, width, found):
     """Fill mean and standard deviation of the length [px] and of the angle [radian] of a trail.
 
-    The angle's are those of the doubled angle on the circle, halved. All are NaN if there is no such trail.
+    The angle's are those of the doubled angle on the circle, halved. All are NaN if none is found, or a much brighter
+    source is in the stamp.
 
     Parameters
     ----------
@@ -99,8 +101,11 @@ def trail_moments(signal, valid, width, found):
     light, room, weights = np.empty_like(signal), np.empty_like(signal), np.empty_like(signal)
     matched_filter(signal, valid, width, light, room, weights)
     peak = brightest(light, 0.5 * (signal.shape[1] - 1), 0.5 * (signal.shape[0] - 1), PEAK_RADIUS)[0]
-    most_light, trail = BRIGHTEST * max(peak, LEAST_SNR), np.empty(6)
-    best = _best_trail(light, width, most_light, trail)
+    peak, trail = max(peak, LEAST_SNR), np.empty(6)
+    found[:] = np.nan
+    if light.max() > BRIGHTER * peak:
+        return
+    best = _best_trail(light, width, peak, trail)
     coarse_length, snr = trail[4], math.sqrt(max(2 * best, LEAST_SNR**2))
     _polish(signal, valid, width, snr, trail)
     shorter, longer = min(coarse_length, trail[4]), max(coarse_length, trail[4], 1.0)
@@ -111,7 +116,7 @@ def trail_moments(signal, valid, width, found):
     turn, across = min(STEP_TURN * turn, math.pi / (2 * AROUND + 1)), STEP_ACROSS * across
     along = min(max(STEP_ALONG * along, FINEST), COARSEST)
     moments = np.zeros(5)
-    _sum_grid(signal, valid, width, most_light, trail, turn, across, along, best, moments)
+    _sum_grid(signal, valid, width, BRIGHTEST * peak, trail, turn, across, along, best, moments)
     _fill_means(moments, found)
     if not (moments[0] > LEAST_TOTAL and found[1] > LEAST_DEVIATION * along):
         found[:] = np.nan
