@@ -48,7 +48,7 @@ def test_the_means_are_those_of_trails_drawn_at_random():
     rng = np.random.default_rng(4)
     image, _ = drawn(7.0, 0.5, 10.0, rng)
     rows = np.argwhere(np.hypot(*(np.indices(image.shape) - (SIDE - 1) / 2)) < 12)
-    count = 20_000
+    count = 10_000
     offsets, lengths = rng.uniform(-1.2, 1.2, (count, 2)), rng.uniform(0, 14, count)
     angles = rng.uniform(0, np.pi, count)
     matrix, slope, gain = np.empty((6, 6)), np.empty(6), np.empty(count)

@@ -215,6 +215,13 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If exptime is not a number above 0, or as :meth:`predict_proba`.
+
+        Notes
+        -----
+        Lengths and angles, and so rates, of trails below a signal-to-noise ratio of 16 are means over all
+        trails that the pixels allow (``ztf_sg.streaks.trail_posterior``), as the best fit has outliers there;
+        those of brighter trails are of the best fit. A length is never below zero, nor its mean of a faint
+        point near it: compare it with its error.
         """
         _check_exptime(exptime)
         raw = with_faint_trails(triplets, raw_measures(triplets))

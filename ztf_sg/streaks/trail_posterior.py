@@ -85,8 +85,8 @@ def _moments(signals, valid, widths, found):
 def trail_moments(signal, valid, width, found):
     """Fill mean and standard deviation of the length [px] and of the angle [radian] of a trail.
 
-    The angle's are those of the doubled angle on the circle, halved. All are NaN if none is found, or a much brighter
-    source is in the stamp.
+    The angle's are those of the doubled angle on the circle, halved. All are NaN if none is found, or a much
+    brighter source is in the stamp.
 
     Parameters
     ----------
@@ -108,18 +108,27 @@ def trail_moments(signal, valid, width, found):
     best = _best_trail(light, width, peak, trail)
     coarse_length, snr = trail[4], math.sqrt(max(2 * best, LEAST_SNR**2))
     _polish(signal, valid, width, snr, trail)
-    shorter, longer = min(coarse_length, trail[4]), max(coarse_length, trail[4], 1.0)
-    # standard errors of trails, up to the second order in width / length
-    across = math.sqrt(2.0) * width / snr
-    turn = math.sqrt(12.0) * across / longer * (1 + 12 * (width / longer) ** 2)
-    along = math.sqrt(width**2 + shorter**2 / 12) / snr
-    turn, across = min(STEP_TURN * turn, math.pi / (2 * AROUND + 1)), STEP_ACROSS * across
-    along = min(max(STEP_ALONG * along, FINEST), COARSEST)
+    turn, across, along = _grid_steps(width, snr, coarse_length, trail[4])
     moments = np.zeros(5)
     _sum_grid(signal, valid, width, BRIGHTEST * peak, trail, turn, across, along, best, moments)
     _fill_means(moments, found)
     if not (moments[0] > LEAST_TOTAL and found[1] > LEAST_DEVIATION * along):
         found[:] = np.nan
+
+
+@compiled
+def _grid_steps(width, snr, one_length, other_length):
+    """Return the steps of the fine grid in angle [radian], across and along a trail [px].
+
+    They follow from the standard errors of a trail, up to the second order in width / length, and are fine
+    enough for both of two lengths.
+    """
+    shorter, longer = min(one_length, other_length), max(one_length, other_length, 1.0)
+    across = math.sqrt(2.0) * width / snr
+    turn = math.sqrt(12.0) * across / longer * (1 + 12 * (width / longer) ** 2)
+    along = math.sqrt(width**2 + shorter**2 / 12) / snr
+    turn = min(STEP_TURN * turn, math.pi / (2 * AROUND + 1))
+    return turn, STEP_ACROSS * across, min(max(STEP_ALONG * along, FINEST), COARSEST)
 
 
 @compiled
