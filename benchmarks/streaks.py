@@ -112,7 +112,7 @@ def print_errors(model, per_cell, rng):
         "/ angle_error",
         "|dlength| [px]",
         "|dangle| [deg]",
-        "rms length / bound, all else known",
+        "least rms length / bound",
     ]
     print(pd.DataFrame(rows, columns=names).to_string(index=False, float_format="%.2f"))
 
