@@ -17,7 +17,8 @@ from scipy.special import ndtr
 from ztf_sg import MovingObjectClassifier, Triplets
 from ztf_sg.simulation.stamps import KINDS, simulate_stamps
 from ztf_sg.streaks import measure_stamps
-from ztf_sg.streaks.trail_fit import SIGMA_PER_FWHM, cramer_rao
+from ztf_sg.streaks.trail_fit import SIGMA_PER_FWHM, cramer_rao, profile_width
+from ztf_sg.streaks.trail_posterior import EVEN
 from ztf_sg.ztf import PIXEL_SCALE
 
 SIDE, NOISE, STEP = (
@@ -27,6 +28,7 @@ SIDE, NOISE, STEP = (
 )  # of stamps [px], of a pixel [DN], between the points of a drawn streak [px]
 LENGTHS, SNRS = (5, 10, 20, 40), (8, 12, 20, 50)  # [px], of the whole streak
 FWHM = (1.6, 3.2)  # [px]
+LONGEST, MIDDLE = 90, 200  # length that is possible, if all else is known [px]; place of the true one
 FALSE = 0.01  # share of other stamps that are called asteroids
 LEAST_LENGTH, LEAST_SNR = 5, 7  # of the streaks that count as found or not
 LEAST_SEEN, SIGNIFICANT = 2.0, 3.0  # length from which on a source is a streak [px], [its error]
@@ -60,8 +62,32 @@ def draw_stamps(length, snr, count, rng):
     return Triplets(difference=np.array(images, dtype=np.float32), table=table[["fwhm"]]), table
 
 
+def least_error(length, snr, count):
+    """Return the rms error of the length over its bound if all but the length of a streak is known.
+
+    Below some S/N no measurement reaches the bound: not even the mean of the posterior distribution, which
+    has the least error on the average over lengths of its prior, on a line that is known.
+    """
+    along, lengths = np.arange(-60, 60.1, 0.5), length * np.geomspace(1 / 16, 16, 2 * MIDDLE + 1)
+    lengths = lengths[lengths < LONGEST]
+    prior = lengths**2 / (1 + (lengths / EVEN) ** 2)  # one length more, as the grid is even in the logarithm
+    rng, ratios = np.random.default_rng([length, snr]), []
+    for fwhm in rng.uniform(*FWHM, count):
+        width, half = profile_width(fwhm), lengths[:, None] / 2
+        profiles = (ndtr((along + half) / width) - ndtr((along - half) / width)) / lengths[:, None]
+        truth = profiles[MIDDLE]
+        flux = snr / np.sqrt((truth**2).sum())
+        seen = flux * truth + rng.normal(size=len(along))
+        gain = flux * (profiles @ seen) - 0.5 * flux**2 * (profiles**2).sum(axis=1)
+        weights = prior * np.exp(gain - gain.max())
+        light = draw_streak((SIDE - 1) / 2, (SIDE - 1) / 2, length, 0.5, fwhm)
+        bound = cramer_rao(snr / np.sqrt((light**2).sum()), length, np.rad2deg(0.5), fwhm)["length"]
+        ratios.append((weights @ lengths / weights.sum() - length) / bound)
+    return np.sqrt(np.mean(np.square(ratios)))
+
+
 def print_errors(model, per_cell, rng):
-    """Print rms errors over their bounds, and median errors, for each length and S/N."""
+    """Print rms errors over their bounds and over the errors that are stated, and medians."""
     rows = []
     for length in LENGTHS:
         for snr in SNRS:
@@ -69,19 +95,24 @@ def print_errors(model, per_cell, rng):
             found = model.measure(stamps)
             length_error = found["length"] / PIXEL_SCALE - length
             angle_error = (found["angle"] - table["true"] + 90) % 180 - 90
+            stated = found["length_error"] / PIXEL_SCALE, found["angle_error"]
             ratios = [
-                np.sqrt(np.mean((error / table[f"{name}_bound"]) ** 2))
-                for name, error in (("length", length_error), ("angle", angle_error))
+                np.sqrt(np.mean((error / scale) ** 2))
+                for scales in ((table["length_bound"], table["angle_bound"]), stated)
+                for error, scale in zip((length_error, angle_error), scales, strict=True)
             ]
             medians = np.median(np.abs(length_error)), np.median(np.abs(angle_error))
-            rows.append([length, snr, *ratios, *medians])
+            rows.append([length, snr, *ratios, *medians, least_error(length, snr, per_cell)])
     names = [
         "length [px]",
         "S/N",
         "rms length / bound",
         "rms angle / bound",
+        "/ length_error",
+        "/ angle_error",
         "|dlength| [px]",
         "|dangle| [deg]",
+        "least rms length / bound",
     ]
     print(pd.DataFrame(rows, columns=names).to_string(index=False, float_format="%.2f"))
 

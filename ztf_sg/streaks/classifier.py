@@ -21,6 +21,7 @@ from ztf_sg.streaks.features import (
 from ztf_sg.streaks.motion import has_trail, motion_table
 from ztf_sg.streaks.one_vs_rest import ScaledMuyGPS, state_shapes
 from ztf_sg.streaks.stamps import CLASS_NAMES, Triplets
+from ztf_sg.streaks.trail_posterior import with_faint_trails
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained_moving.npz"  # by python tools/train_moving_model.py
 KIND = "moving-object classifier, version 1"  # of the model file
@@ -212,9 +213,17 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         ------
         ValueError
             If exptime is not a number above 0, or as :meth:`predict_proba`.
+
+        Notes
+        -----
+        Lengths and angles, and so rates, of trails below a signal-to-noise ratio of 16 are means over all
+        trails that the pixels allow (``ztf_sg.streaks.trail_posterior``), as the best fit has outliers there;
+        those of brighter trails are of the best fit. A length is never below zero, nor its mean of a faint
+        point near it: compare it with its error.
         """
         _check_exptime(exptime)
-        return motion_table(raw_measures(triplets), triplets.table, exptime)
+        raw = with_faint_trails(triplets, raw_measures(triplets))
+        return motion_table(raw, triplets.table, exptime)
 
     def describe(self, triplets, max_error=0.01, exptime=30.0):
         """Return what :meth:`predict_proba`, :meth:`ambiguous` and :meth:`measure` say, measured once.
@@ -234,7 +243,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in CLASS_NAMES])
         table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
         table["ambiguous"] = _is_ambiguous(raw, probabilities, threshold)
-        return table.join(motion_table(raw, triplets.table, exptime))
+        return table.join(motion_table(with_faint_trails(triplets, raw), triplets.table, exptime))
 
     def trail(self, triplets):
         """Return whether a trail crosses each stamp, through its source or beside it, bool, shape (n,).

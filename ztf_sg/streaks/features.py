@@ -155,7 +155,7 @@ def dimensionless(raw):
 def _measure_chunk(triplets, rows):
     """Return the raw measures of a slice of the stamps."""
     images = image_sets(triplets[rows])
-    science, template, light, noise = _prepared(triplets, rows, images)
+    science, template, light, noise = prepared_images(triplets, rows, images)
     table = triplets.table.iloc[rows]
     fwhm = presumed_fwhm(table, np.where((images == "difference")[:, None, None], light, science), noise)
     widths = profile_width(fwhm)
@@ -167,7 +167,7 @@ def _measure_chunk(triplets, rows):
     return raw.assign(images=images, presumed_width=widths, noise=noise[0])
 
 
-def _prepared(triplets, rows, images):
+def prepared_images(triplets, rows, images):
     """Return the sky-subtracted images of some stamps, and their noise [DN], (3, n), of light first.
 
     The light is the difference, or the science image if there is nothing else. Of three images, two give the
