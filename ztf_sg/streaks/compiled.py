@@ -18,6 +18,8 @@ CLIP = 4.0  # brightest pixel in the search for lines [noise]
 TEMPLATE_LIGHT = 4.0  # signal-to-noise ratio of template light that hides what is there
 EDGE = 2  # how far pixels without data spoil others [px]
 DARK = -6.0  # signal-to-noise ratio of residuals whose surroundings are left out
+BRIGHT_STAR = 30.0  # signal-to-noise ratio of template light whose residuals spoil what is there
+WINGS, WINGED = 1.5, 30.0
 LEFT_OUT = 4.0  # radius around the source that the search for lines leaves out [profile widths]
 ANGLES = 36  # of the first guess of a trail
 OFFSETS = (-1.5, 0.0, 1.5)  # of the first guess from the middle, across [px]
@@ -58,6 +60,19 @@ def hide(light, template, valid, width, usable):
                 for k in range(max(i - reach, 0), min(i + reach + 1, height)):
                     for m in range(max(j - reach, 0), min(j + reach + 1, wide)):
                         usable[k, m] = 0.0
+
+
+@compiled
+def leave_out_stars(template, x, y, width, valid, light):
+    """Set `valid` and a map of light to 0 where bright stars of the template leave residuals.
+
+    What is so near to the source at a position that it may be its own light stays.
+    """
+    height, wide = valid.shape
+    for i in range(height):
+        for j in range(wide):
+            if template[i, j] > BRIGHT_STAR and math.hypot(i - y, j - x) > LEFT_OUT * width:
+                valid[i, j], light[i, j] = 0.0, 0.0
 
 
 @compiled
@@ -188,17 +203,16 @@ def flashes(light, x, y, angle, width):
 
 
 @compiled
-def lit_share(light, usable, line, x, y, radius):
-    """Return the lit share of a line, given as x, y, dx, dy, without what is near a position."""
+def lit_share(light, usable, line):
+    """Return the lit share of the usable pixels on a line, given as x, y, dx, dy."""
     height, wide = light.shape
     lit = count = 0
     for n in range(2 * max(height, wide)):
         j, i = int(math.floor(line[0] + n * line[2] + 0.5)), int(math.floor(line[1] + n * line[3] + 0.5))
         if not (0 <= i < height and 0 <= j < wide) or usable[i, j] == 0:
             continue
-        if math.hypot(i - y, j - x) > radius:
-            count += 1
-            lit += light[i, j] > LIT
+        count += 1
+        lit += light[i, j] > LIT
     return lit / count if count else 0.0
 
 
@@ -221,10 +235,15 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     found[6] = brightest(background, x, y, 10 * width)[0]
     usable = light_valid.copy()
     hide(bright, background, light_valid, width, usable)
-    companion(light, bright, usable, x, y, width, found[COMPANION : COMPANION + 4])
     found[TRAIL - 1] = _covered_near(light_valid, x, y, 5 * width)
-    _measure_trail(light, light_valid, bright, x, y, width, per_electron, found[TRAIL:LINE])
-    _measure_lines(light, bright, usable, x, y, width, found[LINE:])
+    clean = light_valid.copy()
+    leave_out_stars(background, x, y, width, clean, bright)
+    _measure_trail(light, clean, bright, x, y, width, per_electron, found[TRAIL:LINE])
+    found[TRAIL + 18], found[TRAIL + 19] = _free_ends(found[TRAIL + 6 : TRAIL + 12], light_valid)
+    radius = width * (LEFT_OUT + WINGS * math.log(max(snr / WINGED, 1.0)))
+    _hide_source(found[TRAIL + 6 : TRAIL + 12], found[TRAIL + 18] == 2, x, y, radius, usable)
+    companion(light, bright, usable, x, y, width, found[COMPANION : COMPANION + 4])
+    _measure_lines(light, bright, usable, x, y, found[LINE:])
 
 
 @compiled
@@ -271,7 +290,6 @@ def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
     copy_into(found[6:12], parameters)
     for k in range(6):
         found[12 + k] = math.sqrt(max(covariance[k, k], 0.0))
-    found[18], found[19] = _free_ends(parameters, valid)
     found[20] = _light_beyond(parameters, bright, valid)
 
 
@@ -292,7 +310,10 @@ def _light_beyond(trail, light, valid):
             if valid[int(i), int(j)] > 0:
                 count += 1
                 lit += light[int(i), int(j)] > LIT
-        total += lit / count if count >= LEAST_BEYOND else 1.0
+        x = trail[1] + 0.5 * trail[4] * cosine
+        y = trail[2] + 0.5 * trail[4] * sine
+        inside = min(x, y, wide - 1 - x, height - 1 - y) > 2 * trail[3]
+        total += lit / count if count >= LEAST_BEYOND else 0.0 if inside else 1.0
     return total
 
 
@@ -315,15 +336,31 @@ def _free_ends(trail, valid):
 
 
 @compiled
-def _measure_lines(light, bright, usable, x, y, width, found):
+def _hide_source(trail, has_ends, x, y, radius, usable):
+    """Set `usable` to 0 near the source at a position, and near its trail if that ends in the stamp.
+
+    A trail without ends stays, as it is the line that is looked for.
+    """
+    height, wide = usable.shape
+    cosine, sine = math.cos(trail[5]), math.sin(trail[5])
+    for i in range(height):
+        for j in range(wide):
+            near = math.hypot(i - y, j - x) <= radius
+            if has_ends and not near:
+                dx, dy = j - trail[1], i - trail[2]
+                beyond = max(abs(dx * cosine + dy * sine) - 0.5 * trail[4], 0.0)
+                near = math.hypot(beyond, dy * cosine - dx * sine) <= radius
+            if near:
+                usable[i, j] = 0.0
+
+
+@compiled
+def _measure_lines(light, bright, usable, x, y, found):
     """Fill what is known of the best lines, anywhere and through the source at a position."""
     height, wide = light.shape
-    radius = LEFT_OUT * width
     signal = np.empty_like(light)
     for i in range(height):
         for j in range(wide):
-            if math.hypot(i - y, j - x) <= radius:
-                usable[i, j] = 0.0
             signal[i, j] = min(max(light[i, j], -CLIP), CLIP) * usable[i, j]
     lines = np.empty((2, 3, 5))
     best_lines(signal, usable, float(x), float(y), lines)
@@ -334,7 +371,7 @@ def _measure_lines(light, bright, usable, x, y, width, found):
                 best = k
         line, part = lines[where, best], found[7 * where : 7 * where + 7]
         part[0], part[1] = line[0], lines[where, 0, 0] / max(line[0], 1e-6)
-        part[2] = lit_share(bright, usable, line[1:], x, y, radius)
+        part[2] = lit_share(bright, usable, line[1:])
         copy_into(part[3:], line[1:])
 
 
