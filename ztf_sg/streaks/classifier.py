@@ -18,7 +18,7 @@ from ztf_sg.streaks.features import (
     dimensionless,
     raw_measures,
 )
-from ztf_sg.streaks.motion import has_trail, motion_table
+from ztf_sg.streaks.motion import has_trail, motion_table, trail_weight
 from ztf_sg.streaks.one_vs_rest import ScaledMuyGPS, state_shapes
 from ztf_sg.streaks.stamps import CLASS_NAMES, Triplets
 
@@ -226,14 +226,16 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         pandas.DataFrame
-            n rows: p_other, p_asteroid and p_satellite; class, one of their names; ambiguous; and the columns
-            of :meth:`measure`.
+            n rows: p_other, p_asteroid and p_satellite; p_streak, the probability of an asteroid that is seen
+            to be longer than a point; class, one of the three names; ambiguous; and the columns of
+            :meth:`measure`.
         """
         threshold = self.confidence_threshold(max_error)
         _check_exptime(exptime)
         raw = raw_measures(triplets)
         probabilities = self._probabilities(self._checked_features(raw))
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in CLASS_NAMES])
+        table["p_streak"] = table["p_asteroid"] * trail_weight(raw)
         table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
         table["ambiguous"] = _is_ambiguous(raw, probabilities, threshold)
         return table.join(motion_table(raw, triplets.table, exptime))

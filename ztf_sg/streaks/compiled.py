@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ztf_sg.compilation import compiled, copy_into
+from ztf_sg.compilation import compiled, copy_into, inlined
 from ztf_sg.streaks.maps import brightest, brightest_on_ring, darkest, filtered_at, matched_filter
 from ztf_sg.streaks.radon import best_lines
 from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
@@ -19,8 +19,8 @@ TEMPLATE_LIGHT = 4.0  # signal-to-noise ratio of template light that hides what 
 EDGE = 2  # how far pixels without data spoil others [px]
 DARK = -6.0  # signal-to-noise ratio of residuals whose surroundings are left out
 BRIGHT_STAR = 30.0  # signal-to-noise ratio of template light whose residuals spoil what is there
-WINGS, WINGED = 1.5, 30.0
-LEFT_OUT = 4.0  # radius around the source that the search for lines leaves out [profile widths]
+LEFT_OUT = 4.0  # radius around the source that the search for lines leaves out [profile widths], which
+WINGED, WINGS = 30.0, 1.5  # from this signal-to-noise ratio on grows by so much with its natural logarithm
 ANGLES = 36  # of the first guess of a trail
 OFFSETS = (-1.5, 0.0, 1.5)  # of the first guess from the middle, across [px]
 ENDS = np.array([0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22, 28, 35, 44])  # of the first guess [px]
@@ -28,23 +28,24 @@ EVERY_END = np.arange(45)  # of the second guess [px]
 LONG = 3.0  # a trail of more than so many widths is fitted once more
 LEAST_BEYOND = 3  # pixels beyond the end of a trail that tell whether it goes on
 LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
+SEEN = 3.0  # signal-to-noise ratio in a map of the template from which on it has light
 FAR = 7.0  # companions are at least so far from the source [profile widths]
-STAR_SNR = 15.0  # of three by three pixels, from which on a source tells the width of stars
-STARS, STAR_BIAS = 200, 1.2  # of them at most; how much too wide smoothed sources with wings look
 SHARPEST = 0.5  # brightest pixel of a companion [its signal-to-noise ratio / profile width]; 0.28 of a point
 FLASH, DIP = 5.0, 0.6  # signal-to-noise ratio of flashes; light between them [the fainter one's]
 MIRROR_REACH = 2  # of the place opposite of a companion [px]
 
 MEASURES = (
     "snr science_snr template_snr template_ring template_offset template_near template_around "
-    "companion mirror flashes period covered_near "
+    "companion mirror flashes period covered_near template_lit "
     "null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
     "flux x y width length angle flux_error x_error y_error width_error length_error angle_error free_ends "
     "reach beyond line line_narrow line_lit line_x line_y line_dx line_dy "
     "central central_narrow central_lit central_x central_y central_dx central_dy"
 ).split()
 """Names of what `measure` fills, in their order."""
-COMPANION, TRAIL, LINE = (MEASURES.index(name) for name in ("companion", "null_chi2", "line"))
+COMPANION, COVERED, TRAIL, LINE = (
+    MEASURES.index(name) for name in ("companion", "covered_near", "null_chi2", "line")
+)
 
 
 @compiled
@@ -64,7 +65,7 @@ def hide(light, template, valid, width, usable):
 
 @compiled
 def leave_out_stars(template, x, y, width, valid, light):
-    """Set `valid` and a map of light to 0 where bright stars of the template leave residuals.
+    """Set `valid` and a map of light to 0 where stars of the template leave residuals.
 
     What is so near to the source at a position that it may be its own light stays.
     """
@@ -233,17 +234,33 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     found[4] = math.hypot(column - x, row - y) / width if near > TEMPLATE_LIGHT else 0.0
     found[5] = brightest(background, x, y, 4 * width)[0]
     found[6] = brightest(background, x, y, 10 * width)[0]
-    usable = light_valid.copy()
+    usable, clean = light_valid.copy(), light_valid.copy()
     hide(bright, background, light_valid, width, usable)
-    found[TRAIL - 1] = _covered_near(light_valid, x, y, 5 * width)
-    clean = light_valid.copy()
+    found[COVERED] = _covered_near(light_valid, x, y, 5 * width)
     leave_out_stars(background, x, y, width, clean, bright)
     _measure_trail(light, clean, bright, x, y, width, per_electron, found[TRAIL:LINE])
-    found[TRAIL + 18], found[TRAIL + 19] = _free_ends(found[TRAIL + 6 : TRAIL + 12], light_valid)
+    trail, ends = found[TRAIL + 6 : TRAIL + 12], found[TRAIL + 18 : TRAIL + 20]
+    ends[0], ends[1] = _free_ends(trail, light_valid)
+    found[COVERED + 1] = _lit_part(trail, background, template_valid)
     radius = width * (LEFT_OUT + WINGS * math.log(max(snr / WINGED, 1.0)))
-    _hide_source(found[TRAIL + 6 : TRAIL + 12], found[TRAIL + 18] == 2, x, y, radius, usable)
-    companion(light, bright, usable, x, y, width, found[COMPANION : COMPANION + 4])
+    _hide_source(trail, ends[0] == 2, x, y, radius, usable)
+    companion(light, bright, usable, x, y, width, found[COMPANION:COVERED])
     _measure_lines(light, bright, usable, x, y, found[LINE:])
+
+
+@compiled
+def _lit_part(trail, template, valid):
+    """Return the share of the axis of a trail where the template has light, of pixels with data."""
+    height, wide = template.shape
+    lit = count = 0
+    half = int(0.5 * trail[4])
+    for n in range(-half, half + 1):
+        i = math.floor(trail[2] + n * math.sin(trail[5]) + 0.5)
+        j = math.floor(trail[1] + n * math.cos(trail[5]) + 0.5)
+        if 0 <= i < height and 0 <= j < wide and valid[int(i), int(j)] > 0:
+            count += 1
+            lit += template[int(i), int(j)] > SEEN
+    return lit / count if count else 0.0
 
 
 @compiled
@@ -295,7 +312,10 @@ def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
 
 @compiled
 def _light_beyond(trail, light, valid):
-    """Return the lit share of the axis of a trail beyond its ends, the sum of both, 1 each at the edge."""
+    """Return the lit share of the axis of a trail beyond its ends, the sum of both.
+
+    Where there are too few pixels to tell, it is 0 if the end is in the stamp, else 1.
+    """
     height, wide = light.shape
     total = 0.0
     for sign in (-1, 1):
@@ -310,11 +330,25 @@ def _light_beyond(trail, light, valid):
             if valid[int(i), int(j)] > 0:
                 count += 1
                 lit += light[int(i), int(j)] > LIT
-        x = trail[1] + 0.5 * trail[4] * cosine
-        y = trail[2] + 0.5 * trail[4] * sine
-        inside = min(x, y, wide - 1 - x, height - 1 - y) > 2 * trail[3]
-        total += lit / count if count >= LEAST_BEYOND else 0.0 if inside else 1.0
+        if count >= LEAST_BEYOND:
+            total += lit / count
+        elif not _is_inside(trail, sign, valid.shape):
+            total += 1.0
     return total
+
+
+@inlined
+def _end(trail, sign):
+    """Return x and y of an end of a trail."""
+    half = sign * 0.5 * trail[4]
+    return trail[1] + half * math.cos(trail[5]), trail[2] + half * math.sin(trail[5])
+
+
+@inlined
+def _is_inside(trail, sign, shape):
+    """Return whether an end of a trail is so far inside of the stamp that it is seen."""
+    x, y = _end(trail, sign)
+    return min(x, y, shape[1] - 1 - x, shape[0] - 1 - y) > 2 * trail[3]
 
 
 @compiled
@@ -326,10 +360,8 @@ def _free_ends(trail, valid):
     height, wide = valid.shape
     free, nearest = 0, np.inf
     for sign in (-1, 1):
-        x = trail[1] + sign * 0.5 * trail[4] * math.cos(trail[5])
-        y = trail[2] + sign * 0.5 * trail[4] * math.sin(trail[5])
-        inside = min(x, y, wide - 1 - x, height - 1 - y) > 2 * trail[3]
-        free += inside and valid[int(y + 0.5), int(x + 0.5)] > 0
+        x, y = _end(trail, sign)
+        free += _is_inside(trail, sign, valid.shape) and valid[int(y + 0.5), int(x + 0.5)] > 0
         reach = max(abs(2 * x / (wide - 1) - 1), abs(2 * y / (height - 1) - 1))
         nearest = min(nearest, reach)
     return free, nearest
@@ -414,45 +446,3 @@ def measure_stamps(light, template, science, noise, widths, gain, found):
             1 / (gain * noise[0, row]),
             found[row],
         )
-
-
-@compiled
-def star_fwhm(images, noise):
-    """Return the FWHM [px] of sources in n sky-subtracted images, NaN where there is none that is bright.
-
-    It is the median of what the curvature of the logarithm of their peaks says, along the direction in which
-    each is narrowest, after smoothing by three by three pixels.
-    """
-    n, height, width = images.shape
-    found, widths = np.empty(n), np.empty(STARS)
-    smooth = np.zeros((height, width))
-    for row in range(n):
-        for i in range(1, height - 1):
-            for j in range(1, width - 1):
-                smooth[i, j] = images[row, i - 1 : i + 2, j - 1 : j + 2].sum() / 9
-        count = 0
-        for i in range(2, height - 2):
-            for j in range(2, width - 2):
-                if smooth[i, j] > STAR_SNR * noise[row] / 3 and count < STARS:
-                    variance = _peak_variance(smooth, i, j)
-                    if variance > 0:
-                        widths[count] = variance
-                        count += 1
-        found[row] = np.nan
-        if count:
-            variance = max(np.median(widths[:count]) - 2 / 3, 0.1)
-            found[row] = math.sqrt(8 * math.log(2.0) * variance) / STAR_BIAS
-    return found
-
-
-@compiled
-def _peak_variance(image, i, j):
-    """Return the variance [px2] of a peak along the direction in which it is narrowest; 0 if it is none."""
-    peak, least = image[i, j], np.inf
-    for di, dj in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        one, other = image[i + di, j + dj], image[i - di, j - dj]
-        if not (one < peak and other < peak and one > 0 and other > 0):
-            return 0.0
-        variance = (di**2 + dj**2) / (2 * math.log(peak) - math.log(one) - math.log(other))
-        least = min(least, variance)
-    return least
