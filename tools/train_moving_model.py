@@ -2,8 +2,8 @@
 
 ``python tools/train_moving_model.py [FILE]`` simulates them, writes the model and prints how long that took.
 Left out is what no stamp tells, as it would cast doubt on what others tell: lone flashes of satellites, which
-look like asteroids; asteroids in front of a star, which look as if it varied, unless they are long; and those
-that a trail passes.
+look like asteroids; asteroids that a trail passes; and asteroids in front of a star, which look as if it varied,
+unless they are long and the star is no bright one.
 """
 
 import sys
@@ -26,14 +26,15 @@ SAMPLES = (
     (("trail", "trail_end", "trail_beside", "trails", "train"), 3300),
     (("variable",), 1800),
     (("nucleus",), 650),
-    (("supernova",), 450),
+    (("supernova",), 300),
     (("comet",), 15),
     (("bad_column", "spike", "ghost", "dipole", "residual", "reference_edge", "cosmic_ray", "hot_pixels",
       "noise"), 1200),
 )  # fmt: skip
 ASTEROID = CLASS_NAMES.index("asteroid")
-HIDING_SNR = 30.0  # signal-to-noise ratio of template light in front of which an asteroid is not told,
-LONG = 5.0  # unless it is longer [px], so that it is no star that varies
+# Signal-to-noise ratios of template light in front of which no asteroid is told but one that is longer than
+# some pixels, so that it is no star that varies; and in front of which none is.
+HIDING_SNR, LONG, BLINDING_SNR = 30.0, 5.0, 300.0
 SEED, LARGEST_SIZE = 1, 2.0  # of the simulation; of the file [MB]
 
 
@@ -51,7 +52,8 @@ def training_set(seed=SEED, share=1.0, n_jobs=2):
 
 def is_hopeless(triplets):
     """Return which of n stamps show asteroids that no stamp tells from something else, bool (n,)."""
-    hidden = (raw_measures(triplets)["template_snr"] > HIDING_SNR) & ~(triplets.table["length"] > LONG)
+    star, is_long = raw_measures(triplets)["template_snr"], triplets.table["length"] > LONG
+    hidden = (star > BLINDING_SNR) | ((star > HIDING_SNR) & ~is_long)
     return ((hidden | triplets.table["beside"]) & (triplets.labels == ASTEROID)).to_numpy()
 
 
