@@ -2,8 +2,8 @@
 
 ``python tools/train_moving_model.py [FILE]`` simulates them, writes the model and prints how long that took.
 Left out is what no stamp tells, as it would cast doubt on what others tell: lone flashes of satellites, which
-look like asteroids; asteroids that a trail passes; and asteroids in front of a star, which look as if it varied,
-unless they are long and the star is no bright one.
+look like asteroids; asteroids that a trail passes; and asteroids in front of a star, which look as if it
+varied, unless they are long and the star is no bright one.
 """
 
 import sys

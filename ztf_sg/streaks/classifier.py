@@ -226,19 +226,19 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         pandas.DataFrame
-            n rows: p_other, p_asteroid and p_satellite; p_streak, the probability of an asteroid that is seen
-            to be longer than a point; class, one of the three names; ambiguous; and the columns of
-            :meth:`measure`.
+            n rows: p_other, p_asteroid and p_satellite; class, one of their names; ambiguous; the columns of
+            :meth:`measure`; and streak_score, p_asteroid times the weight of evidence for a trail rather than a
+            point (Akaike's), which ranks fast asteroids first and is no calibrated probability.
         """
         threshold = self.confidence_threshold(max_error)
         _check_exptime(exptime)
         raw = raw_measures(triplets)
         probabilities = self._probabilities(self._checked_features(raw))
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in CLASS_NAMES])
-        table["p_streak"] = table["p_asteroid"] * trail_weight(raw)
         table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
         table["ambiguous"] = _is_ambiguous(raw, probabilities, threshold)
-        return table.join(motion_table(raw, triplets.table, exptime))
+        table = table.join(motion_table(raw, triplets.table, exptime))
+        return table.assign(streak_score=table["p_asteroid"] * trail_weight(raw))
 
     def trail(self, triplets):
         """Return whether a trail crosses each stamp, through its source or beside it, bool, shape (n,).

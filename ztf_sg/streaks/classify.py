@@ -46,12 +46,13 @@ def classify_alerts(source, model=None, max_error=0.01):
         One row per alert, first those that can be used:
 
         - name, and ra, dec [deg], jd [d], fid and candid (a text) as far as the alerts have them;
-        - p_other, p_asteroid and p_satellite, the probabilities of the classes; p_streak, that of an asteroid
-          which is seen to be longer than a point; and class: "other", "asteroid" or "satellite", or "" if the
-          alert cannot be used;
+        - p_other, p_asteroid and p_satellite, the probabilities of the classes, and class: "other",
+          "asteroid" or "satellite", or "" if the alert cannot be used;
         - ambiguous: better looked at by eye, see :meth:`MovingObjectClassifier.ambiguous
           <ztf_sg.MovingObjectClassifier.ambiguous>`;
-        - the columns of :meth:`MovingObjectClassifier.measure <ztf_sg.MovingObjectClassifier.measure>`;
+        - the columns of :meth:`MovingObjectClassifier.measure <ztf_sg.MovingObjectClassifier.measure>`, and
+          streak_score, which ranks fast asteroids first, see :meth:`MovingObjectClassifier.describe
+          <ztf_sg.MovingObjectClassifier.describe>`;
         - linked: the number of the satellite whose flashes this and other detections of its exposure are, by
           :func:`ztf_sg.streaks.link_flashes`, -1 without one. As a flash alone looks like an asteroid, those
           that are linked count as satellites, whatever the probabilities;
