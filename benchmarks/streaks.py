@@ -96,9 +96,8 @@ def print_found(model, stamps, seed):
     table = streaks.table[["length", "snr"]].assign(found=found, clear=clear)
     table = table[(table["length"] >= LEAST_LENGTH) & (table["snr"] > LEAST_SNR)]
     lengths, snrs = pd.cut(table["length"], [5, 10, 20, 40, 70]), pd.cut(table["snr"], [7, 10, 20, 50, 500])
-    print(
-        f"\nfound at {FALSE:.0%} false (streak_score > {limit:.3f}): {table['found'].mean():.3f} of {len(table)}"
-    )
+    share = table["found"].mean()
+    print(f"\nfound at {FALSE:.0%} false (streak_score > {limit:.3f}): {share:.3f} of {len(table)}")
     table = table[table["clear"]]
     print(f"in front of no star and beside no trail: {table['found'].mean():.3f} of {len(table)}")
     print(

@@ -227,8 +227,8 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         -------
         pandas.DataFrame
             n rows: p_other, p_asteroid and p_satellite; class, one of their names; ambiguous; the columns of
-            :meth:`measure`; and streak_score, p_asteroid times the weight of evidence for a trail rather than a
-            point (Akaike's), which ranks fast asteroids first and is no calibrated probability.
+            :meth:`measure`; and streak_score, p_asteroid times the weight of evidence (Akaike's) for a trail
+            rather than a point, which ranks fast asteroids first and is no calibrated probability.
         """
         threshold = self.confidence_threshold(max_error)
         _check_exptime(exptime)
