@@ -21,12 +21,12 @@ from ztf_sg.streaks.stamps import CLASS_NAMES, IMAGES
 
 # How many stamps of which kinds. Streaks need many, as they differ in length, brightness and what they cross.
 SAMPLES = (
-    (("asteroid",), 1700),
-    (("streak",), 4000),
+    (("asteroid",), 2200),
+    (("streak",), 3200),
     (("trail", "trail_end", "trail_beside", "trails", "train"), 3300),
     (("variable",), 1800),
     (("nucleus",), 650),
-    (("supernova",), 300),
+    (("supernova",), 450),
     (("comet",), 15),
     (("bad_column", "spike", "ghost", "dipole", "residual", "reference_edge", "cosmic_ray", "hot_pixels",
       "noise"), 1200),
