@@ -22,7 +22,7 @@ from ztf_sg.streaks.stamps import CLASS_NAMES, IMAGES
 # How many stamps of which kinds. Streaks need many, as they differ in length, brightness and what they cross.
 SAMPLES = (
     (("asteroid",), 2200),
-    (("streak",), 3200),
+    (("streak",), 4000),
     (("trail", "trail_end", "trail_beside", "trails", "train"), 3300),
     (("variable",), 1800),
     (("nucleus",), 650),
