@@ -20,11 +20,13 @@ import pandas as pd
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from ztf_sg import MovingObjectClassifier, MuyGPSClassifier, Triplets, load_alerts
-from ztf_sg.classification import with_scaling
 from ztf_sg.simulation.stamps import simulate_stamps
 from ztf_sg.streaks import FEATURES, measure_stamps
+from ztf_sg.streaks.one_vs_rest import CLIP
 from ztf_sg.streaks.stamps import CLASS_NAMES
 
 ASTEROID, SATELLITE, BINS = 1, 2, 10  # labels; of the expected calibration error
@@ -114,12 +116,18 @@ def print_ambiguous(model, real, simulated, flashes):
         print(f"  {name}: {table['ambiguous'].mean():.3f} of {len(stamps)}, {wrong.mean():.3f}")
 
 
+def scaled_muygps():
+    """Return MuyGPs for two classes with the scaling and the neighbours of MovingObjectClassifier."""
+    clip = FunctionTransformer(np.clip, kw_args={"a_min": -CLIP, "a_max": CLIP})
+    return make_pipeline(StandardScaler(), clip, MuyGPSClassifier(MovingObjectClassifier().nn_count))
+
+
 def print_nights_left_out(real, features):
     """Print the scores of asteroid against the rest, trained on real stamps of other nights."""
     labels, nights = (real.labels == ASTEROID).astype(int), real.table["night"]
     print(f"\nasteroid or not, trained on real stamps, nights left out ({FOLDS} folds):")
     for name, model in (
-        ("MuyGPs", with_scaling(MuyGPSClassifier())),
+        ("MuyGPs", scaled_muygps()),
         ("trees", ExtraTreesClassifier(**TREES)),
     ):
         found = cross_val_predict(

@@ -31,7 +31,6 @@ FWHM = (1.6, 3.2)  # [px]
 LONGEST, MIDDLE = 90, 200  # length that is possible, if all else is known [px]; place of the true one
 FALSE = 0.01  # share of other stamps that are called asteroids
 LEAST_LENGTH, LEAST_SNR = 5, 7  # of the streaks that count as found or not
-LEAST_SEEN, SIGNIFICANT = 2.0, 3.0  # length from which on a source is a streak [px], [its error]
 HIDING_SNR = 30.0  # signal-to-noise ratio of a star of the reference that hides what is in front of it
 
 
@@ -117,25 +116,19 @@ def print_errors(model, per_cell, rng):
     print(pd.DataFrame(rows, columns=names).to_string(index=False, float_format="%.2f"))
 
 
-def streak_score(model, stamps):
-    """Return the probability of an asteroid where the source is surely no point, else 0, (n,)."""
-    table = model.describe(stamps)
-    is_long = table["length"] > np.maximum(LEAST_SEEN * PIXEL_SCALE, SIGNIFICANT * table["length_error"])
-    return np.where(is_long, table["p_asteroid"], 0.0)
-
-
 def print_found(model, stamps, seed):
-    """Print the share of streaks above the score that 1 % of other sources exceed, by length."""
+    """Print the share of streaks above the `streak_score` that 1 % of other sources exceed, by length."""
     streaks = simulate_stamps(stamps, [seed, 1], ["streak"])
     kinds = [name for name, kind in KINDS.items() if kind.label == 0 and name != "comet"]
     others = simulate_stamps(stamps, [seed, 2], kinds)
-    limit = np.quantile(streak_score(model, others), 1 - FALSE)
-    found = streak_score(model, streaks) > limit
+    limit = np.quantile(model.describe(others)["streak_score"], 1 - FALSE)
+    found = (model.describe(streaks)["streak_score"] > limit).to_numpy()
     clear = ~streaks.table["beside"] & ~(measure_stamps(streaks)["template"] > np.arcsinh(HIDING_SNR / 3))
     table = streaks.table[["length", "snr"]].assign(found=found, clear=clear)
     table = table[(table["length"] >= LEAST_LENGTH) & (table["snr"] > LEAST_SNR)]
     lengths, snrs = pd.cut(table["length"], [5, 10, 20, 40, 70]), pd.cut(table["snr"], [7, 10, 20, 50, 500])
-    print(f"\nfound at {FALSE:.0%} false (score > {limit:.3f}): {table['found'].mean():.3f} of {len(table)}")
+    share = table["found"].mean()
+    print(f"\nfound at {FALSE:.0%} false (streak_score > {limit:.3f}): {share:.3f} of {len(table)}")
     table = table[table["clear"]]
     print(f"in front of no star and beside no trail: {table['found'].mean():.3f} of {len(table)}")
     print(

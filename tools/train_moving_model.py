@@ -2,7 +2,8 @@
 
 ``python tools/train_moving_model.py [FILE]`` simulates them, writes the model and prints how long that took.
 Left out is what no stamp tells, as it would cast doubt on what others tell: lone flashes of satellites, which
-look like asteroids; asteroids in front of a star, which look as if it varied; and those that a trail passes.
+look like asteroids; asteroids that a trail passes; and asteroids in front of a star, which look as if it
+varied, unless they are long and the star is no bright one.
 """
 
 import sys
@@ -18,20 +19,22 @@ from ztf_sg.streaks.classifier import PRETRAINED, MovingObjectClassifier
 from ztf_sg.streaks.features import raw_measures
 from ztf_sg.streaks.stamps import CLASS_NAMES, IMAGES
 
-# How many stamps of which kinds. Comets, supernovae and artifacts are rare among the alerts of brokers.
+# How many stamps of which kinds. Streaks need many, as they differ in length, brightness and what they cross.
 SAMPLES = (
-    (("asteroid",), 1700),
-    (("streak",), 1600),
+    (("asteroid",), 2200),
+    (("streak",), 4000),
     (("trail", "trail_end", "trail_beside", "trails", "train"), 3300),
-    (("variable",), 1250),
-    (("nucleus",), 400),
-    (("supernova",), 170),
+    (("variable",), 1800),
+    (("nucleus",), 650),
+    (("supernova",), 450),
     (("comet",), 15),
     (("bad_column", "spike", "ghost", "dipole", "residual", "reference_edge", "cosmic_ray", "hot_pixels",
-      "noise"), 440),
+      "noise"), 1200),
 )  # fmt: skip
 ASTEROID = CLASS_NAMES.index("asteroid")
-HIDING_SNR = 30.0  # signal-to-noise ratio of template light in front of which an asteroid is not told
+# Signal-to-noise ratios of template light in front of which no asteroid is told but one that is longer than
+# some pixels, so that it is no star that varies; and in front of which none is.
+HIDING_SNR, LONG, BLINDING_SNR = 30.0, 5.0, 300.0
 SEED, LARGEST_SIZE = 1, 2.0  # of the simulation; of the file [MB]
 
 
@@ -49,7 +52,8 @@ def training_set(seed=SEED, share=1.0, n_jobs=2):
 
 def is_hopeless(triplets):
     """Return which of n stamps show asteroids that no stamp tells from something else, bool (n,)."""
-    hidden = raw_measures(triplets)["template_snr"] > HIDING_SNR
+    star, is_long = raw_measures(triplets)["template_snr"], triplets.table["length"] > LONG
+    hidden = (star > BLINDING_SNR) | ((star > HIDING_SNR) & ~is_long)
     return ((hidden | triplets.table["beside"]) & (triplets.labels == ASTEROID)).to_numpy()
 
 

@@ -140,6 +140,19 @@ def test_the_period_of_flashes_is_measured(pretrained):
     assert abs(ratio.median() - 1) < 0.1
 
 
+def test_streaks_are_told_from_points_and_from_stars(pretrained):
+    points, streaks, stars = (
+        simulate_stamps(40, 12, [kind], n_jobs=1) for kind in ("asteroid", "streak", "variable")
+    )
+    found = pretrained.describe(streaks)
+    assert (found["streak_score"] <= found["p_asteroid"]).all()
+    clear = ((streaks.table["length"] > 8) & (streaks.table["snr"] > 10)).to_numpy()
+    assert clear.sum() > 5
+    assert np.mean(found["streak_score"][clear] > 0.7) > 0.8
+    assert pretrained.describe(points)["streak_score"].median() < 0.4
+    assert pretrained.describe(stars)["streak_score"].median() < 0.1
+
+
 def test_a_star_beside_a_trail_is_other_with_a_trail(pretrained):
     stars = simulate_stamps(24, 7, ["variable"], n_jobs=1)
     y, x = np.indices((63, 63))

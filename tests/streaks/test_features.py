@@ -147,3 +147,43 @@ def test_cutouts_are_no_stamps():
     table = pd.DataFrame({"name": ["a"]})
     with pytest.raises((TypeError, ValueError)):
         measure_stamps(CutoutSet(np.zeros((1, 20, 20)), [0], table))
+
+
+def drawn(length, peak, side=63, angle=0.5, width=1.2):
+    """Return the light of a source of a length through the middle, (side, side) [noise]."""
+    y, x = np.indices((side, side)) - (side - 1) / 2
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    beyond = np.maximum(np.abs(along) - length / 2, 0)
+    return peak * np.exp(-0.5 * (beyond**2 + across**2) / width**2)
+
+
+def with_noise(light, template):
+    """Return a stamp of light in front of a template, with noise of one."""
+    noise = np.random.default_rng(2).normal(0, 1, (2, 1, *light.shape))
+    template = template + noise[0]
+    difference = light + noise[1]
+    return Triplets(template + difference, template, difference, table=pd.DataFrame({"fwhm": [2.6]}))
+
+
+def test_a_bright_streak_is_no_line_but_a_trail_without_ends_is():
+    empty = np.zeros((63, 63))
+    streak, trail = (measure_stamps(with_noise(drawn(length, 50), empty)) for length in (20, 200))
+    for name in ("line", "central", "companion"):
+        assert streak[name].item() < np.arcsinh(5 / 3) < 2 < trail[name].item()
+
+
+def test_light_of_the_template_along_a_streak_is_seen():
+    streak, star = drawn(20, 10), drawn(0, 30)
+    shares = [
+        measure_stamps(with_noise(streak, template))["template_along"].item()
+        for template in (0 * streak, star, 2 * streak)
+    ]
+    assert shares[0] < 0.1 < 0.2 < shares[1] < 0.6 < 0.95 < shares[2]
+
+
+def test_what_a_bright_star_leaves_does_not_change_the_length_of_a_streak():
+    streak, star = drawn(20, 10), np.roll(drawn(0, 500), (2, 14), axis=(0, 1))
+    left = 0.2 * (star - np.roll(star, 1, axis=1))
+    alone, beside = (raw_measures(with_noise(streak + light, star)) for light in (0, left))
+    assert beside["length"].item() == pytest.approx(alone["length"].item(), abs=0.5)
+    assert beside["trail_chi2"].item() < 1.5 * beside["pixels"].item()

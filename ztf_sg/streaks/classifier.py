@@ -18,7 +18,7 @@ from ztf_sg.streaks.features import (
     dimensionless,
     raw_measures,
 )
-from ztf_sg.streaks.motion import has_trail, motion_table
+from ztf_sg.streaks.motion import has_trail, motion_table, trail_weight
 from ztf_sg.streaks.one_vs_rest import ScaledMuyGPS, state_shapes
 from ztf_sg.streaks.stamps import CLASS_NAMES, Triplets
 from ztf_sg.streaks.trail_posterior import with_faint_trails
@@ -233,8 +233,9 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         Returns
         -------
         pandas.DataFrame
-            n rows: p_other, p_asteroid and p_satellite; class, one of their names; ambiguous; and the columns
-            of :meth:`measure`.
+            n rows: p_other, p_asteroid and p_satellite; class, one of their names; ambiguous; the columns of
+            :meth:`measure`; and streak_score, p_asteroid times the weight of evidence (Akaike's) for a trail
+            rather than a point, which ranks fast asteroids first and is no calibrated probability.
         """
         threshold = self.confidence_threshold(max_error)
         _check_exptime(exptime)
@@ -243,7 +244,8 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in CLASS_NAMES])
         table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
         table["ambiguous"] = _is_ambiguous(raw, probabilities, threshold)
-        return table.join(motion_table(with_faint_trails(triplets, raw), triplets.table, exptime))
+        table = table.join(motion_table(with_faint_trails(triplets, raw), triplets.table, exptime))
+        return table.assign(streak_score=table["p_asteroid"] * trail_weight(raw))
 
     def trail(self, triplets):
         """Return whether a trail crosses each stamp, through its source or beside it, bool, shape (n,).

@@ -50,7 +50,9 @@ def classify_alerts(source, model=None, max_error=0.01):
           "asteroid" or "satellite", or "" if the alert cannot be used;
         - ambiguous: better looked at by eye, see :meth:`MovingObjectClassifier.ambiguous
           <ztf_sg.MovingObjectClassifier.ambiguous>`;
-        - the columns of :meth:`MovingObjectClassifier.measure <ztf_sg.MovingObjectClassifier.measure>`;
+        - the columns of :meth:`MovingObjectClassifier.measure <ztf_sg.MovingObjectClassifier.measure>`, and
+          streak_score, which ranks fast asteroids first, see :meth:`MovingObjectClassifier.describe
+          <ztf_sg.MovingObjectClassifier.describe>`;
         - linked: the number of the satellite whose flashes this and other detections of its exposure are, by
           :func:`ztf_sg.streaks.link_flashes`, -1 without one. As a flash alone looks like an asteroid, those
           that are linked count as satellites, whatever the probabilities;

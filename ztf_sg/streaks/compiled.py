@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ztf_sg.compilation import compiled, copy_into
+from ztf_sg.compilation import compiled, copy_into, inlined
 from ztf_sg.streaks.maps import brightest, brightest_on_ring, darkest, filtered_at, matched_filter
 from ztf_sg.streaks.radon import best_lines
 from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
@@ -18,7 +18,9 @@ CLIP = 4.0  # brightest pixel in the search for lines [noise]
 TEMPLATE_LIGHT = 4.0  # signal-to-noise ratio of template light that hides what is there
 EDGE = 2  # how far pixels without data spoil others [px]
 DARK = -6.0  # signal-to-noise ratio of residuals whose surroundings are left out
-LEFT_OUT = 4.0  # radius around the source that the search for lines leaves out [profile widths]
+BRIGHT_STAR = 30.0  # signal-to-noise ratio of template light whose residuals spoil what is there
+LEFT_OUT = 4.0  # radius around the source that the search for lines leaves out [profile widths], which
+WINGED, WINGS = 30.0, 1.5  # from this signal-to-noise ratio on grows by so much with its natural logarithm
 ANGLES = 36  # of the first guess of a trail
 OFFSETS = (-1.5, 0.0, 1.5)  # of the first guess from the middle, across [px]
 ENDS = np.array([0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22, 28, 35, 44])  # of the first guess [px]
@@ -26,23 +28,24 @@ EVERY_END = np.arange(45)  # of the second guess [px]
 LONG = 3.0  # a trail of more than so many widths is fitted once more
 LEAST_BEYOND = 3  # pixels beyond the end of a trail that tell whether it goes on
 LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
+SEEN = 3.0  # signal-to-noise ratio in a map of the template from which on it has light
 FAR = 7.0  # companions are at least so far from the source [profile widths]
-STAR_SNR = 15.0  # of three by three pixels, from which on a source tells the width of stars
-STARS, STAR_BIAS = 200, 1.2  # of them at most; how much too wide smoothed sources with wings look
 SHARPEST = 0.5  # brightest pixel of a companion [its signal-to-noise ratio / profile width]; 0.28 of a point
 FLASH, DIP = 5.0, 0.6  # signal-to-noise ratio of flashes; light between them [the fainter one's]
 MIRROR_REACH = 2  # of the place opposite of a companion [px]
 
 MEASURES = (
     "snr science_snr template_snr template_ring template_offset template_near template_around "
-    "companion mirror flashes period covered_near "
+    "companion mirror flashes period covered_near template_lit "
     "null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
     "flux x y width length angle flux_error x_error y_error width_error length_error angle_error free_ends "
     "reach beyond line line_narrow line_lit line_x line_y line_dx line_dy "
     "central central_narrow central_lit central_x central_y central_dx central_dy"
 ).split()
 """Names of what `measure` fills, in their order."""
-COMPANION, TRAIL, LINE = (MEASURES.index(name) for name in ("companion", "null_chi2", "line"))
+COMPANION, COVERED, TRAIL, LINE = (
+    MEASURES.index(name) for name in ("companion", "covered_near", "null_chi2", "line")
+)
 
 
 @compiled
@@ -58,6 +61,19 @@ def hide(light, template, valid, width, usable):
                 for k in range(max(i - reach, 0), min(i + reach + 1, height)):
                     for m in range(max(j - reach, 0), min(j + reach + 1, wide)):
                         usable[k, m] = 0.0
+
+
+@compiled
+def leave_out_stars(template, x, y, width, valid, light):
+    """Set `valid` and a map of light to 0 where stars of the template leave residuals.
+
+    What is so near to the source at a position that it may be its own light stays.
+    """
+    height, wide = valid.shape
+    for i in range(height):
+        for j in range(wide):
+            if template[i, j] > BRIGHT_STAR and math.hypot(i - y, j - x) > LEFT_OUT * width:
+                valid[i, j], light[i, j] = 0.0, 0.0
 
 
 @compiled
@@ -188,17 +204,16 @@ def flashes(light, x, y, angle, width):
 
 
 @compiled
-def lit_share(light, usable, line, x, y, radius):
-    """Return the lit share of a line, given as x, y, dx, dy, without what is near a position."""
+def lit_share(light, usable, line):
+    """Return the lit share of the usable pixels on a line, given as x, y, dx, dy."""
     height, wide = light.shape
     lit = count = 0
     for n in range(2 * max(height, wide)):
         j, i = int(math.floor(line[0] + n * line[2] + 0.5)), int(math.floor(line[1] + n * line[3] + 0.5))
         if not (0 <= i < height and 0 <= j < wide) or usable[i, j] == 0:
             continue
-        if math.hypot(i - y, j - x) > radius:
-            count += 1
-            lit += light[i, j] > LIT
+        count += 1
+        lit += light[i, j] > LIT
     return lit / count if count else 0.0
 
 
@@ -219,12 +234,33 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     found[4] = math.hypot(column - x, row - y) / width if near > TEMPLATE_LIGHT else 0.0
     found[5] = brightest(background, x, y, 4 * width)[0]
     found[6] = brightest(background, x, y, 10 * width)[0]
-    usable = light_valid.copy()
+    usable, clean = light_valid.copy(), light_valid.copy()
     hide(bright, background, light_valid, width, usable)
-    companion(light, bright, usable, x, y, width, found[COMPANION : COMPANION + 4])
-    found[TRAIL - 1] = _covered_near(light_valid, x, y, 5 * width)
-    _measure_trail(light, light_valid, bright, x, y, width, per_electron, found[TRAIL:LINE])
-    _measure_lines(light, bright, usable, x, y, width, found[LINE:])
+    found[COVERED] = _covered_near(light_valid, x, y, 5 * width)
+    leave_out_stars(background, x, y, width, clean, bright)
+    _measure_trail(light, clean, bright, x, y, width, per_electron, found[TRAIL:LINE])
+    trail, ends = found[TRAIL + 6 : TRAIL + 12], found[TRAIL + 18 : TRAIL + 20]
+    ends[0], ends[1] = _free_ends(trail, light_valid)
+    found[COVERED + 1] = _lit_part(trail, background, template_valid)
+    radius = width * (LEFT_OUT + WINGS * math.log(max(snr / WINGED, 1.0)))
+    _hide_source(trail, ends[0] == 2, x, y, radius, usable)
+    companion(light, bright, usable, x, y, width, found[COMPANION:COVERED])
+    _measure_lines(light, bright, usable, x, y, found[LINE:])
+
+
+@compiled
+def _lit_part(trail, template, valid):
+    """Return the share of the axis of a trail where the template has light, of pixels with data."""
+    height, wide = template.shape
+    lit = count = 0
+    half = int(0.5 * trail[4])
+    for n in range(-half, half + 1):
+        i = math.floor(trail[2] + n * math.sin(trail[5]) + 0.5)
+        j = math.floor(trail[1] + n * math.cos(trail[5]) + 0.5)
+        if 0 <= i < height and 0 <= j < wide and valid[int(i), int(j)] > 0:
+            count += 1
+            lit += template[int(i), int(j)] > SEEN
+    return lit / count if count else 0.0
 
 
 @compiled
@@ -271,13 +307,15 @@ def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
     copy_into(found[6:12], parameters)
     for k in range(6):
         found[12 + k] = math.sqrt(max(covariance[k, k], 0.0))
-    found[18], found[19] = _free_ends(parameters, valid)
     found[20] = _light_beyond(parameters, bright, valid)
 
 
 @compiled
 def _light_beyond(trail, light, valid):
-    """Return the lit share of the axis of a trail beyond its ends, the sum of both, 1 each at the edge."""
+    """Return the lit share of the axis of a trail beyond its ends, the sum of both.
+
+    Where there are too few pixels to tell, it is 0 if the end is in the stamp, else 1.
+    """
     height, wide = light.shape
     total = 0.0
     for sign in (-1, 1):
@@ -292,8 +330,25 @@ def _light_beyond(trail, light, valid):
             if valid[int(i), int(j)] > 0:
                 count += 1
                 lit += light[int(i), int(j)] > LIT
-        total += lit / count if count >= LEAST_BEYOND else 1.0
+        if count >= LEAST_BEYOND:
+            total += lit / count
+        elif not _is_inside(trail, sign, valid.shape):
+            total += 1.0
     return total
+
+
+@inlined
+def _end(trail, sign):
+    """Return x and y of an end of a trail."""
+    half = sign * 0.5 * trail[4]
+    return trail[1] + half * math.cos(trail[5]), trail[2] + half * math.sin(trail[5])
+
+
+@inlined
+def _is_inside(trail, sign, shape):
+    """Return whether an end of a trail is so far inside of the stamp that it is seen."""
+    x, y = _end(trail, sign)
+    return min(x, y, shape[1] - 1 - x, shape[0] - 1 - y) > 2 * trail[3]
 
 
 @compiled
@@ -305,25 +360,39 @@ def _free_ends(trail, valid):
     height, wide = valid.shape
     free, nearest = 0, np.inf
     for sign in (-1, 1):
-        x = trail[1] + sign * 0.5 * trail[4] * math.cos(trail[5])
-        y = trail[2] + sign * 0.5 * trail[4] * math.sin(trail[5])
-        inside = min(x, y, wide - 1 - x, height - 1 - y) > 2 * trail[3]
-        free += inside and valid[int(y + 0.5), int(x + 0.5)] > 0
+        x, y = _end(trail, sign)
+        free += _is_inside(trail, sign, valid.shape) and valid[int(y + 0.5), int(x + 0.5)] > 0
         reach = max(abs(2 * x / (wide - 1) - 1), abs(2 * y / (height - 1) - 1))
         nearest = min(nearest, reach)
     return free, nearest
 
 
 @compiled
-def _measure_lines(light, bright, usable, x, y, width, found):
+def _hide_source(trail, has_ends, x, y, radius, usable):
+    """Set `usable` to 0 near the source at a position, and near its trail if that ends in the stamp.
+
+    A trail without ends stays, as it is the line that is looked for.
+    """
+    height, wide = usable.shape
+    cosine, sine = math.cos(trail[5]), math.sin(trail[5])
+    for i in range(height):
+        for j in range(wide):
+            near = math.hypot(i - y, j - x) <= radius
+            if has_ends and not near:
+                dx, dy = j - trail[1], i - trail[2]
+                beyond = max(abs(dx * cosine + dy * sine) - 0.5 * trail[4], 0.0)
+                near = math.hypot(beyond, dy * cosine - dx * sine) <= radius
+            if near:
+                usable[i, j] = 0.0
+
+
+@compiled
+def _measure_lines(light, bright, usable, x, y, found):
     """Fill what is known of the best lines, anywhere and through the source at a position."""
     height, wide = light.shape
-    radius = LEFT_OUT * width
     signal = np.empty_like(light)
     for i in range(height):
         for j in range(wide):
-            if math.hypot(i - y, j - x) <= radius:
-                usable[i, j] = 0.0
             signal[i, j] = min(max(light[i, j], -CLIP), CLIP) * usable[i, j]
     lines = np.empty((2, 3, 5))
     best_lines(signal, usable, float(x), float(y), lines)
@@ -334,7 +403,7 @@ def _measure_lines(light, bright, usable, x, y, width, found):
                 best = k
         line, part = lines[where, best], found[7 * where : 7 * where + 7]
         part[0], part[1] = line[0], lines[where, 0, 0] / max(line[0], 1e-6)
-        part[2] = lit_share(bright, usable, line[1:], x, y, radius)
+        part[2] = lit_share(bright, usable, line[1:])
         copy_into(part[3:], line[1:])
 
 
@@ -377,45 +446,3 @@ def measure_stamps(light, template, science, noise, widths, gain, found):
             1 / (gain * noise[0, row]),
             found[row],
         )
-
-
-@compiled
-def star_fwhm(images, noise):
-    """Return the FWHM [px] of sources in n sky-subtracted images, NaN where there is none that is bright.
-
-    It is the median of what the curvature of the logarithm of their peaks says, along the direction in which
-    each is narrowest, after smoothing by three by three pixels.
-    """
-    n, height, width = images.shape
-    found, widths = np.empty(n), np.empty(STARS)
-    smooth = np.zeros((height, width))
-    for row in range(n):
-        for i in range(1, height - 1):
-            for j in range(1, width - 1):
-                smooth[i, j] = images[row, i - 1 : i + 2, j - 1 : j + 2].sum() / 9
-        count = 0
-        for i in range(2, height - 2):
-            for j in range(2, width - 2):
-                if smooth[i, j] > STAR_SNR * noise[row] / 3 and count < STARS:
-                    variance = _peak_variance(smooth, i, j)
-                    if variance > 0:
-                        widths[count] = variance
-                        count += 1
-        found[row] = np.nan
-        if count:
-            variance = max(np.median(widths[:count]) - 2 / 3, 0.1)
-            found[row] = math.sqrt(8 * math.log(2.0) * variance) / STAR_BIAS
-    return found
-
-
-@compiled
-def _peak_variance(image, i, j):
-    """Return the variance [px2] of a peak along the direction in which it is narrowest; 0 if it is none."""
-    peak, least = image[i, j], np.inf
-    for di, dj in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        one, other = image[i + di, j + dj], image[i - di, j - dj]
-        if not (one < peak and other < peak and one > 0 and other > 0):
-            return 0.0
-        variance = (di**2 + dj**2) / (2 * math.log(peak) - math.log(one) - math.log(other))
-        least = min(least, variance)
-    return least

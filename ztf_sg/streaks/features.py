@@ -10,6 +10,7 @@ import pandas as pd
 from ztf_sg.parallel import map_chunks
 from ztf_sg.streaks import compiled
 from ztf_sg.streaks.stamps import IMAGES, Triplets
+from ztf_sg.streaks.star_width import star_fwhm
 from ztf_sg.streaks.trail_fit import profile_width
 
 SMALLEST_STAMP = 31  # height and width [px]
@@ -29,6 +30,7 @@ TEMPLATE_FEATURES = (
     "template_near",
     "template_around",
     "template_offset",
+    "template_along",
     "static",
     "whole",
 )
@@ -128,6 +130,7 @@ def dimensionless(raw):
         "template_near": np.arcsinh(raw["template_near"] / 3),
         "template_around": np.arcsinh(raw["template_around"] / 3),
         "template_offset": raw["template_offset"],
+        "template_along": raw["template_lit"],
         "static": (raw["science_flux"] - raw["light_flux"]) / np.maximum(light, 1e-30),
         "whole": np.tanh(raw["science_snr"] / snr),
     }
@@ -229,7 +232,7 @@ def presumed_fwhm(table, stack, noise):
     found = np.where(pipeline > 0, pipeline, np.nan)
     unknown = np.flatnonzero(np.isnan(found))
     if len(unknown):
-        found[unknown] = compiled.star_fwhm(stack[unknown], noise[0, unknown])
+        found[unknown] = star_fwhm(stack[unknown], noise[0, unknown])
     found = np.where(np.isnan(found), fwhm, found)
     return np.clip(np.where(np.isnan(found), USUAL_FWHM, found), *FWHM_RANGE)
 
