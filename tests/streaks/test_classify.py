@@ -38,7 +38,8 @@ def test_classes_are_those_of_the_classifier(stamps):
     np.testing.assert_allclose(table[["p_other", "p_asteroid", "p_satellite"]], probabilities)
     assert table["class"].tolist() == [("other", "asteroid", "satellite")[k] for k in model.predict(stamps)]
     assert table["ambiguous"].tolist() == model.ambiguous(stamps).tolist()
-    np.testing.assert_allclose(table["length"], model.measure(stamps)["length"])
+    described = model.describe(stamps)
+    pd.testing.assert_frame_equal(table[described.columns], described)
     assert (table["linked"] == -1).all()
     assert (table["reason"] == "").all()
 

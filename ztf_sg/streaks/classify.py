@@ -21,7 +21,7 @@ EXPOSURE = ["jd", "fid"]
 PROBABILITIES = tuple(f"p_{name}" for name in CLASS_NAMES)
 MEASURED = (
     *(f"{name}{part}" for name in ("length", "angle", "rate", "magnitude") for part in ("", "_error")),
-    *("free_ends", "flashes", "period", "trail"),
+    *("free_ends", "flashes", "period", "trail", "streak_score"),
 )
 UNCLASSIFIED = {"class": "", "ambiguous": False, "free_ends": 0, "flashes": 0, "trail": False, "linked": NONE}
 
