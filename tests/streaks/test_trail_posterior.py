@@ -125,6 +125,16 @@ def test_an_empty_stamp_breaks_nothing(valid):
     assert not np.isinf(found).any()
 
 
+def test_no_angle_is_exact_where_the_middle_has_no_data():
+    corner = np.s_[:20, :20]
+    known = np.empty((12, 4))
+    for seed, found in enumerate(known):
+        image, valid = np.zeros((2, SIDE, SIDE), dtype=np.float32)
+        image[corner], valid[corner] = np.random.default_rng(seed).normal(size=(20, 20)), 1
+        trail_moments(image, valid, WIDTH, found)
+    assert (known[np.isfinite(known[:, 3]), 3] > 0.01).all()
+
+
 def test_measures_are_those_of_the_description():
     model = MovingObjectClassifier.pretrained()
     stamps, *_ = streaks(10.0, 10.0, 3)

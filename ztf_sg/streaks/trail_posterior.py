@@ -35,7 +35,7 @@ LEAST_SNR = 4.0  # of the best trail, for the steps of the fine grid
 REACH = 2.5  # of the profile [widths]
 NEGLIGIBLE = 15.0  # logarithm of the ratio to the probability of the best trail
 # A fine grid misses the trail if its sum of probabilities [that of the best trail], or the deviation of the
-# length [steps], is less.
+# length or the angle [steps], is less.
 LEAST_TOTAL, LEAST_DEVIATION = 0.03, 0.1
 
 
@@ -112,7 +112,8 @@ def trail_moments(signal, valid, width, found):
     moments = np.zeros(5)
     _sum_grid(signal, valid, width, BRIGHTEST * peak, trail, turn, across, along, best, moments)
     _fill_means(moments, found)
-    if not (moments[0] > LEAST_TOTAL and found[1] > LEAST_DEVIATION * along):
+    least_length, least_angle = LEAST_DEVIATION * along, LEAST_DEVIATION * turn
+    if not (moments[0] > LEAST_TOTAL and found[1] > least_length and found[3] > least_angle):
         found[:] = np.nan
 
 
