@@ -1,3 +1,4 @@
+import json
 import os
 import warnings
 
@@ -10,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from ztf_sg import MovingObjectClassifier, StarGalaxyClassifier, Triplets, load_alerts
 from ztf_sg.model_file import ModelFileError
 from ztf_sg.simulation.stamps import simulate_stamps
+from ztf_sg.streaks import FEATURES
 from ztf_sg.streaks.classifier import PRETRAINED
 from ztf_sg.ztf import PIXEL_SCALE
 
@@ -85,6 +87,16 @@ def test_other_models_are_no_models_of_moving_objects(tmp_path):
     with pytest.raises(ModelFileError, match="expected a 'ztf_sg star-galaxy classifier"):
         StarGalaxyClassifier.load(PRETRAINED)
     assert PRETRAINED.stat().st_size < 2e6
+
+
+def test_a_model_of_other_features_must_be_trained_again(tmp_path):
+    with np.load(PRETRAINED) as stored:
+        arrays = dict(stored)
+    description = json.loads(str(arrays["description"]))
+    arrays["description"] = np.array(json.dumps(description | {"features": FEATURES[:-1]}))
+    np.savez(tmp_path / "older.npz", **arrays)
+    with pytest.raises(ModelFileError, match=r"older\.npz.*other features.*train it again"):
+        MovingObjectClassifier.load(tmp_path / "older.npz")
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
     def _from_state(cls, arrays, description):
         """Return the classifier that :meth:`save` stored, or raise an error if there can be none."""
         if description["features"] != list(FEATURES):
-            raise ValueError(f"it was trained on the features {description['features']}")
+            raise ValueError("it was trained on other features than this version measures: train it again")
         found = cls(*(description[name] for name in ("nn_count", "class_fractions", "random_state")))
         check_random_state(found.random_state)
         _fractions(found.class_fractions)
