@@ -211,6 +211,7 @@ class TestFailures:
             ("classify", "positions.csv", "--output", "classes.csv", "--galaxy-fraction", "1"),
             ("classify", "positions.csv", "--output", "classes.csv", "--plot", "page.doc"),
             ("classify", "positions.csv", "--output", "classes.csv", "--max-seeing", "0"),
+            ("classify", "positions.csv", "--output", "classes.csv", "--max-seeing", "inf"),
             ("classify", "positions.csv", "--output", "classes.csv", "--max-error", "2"),
             ("moving", "alerts.avro", "--output", "classes.csv", "--max-error", "nan"),
             ("classify", ".", "--output", "classes.csv", "--workers", "2"),

@@ -336,7 +336,7 @@ def _error_share(text):
 
 def _positive(text):
     number = _number(text)
-    if not number > 0:
+    if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
     return number
 
