@@ -187,18 +187,3 @@ def test_what_a_bright_star_leaves_does_not_change_the_length_of_a_streak():
     alone, beside = (raw_measures(with_noise(streak + light, star)) for light in (0, left))
     assert beside["length"].item() == pytest.approx(alone["length"].item(), abs=0.5)
     assert beside["trail_chi2"].item() < 1.5 * beside["pixels"].item()
-
-
-@pytest.mark.parametrize(
-    ("degrees", "least", "most"), [(90, 0.9, 1), (0, 0.9, 1), (80, 0, 0.01), (30, 0, 0.01)]
-)
-def test_lines_along_columns_and_rows_are_told_from_others(degrees, least, most):
-    line = drawn(200, 10, angle=np.radians(degrees))
-    found = measure_stamps(with_noise(line, np.zeros((63, 63))))
-    assert found["line"].item() > np.arcsinh(10 / 3)
-    assert least <= found["line_upright"].item() <= most
-
-
-def test_noise_without_a_line_is_not_upright():
-    found = measure_stamps(with_noise(np.zeros((63, 63)), np.zeros((63, 63))))
-    assert found["line_upright"].item() < 0.6

@@ -22,7 +22,6 @@ USUAL_FWHM, FWHM_RANGE = 2.3, (1.3, 7.0)  # of stars in ZTF's images [px]
 PIPELINE_SLOPE, PIPELINE_OFFSET, LARGEST_SEERATIO = 1.15, 0.35, 1.999
 PRESENT = 12.0  # signal-to-noise ratio of a trail from which on it is there for sure
 LENGTH_GAIN = 9.0  # of chi squared, from which on a length is significant
-UPRIGHT, SURE_LINE = 1.5, 7.0  # tilt of lines along columns or rows [deg]; signal-to-noise ratio of a line
 LOWER_QUANTILE = 0.1587  # of noise, one standard deviation below its median
 
 TEMPLATE_FEATURES = (
@@ -39,7 +38,7 @@ TEMPLATE_FEATURES = (
 SHAPE_FEATURES = (
     "presence", "misfit", "trail_gain", "length", "width", "free_ends", "reach", "beyond",
     "companion", "mirror",
-    *(f"{line}{part}" for line in ("line", "central") for part in ("", "_narrow", "_lit", "_upright")),
+    *(f"{line}{part}" for line in ("line", "central") for part in ("", "_narrow", "_lit")),
 )  # fmt: skip
 """What the difference image alone has, or the science image in its stead."""
 FEATURES = (*TEMPLATE_FEATURES, *SHAPE_FEATURES)
@@ -151,18 +150,9 @@ def dimensionless(raw):
     for line in ("line", "central"):
         found[line] = np.arcsinh(raw[line] / 3)
         found |= {f"{line}_{part}": raw[f"{line}_{part}"] for part in ("narrow", "lit")}
-        found[f"{line}_upright"] = _uprightness(raw[f"{line}_dx"], raw[f"{line}_dy"]) * np.tanh(
-            raw[line] / SURE_LINE
-        )
     features = pd.DataFrame({name: np.asarray(found[name], dtype=float) for name in FEATURES})
     features[raw["images"].to_numpy() == "none"] = np.nan
     return features.assign(images=raw["images"])
-
-
-def _uprightness(dx, dy):
-    """Return how closely directions lie along columns or rows, as bad columns and spikes do, 0 to 1, (n,)."""
-    tilt = np.degrees(np.arctan2(np.minimum(abs(dx), abs(dy)), np.maximum(abs(dx), abs(dy))))
-    return np.exp(-0.5 * (tilt / UPRIGHT) ** 2)
 
 
 def _measure_chunk(triplets, rows):
