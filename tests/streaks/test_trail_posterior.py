@@ -125,6 +125,19 @@ def test_an_empty_stamp_breaks_nothing(valid):
     assert not np.isinf(found).any()
 
 
+def test_the_length_of_a_streak_half_hidden_is_not_that_of_its_visible_part():
+    stamps, *_ = streaks(20.0, 12.0, 40, seed=2)
+    stamps.difference[:, :, SIDE // 2 + 5 :] = np.nan
+    found = with_faint_trails(stamps, raw_measures(stamps))
+    assert np.sqrt(np.mean(((found["length"] - 20) / found["length_error"]) ** 2)) < 1.5
+
+
+def test_the_fit_stays_where_a_trail_leaves_the_stamp():
+    stamps, *_ = streaks(200.0, 12.0, 30, seed=3)
+    raw = raw_measures(stamps)
+    assert np.mean(with_faint_trails(stamps, raw)["length"] == raw["length"]) > 0.85
+
+
 def test_no_angle_is_exact_where_the_middle_has_no_data():
     corner = np.s_[:20, :20]
     known = np.empty((12, 4))

@@ -3,10 +3,10 @@
 Below a signal-to-noise ratio of some 15 the best fit of a trail often ends at a bump of the noise, and its
 errors exceed the Cramer-Rao bound: the threshold effect of maximum likelihood. The mean of the posterior
 distribution has the least mean squared error there. Its prior is broad: the middle of the trail is near that
-of the stamp, no direction is likelier than another, and the vector of motion is as likely to end in one
-pixel as in another up to a length of `EVEN`, beyond which lengths are alike in their logarithm. Faint and
-bright trails are alike; a trail whose best flux has a signal-to-noise ratio s has the likelihood
-``exp(s**2 / 2)``.
+of the stamp, and its ends are in the stamp; no direction is likelier than another, and the vector of motion
+is as likely to end in one pixel as in another up to a length of `EVEN`, beyond which lengths are alike in
+their logarithm. Faint and bright trails are alike; a trail whose best flux has a signal-to-noise ratio s has
+the likelihood ``exp(s**2 / 2)``.
 """
 
 import math
@@ -37,13 +37,18 @@ NEGLIGIBLE = 15.0  # logarithm of the ratio to the probability of the best trail
 # A fine grid misses the trail if its sum of probabilities [that of the best trail], or the deviation of the
 # length or the angle [steps], is less.
 LEAST_TOTAL, LEAST_DEVIATION = 0.03, 0.1
+EDGE = 2.0  # an end this close to the edge of the stamp is not seen [widths]
+MOST_UNSEEN = (
+    0.5  # greatest share of the probability that an end is not seen, so that the length is not known
+)
 
 
 def with_faint_trails(triplets, raw):
     """Return raw measures whose faint trails have the lengths and angles, and errors, of their posterior.
 
-    Trails above a signal-to-noise ratio of `FAINT` keep those of the fit, and so do trails in stamps with a
-    much brighter source, to which the posterior would be drawn. The class does not depend on these.
+    Trails above a signal-to-noise ratio of `FAINT` keep those of the fit, and so do trails that probably
+    leave the stamp, whose length no pixel tells, and those in stamps with a much brighter source, to which
+    the posterior would be drawn. The class does not depend on these.
 
     Parameters
     ----------
@@ -85,8 +90,8 @@ def _moments(signals, valid, widths, found):
 def trail_moments(signal, valid, width, found):
     """Fill mean and standard deviation of the length [px] and of the angle [radian] of a trail.
 
-    The angle's are those of the doubled angle on the circle, halved. All are NaN if none is found, or a much
-    brighter source is in the stamp.
+    The angle's are those of the doubled angle on the circle, halved. All are NaN if none is found, if it
+    probably leaves the stamp, or if a much brighter source is there.
 
     Parameters
     ----------
@@ -109,12 +114,18 @@ def trail_moments(signal, valid, width, found):
     coarse_length, snr = trail[4], math.sqrt(max(2 * best, LEAST_SNR**2))
     _polish(signal, valid, width, snr, trail)
     turn, across, along = _grid_steps(width, snr, coarse_length, trail[4])
-    moments = np.zeros(5)
+    moments = np.zeros(6)
     _sum_grid(signal, valid, width, BRIGHTEST * peak, trail, turn, across, along, best, moments)
     _fill_means(moments, found)
-    least_length, least_angle = LEAST_DEVIATION * along, LEAST_DEVIATION * turn
-    if not (moments[0] > LEAST_TOTAL and found[1] > least_length and found[3] > least_angle):
+    if not _is_covered(moments, found, turn, along):
         found[:] = np.nan
+
+
+@compiled
+def _is_covered(moments, found, turn, along):
+    """Return whether the fine grid holds the trail, and both of its ends are seen."""
+    is_resolved = found[1] > LEAST_DEVIATION * along and found[3] > LEAST_DEVIATION * turn
+    return moments[0] > LEAST_TOTAL and is_resolved and moments[5] < MOST_UNSEEN * moments[0]
 
 
 @compiled
@@ -180,14 +191,15 @@ def _polish(signal, valid, width, snr, trail):
 def _sum_grid(signal, valid, width, most_light, trail, turn, across, along, best, moments):
     """Add the trails on a grid around one to the moments; steps are turn [radian], across and along [px]."""
     scatter, lengths = scatter_of_sums(width / along), _prior_of_lengths(along)
-    sums = np.empty(2 * STEPS + 2)
+    sums, known = np.empty(2 * STEPS + 2), np.empty(2 * STEPS + 2, dtype=np.intp)
+    seen = np.zeros(2 * STEPS + 1, dtype=np.bool_)
     for k in range(-AROUND, AROUND + 1):
         angle = trail[5] + k * turn
         for m in range(-AROUND, AROUND + 1):
             x, y = trail[1] - m * across * math.sin(angle), trail[2] + m * across * math.cos(angle)
-            _sum_between_pixels(signal, valid, width, most_light, x, y, angle, along, sums)
+            _sum_between_pixels(signal, valid, width, most_light, x, y, angle, along, sums, known, seen)
             middles = _prior_of_middles(signal.shape, x, y, angle, along)
-            _add(sums, scatter, lengths, middles, angle, best, moments)
+            _add(sums, known, seen, scatter, lengths, middles, angle, best, moments)
 
 
 @compiled
@@ -217,34 +229,52 @@ def _prior_of_middles(shape, x, y, angle, step):
 
 
 @compiled
-def _add(sums, scatter, lengths, middles, angle, best, moments):
-    """Add the trails on a line to the moments: their probability, length, its square, and doubled angle."""
+def _add(sums, known, seen, scatter, lengths, middles, angle, best, moments):
+    """Add the trails on a line to the moments.
+
+    These are the sums of their probability, of length, its square, and cosine and sine of the doubled angle;
+    and of the probability of those whose ends are not both seen.
+    """
     total = 0.0
     for back in range(-BEYOND, STEPS + 1):
         for front in range(max(-back, -BEYOND), STEPS + 1):
             n = back + front
-            score = (sums[STEPS + front + 1] - sums[STEPS - back]) / scatter[n + 1]
+            first, last = STEPS - back, STEPS + front + 1
+            score = (sums[last] - sums[first]) / scatter[known[last] - known[first]]
             if score > 0 and 0.5 * score**2 > best - NEGLIGIBLE:
                 probability = lengths[1, n] * middles[front - back + STEPS + BEYOND]
                 probability *= math.exp(0.5 * score**2 - best)
                 total += probability
                 moments[1] += probability * lengths[0, n]
                 moments[2] += probability * lengths[0, n] ** 2
+                if not (seen[STEPS - back] and seen[STEPS + front]):
+                    moments[5] += probability
     moments[0] += total
     moments[3] += total * math.cos(2 * angle)
     moments[4] += total * math.sin(2 * angle)
 
 
 @compiled
-def _sum_between_pixels(signal, valid, width, most_light, x, y, angle, step, sums):
-    """Fill the sums of the signal-to-noise ratio of point sources at steps along a line through (x, y)."""
+def _sum_between_pixels(signal, valid, width, most_light, x, y, angle, step, sums, known, seen):
+    """Fill the sums of the signal-to-noise ratio of point sources at steps along a line through (x, y).
+
+    `known` are the numbers of those that count: pixels without data say nothing, but trails are presumed to
+    end in the stamp. `seen` tells at which points an end is seen: none near the edge or the line's own ends.
+    """
     height, wide = signal.shape
     cosine, sine = step * math.cos(angle), step * math.sin(angle)
-    sums[0] = 0.0
+    sums[0], known[0] = 0.0, 0
     for n in range(2 * STEPS + 1):
         j, i = x + (n - STEPS) * cosine, y + (n - STEPS) * sine
-        inside = (-0.5 <= i <= height - 0.5) & (-0.5 <= j <= wide - 0.5)
-        sums[n + 1] = sums[n] + (min(_point(signal, valid, width, j, i), most_light) if inside else 0.0)
+        sums[n + 1], known[n + 1] = sums[n], known[n]
+        inside = (-0.5 <= i < height - 0.5) & (-0.5 <= j < wide - 0.5)
+        if not inside:
+            known[n + 1] += 1
+        elif valid[int(i + 0.5), int(j + 0.5)] > 0:
+            sums[n + 1] += min(_point(signal, valid, width, j, i), most_light)
+            known[n + 1] += 1
+        to_edge = min(j, i, wide - 1 - j, height - 1 - i)
+        seen[n] = to_edge > EDGE * width and BEYOND < n < 2 * STEPS - BEYOND
 
 
 @inlined
