@@ -38,9 +38,7 @@ NEGLIGIBLE = 15.0  # logarithm of the ratio to the probability of the best trail
 # length or the angle [steps], is less.
 LEAST_TOTAL, LEAST_DEVIATION = 0.03, 0.1
 EDGE = 2.0  # an end this close to the edge of the stamp is not seen [widths]
-MOST_UNSEEN = (
-    0.5  # greatest share of the probability that an end is not seen, so that the length is not known
-)
+MOST_UNSEEN = 0.5  # share of the probability that an end is not seen; with more, the length is not known
 
 
 def with_faint_trails(triplets, raw):
