@@ -15,7 +15,10 @@ LARGE = 3.0  # radius of a source that may have spikes [FWHM]
 SPIKES = 3.0  # how far such a source reaches at most [radii of a circle of its area]
 GROWTH = 0.4  # by which share of its radius a source is masked beyond its edge
 BRIGHTER = 4.0  # a part of a trail that is so many times brighter than the rest is a source in its way
-BAD_COLUMN = 7.0  # of the median of a column [sigma]
+BAD_COLUMN = 6.0  # of the light of a bad column [sigma]
+COLUMN_BOX = 5  # wide bad columns, each of them faint, are seen by the light of so many together
+COLUMN_CLIP = 2.0  # of pixels and of the parts of a column, which stars shine on [sigma]
+SHORTEST_FAULT = 8  # parts of `MESH` px of a column that is bad up to an edge; slanting trails have fewer
 FWHM_PEAK = 20.0  # sources with at least this peak tell the FWHM [sigma]
 TYPICAL_FWHM = 2.2  # [px]
 FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
@@ -67,15 +70,13 @@ def prepare_sky(image, fwhm=None, saturate=np.inf):
     image = np.asarray(image, dtype=np.float32)
     has_data = np.isfinite(image)
     background, noise = background_and_noise(image)
-    rest, noise = background_and_noise(image - background)
-    background += rest
-    values = np.where(has_data, (image - background) / noise, 0).astype(np.float32)
-    bad_columns = find_bad_columns(values, has_data)
-    has_data[:, bad_columns] = False
-    values[~has_data] = 0
+    is_bad = find_bad_columns((image - background) / noise, has_data)
+    has_data &= ~is_bad
+    rest, noise = background_and_noise(np.where(has_data, image - background, np.float32(np.nan)))
+    values = np.where(has_data, (image - background - rest) / noise, 0).astype(np.float32)
     fwhm = measure_fwhm(values) if fwhm is None else fwhm
     sources, *places = mask_sources(values, fwhm, image >= saturate)
-    return SkyPixels(values, has_data, has_data & ~sources, noise, bad_columns, *places, fwhm)
+    return SkyPixels(values, has_data, has_data & ~sources, noise, np.flatnonzero(is_bad.any(axis=0)), *places, fwhm)
 
 
 def background_and_noise(image):
@@ -141,25 +142,39 @@ def _weights(side, n):
 
 
 def find_bad_columns(values, has_data):
-    """Return the numbers of columns whose upper and lower half are both too bright, or both too dark."""
-    halves = np.array_split(np.arange(len(values)), 2)
-    excess = []
-    for rows in halves:
-        part = np.where(has_data[rows], values[rows], np.nan)
-        n = np.maximum(has_data[rows].sum(axis=0), 1)
-        median = np.nan_to_num(_column_medians(part))
-        excess.append(median * np.sqrt(n) / 1.2533)
-    lower, upper = excess
-    same = np.sign(lower) == np.sign(upper)
-    return np.flatnonzero(same & (np.minimum(np.abs(lower), np.abs(upper)) > BAD_COLUMN / np.sqrt(2)))
+    """Return the pixels of columns that are too bright or too dark, bool (height, width).
+
+    A column is bad in all of its rows, or from one of them to an edge of the image, as a defect spoils the
+    charge that passes it on its way out. Both halves of its bad rows must show it.
+    """
+    clipped = np.where(has_data, np.clip(values, -COLUMN_CLIP, COLUMN_CLIP), 0)
+    light, n = (_sums_of_parts(array) for array in (clipped, has_data))
+    bad = np.zeros(light.shape, dtype=bool)
+    for box in (1, COLUMN_BOX):
+        sums = [ndimage.uniform_filter1d(array, box) for array in (light, n)]
+        excess = np.clip(sums[0] * np.sqrt(box / np.maximum(sums[1], 1)), -COLUMN_CLIP, COLUMN_CLIP)
+        for order in (slice(None), slice(None, None, -1)):
+            bad |= (np.arange(len(bad))[:, None] < _bad_parts(excess[order]))[order]
+    return np.repeat(bad, MESH, axis=0)[: len(values)]
 
 
-def _column_medians(part):
-    """Return the medians of columns, those without data NaN."""
-    empty = np.isnan(part).all(axis=0)
-    medians = np.full(part.shape[1], np.nan)
-    medians[~empty] = np.nanmedian(part[:, ~empty], axis=0)
-    return medians
+def _sums_of_parts(array):
+    """Return the sums of `MESH` pixels of each column after another, (parts, width)."""
+    padded = np.pad(array, [(0, -len(array) % MESH), (0, 0)])
+    return padded.reshape(-1, MESH, array.shape[1]).sum(axis=1, dtype=float)
+
+
+def _bad_parts(excess):
+    """Return how many parts of each column are bad from the first on, by their excess [sigma]."""
+    light = np.concatenate([np.zeros((1, excess.shape[1])), np.cumsum(excess, axis=0)])
+    n_bad = np.zeros(excess.shape[1], dtype=int)
+    for stop in {*range(SHORTEST_FAULT, len(excess)), len(excess)}:
+        middle = stop // 2
+        near = light[middle] / np.sqrt(max(middle, 1))
+        far = (light[stop] - light[middle]) / np.sqrt(stop - middle)
+        is_bad = (near * far > 0) & (np.minimum(np.abs(near), np.abs(far)) > BAD_COLUMN / np.sqrt(2))
+        n_bad[is_bad] = np.maximum(n_bad[is_bad], stop)
+    return n_bad
 
 
 def measure_fwhm(values):
