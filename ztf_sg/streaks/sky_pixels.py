@@ -8,7 +8,10 @@ from scipy import ndimage
 MESH = 32  # the background and its noise are measured in boxes of this size [px]
 FEWEST_PIXELS = 64  # of a box, that it is measured in
 CLIP_SIGMA, CLIP_ROUNDS = 3.0, 3
-SOURCE_PEAK, SOURCE_EDGE = 5.0, 2.0  # of a smoothed source, its peak and where it ends [sigma]
+SOURCE_PEAK = (
+    4.0  # of a smoothed source; what is left is as symmetric as noise, which it is not with 5 [sigma]
+)
+SOURCE_EDGE = 2.0  # where a smoothed source ends [sigma]
 LEAST_ELONGATION = 4.0  # of the axes of what may be a trail and is no source
 LEAST_LENGTH = 6.0  # and its length [FWHM]
 LARGE = 3.0  # radius of a source that may have spikes [FWHM]
@@ -17,7 +20,7 @@ GROWTH = 0.4  # by which share of its radius a source is masked beyond its edge
 BRIGHTER = 4.0  # a part of a trail that is so many times brighter than the rest is a source in its way
 BAD_COLUMN = 6.0  # of the light of a bad column [sigma]
 COLUMN_BOX = 5  # wide bad columns, each of them faint, are seen by the light of so many together
-COLUMN_CLIP = 2.0  # of pixels and of the parts of a column, which stars shine on [sigma]
+COLUMN_CLIP = 3.0  # of pixels and of the parts of a column, which stars shine on [sigma]
 SHORTEST_FAULT = 8  # parts of `MESH` px of a column that is bad up to an edge; slanting trails have fewer
 FWHM_PEAK = 20.0  # sources with at least this peak tell the FWHM [sigma]
 TYPICAL_FWHM = 2.2  # [px]
@@ -76,7 +79,9 @@ def prepare_sky(image, fwhm=None, saturate=np.inf):
     values = np.where(has_data, (image - background - rest) / noise, 0).astype(np.float32)
     fwhm = measure_fwhm(values) if fwhm is None else fwhm
     sources, *places = mask_sources(values, fwhm, image >= saturate)
-    return SkyPixels(values, has_data, has_data & ~sources, noise, np.flatnonzero(is_bad.any(axis=0)), *places, fwhm)
+    return SkyPixels(
+        values, has_data, has_data & ~sources, noise, np.flatnonzero(is_bad.any(axis=0)), *places, fwhm
+    )
 
 
 def background_and_noise(image):
@@ -149,12 +154,14 @@ def find_bad_columns(values, has_data):
     """
     clipped = np.where(has_data, np.clip(values, -COLUMN_CLIP, COLUMN_CLIP), 0)
     light, n = (_sums_of_parts(array) for array in (clipped, has_data))
-    bad = np.zeros(light.shape, dtype=bool)
+    excess = np.clip(light / np.sqrt(np.maximum(n, 1)), -COLUMN_CLIP, COLUMN_CLIP)
+    parts, bad = np.arange(len(light))[:, None], np.zeros(light.shape, dtype=bool)
     for box in (1, COLUMN_BOX):
-        sums = [ndimage.uniform_filter1d(array, box) for array in (light, n)]
-        excess = np.clip(sums[0] * np.sqrt(box / np.maximum(sums[1], 1)), -COLUMN_CLIP, COLUMN_CLIP)
+        wide = np.sqrt(box) * ndimage.uniform_filter1d(excess, box)
         for order in (slice(None), slice(None, None, -1)):
-            bad |= (np.arange(len(bad))[:, None] < _bad_parts(excess[order]))[order]
+            together = _bad_parts(wide[order], BAD_COLUMN)
+            alone = _bad_parts(excess[order], BAD_COLUMN / np.sqrt(box))
+            bad |= (parts < np.minimum(together, alone))[order]
     return np.repeat(bad, MESH, axis=0)[: len(values)]
 
 
@@ -164,15 +171,15 @@ def _sums_of_parts(array):
     return padded.reshape(-1, MESH, array.shape[1]).sum(axis=1, dtype=float)
 
 
-def _bad_parts(excess):
-    """Return how many parts of each column are bad from the first on, by their excess [sigma]."""
+def _bad_parts(excess, least):
+    """Return how many parts of each column are bad from the first on, by their excess, both [sigma]."""
     light = np.concatenate([np.zeros((1, excess.shape[1])), np.cumsum(excess, axis=0)])
     n_bad = np.zeros(excess.shape[1], dtype=int)
     for stop in {*range(SHORTEST_FAULT, len(excess)), len(excess)}:
         middle = stop // 2
         near = light[middle] / np.sqrt(max(middle, 1))
         far = (light[stop] - light[middle]) / np.sqrt(stop - middle)
-        is_bad = (near * far > 0) & (np.minimum(np.abs(near), np.abs(far)) > BAD_COLUMN / np.sqrt(2))
+        is_bad = (near * far > 0) & (np.minimum(np.abs(near), np.abs(far)) > least / np.sqrt(2))
         n_bad[is_bad] = np.maximum(n_bad[is_bad], stop)
     return n_bad
 
