@@ -8,10 +8,7 @@ from scipy import ndimage
 MESH = 32  # the background and its noise are measured in boxes of this size [px]
 FEWEST_PIXELS = 64  # of a box, that it is measured in
 CLIP_SIGMA, CLIP_ROUNDS = 3.0, 3
-SOURCE_PEAK = (
-    4.0  # of a smoothed source; what is left is as symmetric as noise, which it is not with 5 [sigma]
-)
-SOURCE_EDGE = 2.0  # where a smoothed source ends [sigma]
+SOURCE_PEAK, SOURCE_EDGE = 5.0, 2.0  # of a smoothed source, its peak and where it ends [sigma]
 LEAST_ELONGATION = 4.0  # of the axes of what may be a trail and is no source
 LEAST_LENGTH = 6.0  # and its length [FWHM]
 LARGE = 3.0  # radius of a source that may have spikes [FWHM]

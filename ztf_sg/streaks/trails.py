@@ -24,13 +24,12 @@ MIN_SEGMENT_SNR = 5.8  # of a segment that is looked at more closely
 PROMISING = 0.75  # share of the signal-to-noise ratio of a trail that a segment must have
 MIN_SNR = 7.0  # of a trail; about one quadrant in 7 has a false one that is above it
 SHORTEST_TRAIL = 40.0  # [px]
-FEWEST_WIDTHS = 16.0  # length of a trail at least [FWHM]: in poor seeing a few sources blend into a line
 NARROWEST = 0.65  # FWHM of a trail at least [FWHM of point sources]; bad pixels are narrower
 COLUMN_DRIFT = 4.0  # a trail within so many columns over all its length is a fault of the detector [px]
 COLUMN_WIDTHS = 1.5  # or within so many of its widths: its line may cross a broad fault from side to side
 OUTLIER = 3.0  # by how much a part of a trail may exceed the typical one and count [sigma]
 EVEN_PARTS = 4  # into which a trail is divided; each must show light
-EVENNESS = 0.35  # of a part relative to the whole; noise makes 2 % of trails of S/N 8 less even than this
+EVENNESS = 0.25  # of the brightness of a part, at least, relative to that of the whole
 SPIKE_REACH = 2.5  # a trail through a star must be seen so far from it [reach of its mask]
 SPIKE_OFFSET = 0.05  # how far from the star's middle the line of a spike is at most, relative to that
 SPIKE_FADING = 0.6  # brightness of the far half of a trail through a star at least, relative to the near
@@ -233,7 +232,7 @@ def _measure(line, usable, sky, sigma, block):
         parts = profile.along_profile(band, sigma, block, -beyond, 3 * n_before)
         first, last = profile.find_ends(*parts, slice(n_before, 2 * n_before))
         new = line.part(first * block - beyond, last * block - beyond)
-        if _is_short(new, sky):
+        if new.length < SHORTEST_TRAIL:
             return None
         moved = max(abs(a - b) for a, b in zip(new.ends, line.ends, strict=True))
         line = new
@@ -241,11 +240,7 @@ def _measure(line, usable, sky, sigma, block):
             break
     if block == profile.BLOCK:
         line = _with_fine_ends(line, usable, sky, sigma)
-    return None if _is_short(line, sky) else _described(line, usable, sky, block)
-
-
-def _is_short(line, sky):
-    return line.length < max(SHORTEST_TRAIL, FEWEST_WIDTHS * sky.fwhm)
+    return _described(line, usable, sky, block) if line.length > SHORTEST_TRAIL else None
 
 
 def _with_fine_ends(line, usable, sky, sigma):
