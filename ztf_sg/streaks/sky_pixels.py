@@ -15,9 +15,10 @@ LARGE = 3.0  # radius of a source that may have spikes [FWHM]
 SPIKES = 3.0  # how far such a source reaches at most [radii of a circle of its area]
 GROWTH = 0.4  # by which share of its radius a source is masked beyond its edge
 BRIGHTER = 4.0  # a part of a trail that is so many times brighter than the rest is a source in its way
-BAD_COLUMN = 6.0  # of the light of a bad column [sigma]
+BAD_COLUMN = 5.0  # of the light of a bad column [sigma]
 COLUMN_BOX = 5  # wide bad columns, each of them faint, are seen by the light of so many together
-COLUMN_CLIP = 3.0  # of pixels and of the parts of a column, which stars shine on [sigma]
+COLUMN_CLIP = 2.0  # of pixels and of the parts of a column, which stars shine on [sigma]
+SURROUNDINGS = 64  # columns that one is compared with; the wider, the less the bad one matters
 SHORTEST_FAULT = 8  # parts of `MESH` px of a column that is bad up to an edge; slanting trails have fewer
 FWHM_PEAK = 20.0  # sources with at least this peak tell the FWHM [sigma]
 TYPICAL_FWHM = 2.2  # [px]
@@ -71,9 +72,12 @@ def prepare_sky(image, fwhm=None, saturate=np.inf):
     has_data = np.isfinite(image)
     background, noise = background_and_noise(image)
     is_bad = find_bad_columns((image - background) / noise, has_data)
-    has_data &= ~is_bad
-    rest, noise = background_and_noise(np.where(has_data, image - background, np.float32(np.nan)))
+    # without the bad columns, which pull the background of their neighbours
+    rest, noise = background_and_noise(np.where(is_bad, np.float32(np.nan), image - background))
     values = np.where(has_data, (image - background - rest) / noise, 0).astype(np.float32)
+    is_bad = find_bad_columns(values, has_data)
+    has_data &= ~is_bad
+    values[is_bad] = 0
     fwhm = measure_fwhm(values) if fwhm is None else fwhm
     sources, *places = mask_sources(values, fwhm, image >= saturate)
     return SkyPixels(
@@ -151,7 +155,8 @@ def find_bad_columns(values, has_data):
     """
     clipped = np.where(has_data, np.clip(values, -COLUMN_CLIP, COLUMN_CLIP), 0)
     light, n = (_sums_of_parts(array) for array in (clipped, has_data))
-    excess = np.clip(light / np.sqrt(np.maximum(n, 1)), -COLUMN_CLIP, COLUMN_CLIP)
+    excess = (light - n * _level_around(light / np.maximum(n, 1))) / np.sqrt(np.maximum(n, 1))
+    excess = np.clip(excess, -COLUMN_CLIP, COLUMN_CLIP)
     parts, bad = np.arange(len(light))[:, None], np.zeros(light.shape, dtype=bool)
     for box in (1, COLUMN_BOX):
         wide = np.sqrt(box) * ndimage.uniform_filter1d(excess, box)
@@ -166,6 +171,13 @@ def _sums_of_parts(array):
     """Return the sums of `MESH` pixels of each column after another, (parts, width)."""
     padded = np.pad(array, [(0, -len(array) % MESH), (0, 0)])
     return padded.reshape(-1, MESH, array.shape[1]).sum(axis=1, dtype=float)
+
+
+def _level_around(level):
+    """Return the medians of `SURROUNDINGS` columns each, (parts, width), which halos of galaxies raise."""
+    n_more = -level.shape[1] % SURROUNDINGS
+    boxes = np.pad(level, [(0, 0), (0, n_more)], mode="symmetric").reshape(len(level), -1, SURROUNDINGS)
+    return np.repeat(np.median(boxes, axis=2), SURROUNDINGS, axis=1)[:, : level.shape[1]]
 
 
 def _bad_parts(excess, least):
