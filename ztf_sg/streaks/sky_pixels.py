@@ -15,11 +15,12 @@ LARGE = 3.0  # radius of a source that may have spikes [FWHM]
 SPIKES = 3.0  # how far such a source reaches at most [radii of a circle of its area]
 GROWTH = 0.4  # by which share of its radius a source is masked beyond its edge
 BRIGHTER = 4.0  # a part of a trail that is so many times brighter than the rest is a source in its way
-BAD_COLUMN = 5.0  # of the light of a bad column [sigma]
+BAD_COLUMN = 6.0  # of the light of a bad column [sigma]
 COLUMN_BOX = 5  # wide bad columns, each of them faint, are seen by the light of so many together
 COLUMN_CLIP = 2.0  # of pixels and of the parts of a column, which stars shine on [sigma]
+COLUMN_PARTS = 32  # of a column, at least; they have at most `MESH` px
 SURROUNDINGS = 64  # columns that one is compared with; the wider, the less the bad one matters
-SHORTEST_FAULT = 8  # parts of `MESH` px of a column that is bad up to an edge; slanting trails have fewer
+SHORTEST_FAULT = 384  # of a column that is bad up to an edge; trails leave it earlier, unless along it [px]
 FWHM_PEAK = 20.0  # sources with at least this peak tell the FWHM [sigma]
 TYPICAL_FWHM = 2.2  # [px]
 FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
@@ -151,26 +152,27 @@ def find_bad_columns(values, has_data):
     """Return the pixels of columns that are too bright or too dark, bool (height, width).
 
     A column is bad in all of its rows, or from one of them to an edge of the image, as a defect spoils the
-    charge that passes it on its way out. Both halves of its bad rows must show it.
+    charge that passes it on its way out. All quarters of its bad rows must show it.
     """
+    size = max(min(MESH, len(values) // COLUMN_PARTS), 1)
     clipped = np.where(has_data, np.clip(values, -COLUMN_CLIP, COLUMN_CLIP), 0)
-    light, n = (_sums_of_parts(array) for array in (clipped, has_data))
+    light, n = (_sums_of_parts(array, size) for array in (clipped, has_data))
     excess = (light - n * _level_around(light / np.maximum(n, 1))) / np.sqrt(np.maximum(n, 1))
     excess = np.clip(excess, -COLUMN_CLIP, COLUMN_CLIP)
     parts, bad = np.arange(len(light))[:, None], np.zeros(light.shape, dtype=bool)
     for box in (1, COLUMN_BOX):
         wide = np.sqrt(box) * ndimage.uniform_filter1d(excess, box)
         for order in (slice(None), slice(None, None, -1)):
-            together = _bad_parts(wide[order], BAD_COLUMN)
-            alone = _bad_parts(excess[order], BAD_COLUMN / np.sqrt(box))
+            together = _bad_parts(wide[order], BAD_COLUMN, SHORTEST_FAULT // size)
+            alone = _bad_parts(excess[order], BAD_COLUMN / np.sqrt(box), SHORTEST_FAULT // size)
             bad |= (parts < np.minimum(together, alone))[order]
-    return np.repeat(bad, MESH, axis=0)[: len(values)]
+    return np.repeat(bad, size, axis=0)[: len(values)]
 
 
-def _sums_of_parts(array):
-    """Return the sums of `MESH` pixels of each column after another, (parts, width)."""
-    padded = np.pad(array, [(0, -len(array) % MESH), (0, 0)])
-    return padded.reshape(-1, MESH, array.shape[1]).sum(axis=1, dtype=float)
+def _sums_of_parts(array, size):
+    """Return the sums of `size` pixels of each column after another, (parts, width)."""
+    padded = np.pad(array, [(0, -len(array) % size), (0, 0)])
+    return padded.reshape(-1, size, array.shape[1]).sum(axis=1, dtype=float)
 
 
 def _level_around(level):
@@ -180,15 +182,18 @@ def _level_around(level):
     return np.repeat(np.median(boxes, axis=2), SURROUNDINGS, axis=1)[:, : level.shape[1]]
 
 
-def _bad_parts(excess, least):
-    """Return how many parts of each column are bad from the first on, by their excess, both [sigma]."""
+def _bad_parts(excess, least, shortest):
+    """Return how many parts of each column are bad from the first on, by their excess [sigma].
+
+    All of them together have `least` sigma, and each quarter at least half of its share of that.
+    """
     light = np.concatenate([np.zeros((1, excess.shape[1])), np.cumsum(excess, axis=0)])
     n_bad = np.zeros(excess.shape[1], dtype=int)
-    for stop in {*range(SHORTEST_FAULT, len(excess)), len(excess)}:
-        middle = stop // 2
-        near = light[middle] / np.sqrt(max(middle, 1))
-        far = (light[stop] - light[middle]) / np.sqrt(stop - middle)
-        is_bad = (near * far > 0) & (np.minimum(np.abs(near), np.abs(far)) > least / np.sqrt(2))
+    for stop in {*range(shortest, len(excess)), len(excess)}:
+        edges = np.linspace(0, stop, 5).astype(int)
+        quarters = np.diff(light[edges], axis=0) / np.sqrt(np.diff(edges))[:, None]
+        total = light[stop] / np.sqrt(stop)
+        is_bad = (np.abs(total) > least) & ((np.sign(total) * quarters).min(axis=0) > least / 4)
         n_bad[is_bad] = np.maximum(n_bad[is_bad], stop)
     return n_bad
 
