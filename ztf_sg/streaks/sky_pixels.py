@@ -9,6 +9,7 @@ MESH = 32  # the background and its noise are measured in boxes of this size [px
 FEWEST_PIXELS = 64  # of a box, that it is measured in
 CLIP_SIGMA, CLIP_ROUNDS = 3.0, 3
 SOURCE_PEAK, SOURCE_EDGE = 5.0, 2.0  # of a smoothed source, its peak and where it ends [sigma]
+FAINT_PEAK = 4.0  # of a source that may be one; without these the sky is as symmetric as noise [sigma]
 LEAST_ELONGATION = 4.0  # of the axes of what may be a trail and is no source
 LEAST_LENGTH = 6.0  # and its length [FWHM]
 LARGE = 3.0  # radius of a source that may have spikes [FWHM]
@@ -34,8 +35,9 @@ class SkyPixels:
     ----------
     values : numpy.ndarray (height, width), float32
         Pixels less their background in units of its noise; 0 where there is no data.
-    has_data, is_sky : numpy.ndarray (height, width), bool
-        Pixels with data, and those of them that no source covers.
+    has_data, is_sky, is_empty : numpy.ndarray (height, width), bool
+        Pixels with data, those of them that no source covers, and those of these that not even a faint one
+        covers, which may be noise or a flash of a trail.
     noise : numpy.ndarray (height, width), float32
         Standard deviation of the sky [DN].
     bad_columns : numpy.ndarray of int
@@ -50,6 +52,7 @@ class SkyPixels:
     values: np.ndarray
     has_data: np.ndarray
     is_sky: np.ndarray
+    is_empty: np.ndarray
     noise: np.ndarray
     bad_columns: np.ndarray
     points: np.ndarray
@@ -80,10 +83,9 @@ def prepare_sky(image, fwhm=None, saturate=np.inf):
     has_data &= ~is_bad
     values[is_bad] = 0
     fwhm = measure_fwhm(values) if fwhm is None else fwhm
-    sources, *places = mask_sources(values, fwhm, image >= saturate)
-    return SkyPixels(
-        values, has_data, has_data & ~sources, noise, np.flatnonzero(is_bad.any(axis=0)), *places, fwhm
-    )
+    sources, faint, *places = mask_sources(values, fwhm, image >= saturate)
+    is_sky, bad_columns = has_data & ~sources, np.flatnonzero(is_bad.any(axis=0))
+    return SkyPixels(values, has_data, is_sky, is_sky & ~faint, noise, bad_columns, *places, fwhm)
 
 
 def background_and_noise(image):
@@ -222,7 +224,8 @@ def mask_sources(values, fwhm, is_saturated):
 
     Returns
     -------
-    covered : numpy.ndarray of bool (height, width)
+    covered, faint : numpy.ndarray of bool (height, width)
+        Pixels of sources, and of those that are too faint to tell them from noise.
     points : numpy.ndarray (n, 2)
         x and y [px] of small sources.
     stars : numpy.ndarray (m, 3)
@@ -231,14 +234,17 @@ def mask_sources(values, fwhm, is_saturated):
     sigma = fwhm / FWHM_PER_SIGMA
     smooth = ndimage.gaussian_filter(values, sigma) * np.float32(2 * np.sqrt(np.pi) * sigma)
     labels, n = ndimage.label(smooth > SOURCE_EDGE, structure=np.ones((3, 3)))
-    covered, points, stars = np.zeros(values.shape, dtype=bool), [], []
+    covered, faint, points, stars = *np.zeros((2, *values.shape), dtype=bool), [], []
     peaks = ndimage.maximum(smooth, labels, np.arange(1, n + 1)) if n else np.empty(0)
     places = ndimage.find_objects(labels)
-    for number in np.flatnonzero(peaks > SOURCE_PEAK):
+    for number in np.flatnonzero(peaks > FAINT_PEAK):
         place = places[number]
         inside, light = labels[place] == number + 1, smooth[place]
         if not is_saturated[place][inside].any() and is_elongated(inside, fwhm):
             inside &= light > BRIGHTER * np.percentile(light[inside], 75)
+        if peaks[number] <= SOURCE_PEAK:
+            _cover(faint, place, inside)
+            continue
         _cover(covered, place, inside)
         radius = np.sqrt(inside.sum() / np.pi)
         peak = _peak(place, np.where(inside, light, 0))
@@ -246,7 +252,7 @@ def mask_sources(values, fwhm, is_saturated):
             stars.append((*peak, min(np.hypot(*inside.shape) / 2, SPIKES * radius)))
         else:
             points.append(peak)
-    return covered, np.reshape(points, (-1, 2)), np.reshape(stars, (-1, 3))
+    return covered, faint, np.reshape(points, (-1, 2)), np.reshape(stars, (-1, 3))
 
 
 def _peak(place, light):

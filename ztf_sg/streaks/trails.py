@@ -260,13 +260,24 @@ def _described(line, usable, sky, block):
         return None
     width, ridge = profile.fit_width(*profile.across_profile(band, line.length), sky.fwhm)
     sigma = np.clip(width, 0.5 * sky.fwhm, profile.WIDEST * sky.fwhm) / FWHM_PER_SIGMA
-    n = max(int(line.length / block), EVEN_PARTS)
-    brightness, variance = profile.along_profile(band, sigma, line.length / n, 0, n)
-    snr = _robust_snr(brightness, variance)
-    if snr < MIN_SNR or _is_uneven(brightness, variance) or _is_spike(line, band, sigma, sky.stars):
+    parts = _parts(line, band, sigma, block)
+    snr = _robust_snr(*parts)
+    if snr < MIN_SNR or _is_uneven(*parts) or _is_spike(line, band, sigma, sky.stars):
         return None
     fine = profile.along_profile(band, sigma, profile.FINE, 0, int(line.length / profile.FINE))
-    return _Trail(line, width, ridge, snr, profile.find_period(*fine, profile.FINE, sky.fwhm))
+    period = profile.find_period(*fine, profile.FINE, sky.fwhm)
+    if np.isnan(period):
+        # what is continuous shines beside faint sources, too, some of which may lie along a line by chance
+        empty = profile.pixels_near(line, usable & sky.is_empty, sky.values)
+        if _robust_snr(*_parts(line, empty, sigma, block)) < MIN_SNR:
+            return None
+    return _Trail(line, width, ridge, snr, period)
+
+
+def _parts(line, band, sigma, block):
+    """Return brightness and variance of parts of a line of about `block` px."""
+    n = max(int(line.length / block), EVEN_PARTS)
+    return profile.along_profile(band, sigma, line.length / n, 0, n)
 
 
 def _is_uneven(brightness, variance):
