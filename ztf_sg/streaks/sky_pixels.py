@@ -41,6 +41,7 @@ class SkyPixels:
     noise : numpy.ndarray (height, width), float32
         Standard deviation of the sky [DN].
     bad_columns : numpy.ndarray of int
+        Columns that are bad in all of their rows, or from one of them to an edge.
     points : numpy.ndarray (n, 2)
         x and y [px] of the small ones of the sources.
     stars : numpy.ndarray (m, 3)
