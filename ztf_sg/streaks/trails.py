@@ -53,8 +53,8 @@ class Trails:
     mask : numpy.ndarray of bool (height, width)
         Pixels to leave out of photometry.
     bad_columns : numpy.ndarray of int
-        Columns of the detector that are too bright or too dark, in all of their rows or from one of them to an
-        edge; they are no trails.
+        Columns of the detector that are too bright or too dark, in all of their rows or from one of them to
+        an edge; they are no trails.
     """
 
     table: pd.DataFrame
