@@ -267,11 +267,8 @@ def _described(line, usable, sky, block):
         return None
     fine = profile.along_profile(band, sigma, profile.FINE, 0, int(line.length / profile.FINE))
     period = profile.find_period(*fine, profile.FINE, sky.fwhm)
-    if np.isnan(period):
-        # what is continuous shines beside faint sources, too, some of which may lie along a line by chance
-        empty = profile.pixels_near(line, usable & sky.is_empty, sky.values)
-        if _robust_snr(*_parts(line, empty, sigma, block)) < MIN_SNR:
-            return None
+    if np.isnan(period) and _is_made_of_sources(line, usable, sky, sigma, block, parts):
+        return None
     return _Trail(line, width, ridge, snr, period)
 
 
@@ -279,6 +276,17 @@ def _parts(line, band, sigma, block):
     """Return brightness and variance of parts of a line of about `block` px."""
     n = max(int(line.length / block), EVEN_PARTS)
     return profile.along_profile(band, sigma, line.length / n, 0, n)
+
+
+def _is_made_of_sources(line, usable, sky, sigma, block, parts):
+    """Tell whether a line is fainter than trails are once the faint sources along it are left out.
+
+    Some of these lie along a line by chance. What is left of its weight must be as bright as that of a trail.
+    """
+    empty = profile.pixels_near(line, usable & sky.is_empty, sky.values)
+    rest = _parts(line, empty, sigma, block)
+    left = np.sum(1 / rest[1]) / np.sum(1 / parts[1])
+    return _robust_snr(*rest) < MIN_SNR * np.sqrt(left)
 
 
 def _is_uneven(brightness, variance):
