@@ -23,6 +23,7 @@ FLASH_STEPS = (2.5, 28.0)  # range of the distance between flashes that look lik
 MIN_SEGMENT_SNR = 5.8  # of a segment that is looked at more closely
 PROMISING = 0.75  # share of the signal-to-noise ratio of a trail that a segment must have
 MIN_SNR = 7.0  # of a trail; how often false ones are above it is counted by `python benchmarks/trails.py`
+BRIGHT_SNR = 8.0  # of a line that has more light than the few faint sources that lie along it by chance
 SHORTEST_TRAIL = 40.0  # [px]
 NARROWEST = 0.65  # FWHM of a trail at least [FWHM of point sources]; bad pixels are narrower
 COLUMN_DRIFT = 4.0  # a trail within so many columns over all its length is a fault of the detector [px]
@@ -267,7 +268,7 @@ def _described(line, usable, sky, block):
         return None
     fine = profile.along_profile(band, sigma, profile.FINE, 0, int(line.length / profile.FINE))
     period = profile.find_period(*fine, profile.FINE, sky.fwhm)
-    if np.isnan(period) and _is_made_of_sources(line, usable, sky, sigma, block, parts):
+    if np.isnan(period) and snr < BRIGHT_SNR and _is_made_of_sources(line, usable, sky, sigma, block, parts):
         return None
     return _Trail(line, width, ridge, snr, period)
 
