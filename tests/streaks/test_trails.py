@@ -32,6 +32,14 @@ def make_image(trails=None, shape=(256, 320), random_state=0):
     return image
 
 
+def add_sources(image, places, peak=2.4 * NOISE):
+    """Add point sources, by default too faint for most of them to be told from noise."""
+    y, x = np.indices((25, 25)) - 12
+    source = peak * np.exp(-4 * np.log(2) * (x**2 + y**2) / FWHM**2)
+    for row, column in places:
+        image[row - 12 : row + 13, column - 12 : column + 13] += source
+
+
 @pytest.fixture(scope="module")
 def field():
     """Return a simulated field of stars and galaxies without trails, and its header."""
@@ -63,12 +71,8 @@ class TestEmptySky:
         assert len(find_trails(*field)) == 0
 
     def test_crowded_sources_too_faint_to_be_masked_are_no_trails(self):
-        image, rng, reach = make_image(shape=(512, 512), random_state=4), np.random.default_rng(4), 12
-        source = 20 * np.exp(-4 * np.log(2) * (np.indices((2 * reach,) * 2) - reach) ** 2 / FWHM**2).prod(
-            axis=0
-        )
-        for y, x in rng.integers(0, 512 - 2 * reach, (500, 2)):
-            image[y : y + 2 * reach, x : x + 2 * reach] += source
+        image = make_image(shape=(512, 512), random_state=4)
+        add_sources(image, np.random.default_rng(4).integers(12, 499, (500, 2)))
         assert len(find_trails(image, fwhm=FWHM)) == 0
 
 
@@ -245,6 +249,17 @@ class TestPreparation:
         sky = prepare_sky(image, header["SEEING"])
         assert np.std((image - background)[sky.is_sky]) == pytest.approx(noise.mean(), rel=0.06)
         assert abs(np.mean(sky.values[sky.is_sky])) < 0.05
+
+    def test_faint_sources_are_sky_that_is_not_empty(self):
+        image, places = (
+            make_image(shape=(512, 512)),
+            np.stack(np.mgrid[20:500:40, 20:500:40], -1).reshape(-1, 2),
+        )
+        add_sources(image, places)
+        sky = prepare_sky(image, FWHM)
+        assert sky.is_sky[*places.T].mean() > 0.5
+        assert sky.is_empty[*places.T].mean() < 0.4
+        assert sky.is_empty.mean() > 0.97
 
     def test_the_width_of_stars_is_measured(self, field):
         image, header = field
