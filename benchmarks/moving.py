@@ -11,6 +11,7 @@ nights drawn with replacement. Real satellites are of one exposure: near copies 
 """
 
 import argparse
+import logging
 import time
 import warnings
 from pathlib import Path
@@ -174,6 +175,7 @@ def findsat_score(signal):
     """Return the greatest significance of a line that findsat_mrt of acstools finds."""
     from acstools.findsat_mrt import TrailFinder
 
+    logging.disable(logging.WARNING)  # which tells each step, and that nothing is found
     finder = TrailFinder(np.clip(signal, -SHARPEST, SHARPEST), processes=1, threshold=4, max_width=12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -47,7 +47,7 @@ SECTIONS = {
     "Several images of one object": f"combining --plot {PLOT}",
     "Moving objects: streaks": "streaks",
     "Moving objects: real alerts": f"moving {REAL_ALERTS}",
-    "Trails in whole images": f"trails --fields 10 --quadrants 0 --plot {PLOT}",
+    "Trails in whole images": f"trails --fields 40 --quadrants 0 --plot {PLOT}",
     "Trails in quadrants that have none": "trails --fields 0 --quadrants 10",
     "Reading real cutouts, and the job of notebook 3": f"reading_speed {REAL}",
     "Realism of the simulated cutouts": f"realism {REAL}",

@@ -39,7 +39,7 @@ SNR_EDGES = (5, 7, 8, 10, 13, 18, 25, 60)
 MRT_THRESHOLD = 4.0  # the default of findsat_mrt is 5
 BINNING = 2  # of images for findsat_mrt [px]
 TOLERANCE = 8.0  # how far the ends of a found trail may be from the line of the true one [px]
-FIRST_FIELD, FIRST_QUADRANT = 3000, 8000  # seeds
+FIRST_FIELD, FIRST_QUADRANT = 3000, 9000  # seeds
 
 
 def main():
@@ -208,7 +208,8 @@ def count_false_trails(n_quadrants):
         table = find_trails(image, header).table
         seconds.append(time.process_time() - start)
         false.append(table.assign(quadrant=number))
-        tell(f"quadrant {number + 1} of {n_quadrants}: {len(table)} false trails, {seconds[-1]:.1f} s")
+        which = "".join(f" ({row.length:.0f} px, S/N {row.snr:.1f})" for row in table.itertuples())
+        tell(f"quadrant {number + 1} of {n_quadrants}: {len(table)} false trails{which}, {seconds[-1]:.1f} s")
     false = pd.concat(false, ignore_index=True)
     print(
         f"{len(false)} false trails in {n_quadrants} simulated quadrants without trails, "

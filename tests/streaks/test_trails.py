@@ -13,7 +13,8 @@ from ztf_sg import find_trails
 from ztf_sg.simulation.trails import TRAIL_COLUMNS, draw_trail, simulate_field, simulate_trails
 from ztf_sg.streaks.flash_rows import find_rows
 from ztf_sg.streaks.lines import line_segments
-from ztf_sg.streaks.sky_pixels import background_and_noise, measure_fwhm, prepare_sky
+from ztf_sg.streaks.sky_pixels import background_and_noise, find_bad_columns, measure_fwhm, prepare_sky
+from ztf_sg.streaks.trail_profile import Line, along_profile, pixels_near
 
 NOISE, FWHM = 8.0, 2.4  # [DN], [px]
 REAL_IMAGES = os.environ.get("ZTF_SG_REAL_IMAGES")
@@ -29,6 +30,14 @@ def make_image(trails=None, shape=(256, 320), random_state=0):
     for trail in () if trails is None else trails.itertuples():
         image += draw_trail(trail, shape, FWHM, NOISE)
     return image
+
+
+def add_sources(image, places, peak=2.4 * NOISE):
+    """Add point sources, by default too faint for most of them to be told from noise."""
+    y, x = np.indices((25, 25)) - 12
+    source = peak * np.exp(-4 * np.log(2) * (x**2 + y**2) / FWHM**2)
+    for row, column in places:
+        image[row - 12 : row + 13, column - 12 : column + 13] += source
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +69,11 @@ class TestEmptySky:
 
     def test_stars_and_galaxies_of_a_field_are_no_trails(self, field):
         assert len(find_trails(*field)) == 0
+
+    def test_crowded_sources_too_faint_to_be_masked_are_no_trails(self):
+        image = make_image(shape=(512, 512), random_state=4)
+        add_sources(image, np.random.default_rng(4).integers(12, 499, (500, 2)))
+        assert len(find_trails(image, fwhm=FWHM)) == 0
 
 
 class TestFoundTrails:
@@ -163,6 +177,23 @@ class TestFaultsOfTheDetector:
         image[200:, 40:47] += 3
         assert len(find_trails(image, fwhm=1.6)) == 0
 
+    @pytest.mark.parametrize("level", [-6, 6])
+    def test_columns_that_are_bad_from_a_row_on_are_found_and_make_no_trail(self, level):
+        image = make_image(shape=(1024, 256), random_state=6)
+        image[500:, 90:97] += level
+        trails = find_trails(image, fwhm=FWHM)
+        assert len(trails) == 0
+        assert set(range(90, 97)) <= set(trails.bad_columns) <= set(range(88, 99))
+        values = image / NOISE - 300 / NOISE
+        bad = find_bad_columns(values, np.isfinite(values))
+        assert bad[520:, 92:95].all() and not bad[:64].any()
+
+    def test_a_steep_trail_makes_no_column_bad(self):
+        image = make_image(make_trail(80, -50, 130, 1100, snr=100), shape=(1024, 256))
+        trails = find_trails(image, fwhm=FWHM)
+        assert not len(trails.bad_columns)
+        assert only(trails).length > 1000
+
     def test_a_trail_beside_a_bad_column_is_found(self):
         image = make_image(make_trail(-100, 40, 420, 200))
         image[:, 140:147] += np.random.default_rng(3).normal(15, 10, (256, 7))
@@ -219,6 +250,17 @@ class TestPreparation:
         assert np.std((image - background)[sky.is_sky]) == pytest.approx(noise.mean(), rel=0.06)
         assert abs(np.mean(sky.values[sky.is_sky])) < 0.05
 
+    def test_faint_sources_are_sky_that_is_not_empty(self):
+        image, places = (
+            make_image(shape=(512, 512)),
+            np.stack(np.mgrid[20:500:40, 20:500:40], -1).reshape(-1, 2),
+        )
+        add_sources(image, places)
+        sky = prepare_sky(image, FWHM)
+        assert sky.is_sky[*places.T].mean() > 0.5
+        assert sky.is_empty[*places.T].mean() < 0.4
+        assert sky.is_empty.mean() > 0.97
+
     def test_the_width_of_stars_is_measured(self, field):
         image, header = field
         assert measure_fwhm(prepare_sky(image).values) == pytest.approx(header["SEEING"], rel=0.35)
@@ -228,6 +270,17 @@ class TestPreparation:
         values = np.random.default_rng(5).normal(size=(256, 320)) + light
         best = line_segments(values, np.ones((256, 320), dtype=bool), 1.2, 6.0)[0]
         assert 20 < best[0] < 33
+
+    @pytest.mark.parametrize("width", [1.0, 2.5])
+    def test_the_light_along_lines_of_empty_sky_scatters_as_its_variance_tells(self, width):
+        rng, sigma, length = np.random.default_rng(7), width * FWHM / 2.355, 160.0
+        values, everywhere = rng.normal(size=(700, 700)), np.ones((700, 700), dtype=bool)
+        snr = []
+        for x, y, direction in zip(*rng.uniform(200, 500, (2, 400)), rng.uniform(0, np.pi, 400), strict=True):
+            band = pixels_near(Line(x, y, direction, length), everywhere, values)
+            light, variance = along_profile(band, sigma, 8.0, 0, 20)
+            snr.append(np.sum(light / variance) / np.sqrt(np.sum(1 / variance)))
+        assert np.std(snr) == pytest.approx(1, abs=0.08)
 
 
 class TestSimulatedTrails:

@@ -9,13 +9,19 @@ MESH = 32  # the background and its noise are measured in boxes of this size [px
 FEWEST_PIXELS = 64  # of a box, that it is measured in
 CLIP_SIGMA, CLIP_ROUNDS = 3.0, 3
 SOURCE_PEAK, SOURCE_EDGE = 5.0, 2.0  # of a smoothed source, its peak and where it ends [sigma]
+FAINT_PEAK = 4.0  # of a source that may be one; without these the sky is as symmetric as noise [sigma]
 LEAST_ELONGATION = 4.0  # of the axes of what may be a trail and is no source
 LEAST_LENGTH = 6.0  # and its length [FWHM]
 LARGE = 3.0  # radius of a source that may have spikes [FWHM]
 SPIKES = 3.0  # how far such a source reaches at most [radii of a circle of its area]
 GROWTH = 0.4  # by which share of its radius a source is masked beyond its edge
 BRIGHTER = 4.0  # a part of a trail that is so many times brighter than the rest is a source in its way
-BAD_COLUMN = 7.0  # of the median of a column [sigma]
+BAD_COLUMN = 6.0  # of the light of a bad column [sigma]
+COLUMN_BOX = 5  # wide bad columns, each of them faint, are seen by the light of so many together
+COLUMN_CLIP = 2.0  # of pixels and of the parts of a column, which stars shine on [sigma]
+COLUMN_PARTS = 32  # of a column, at least; they have at most `MESH` px
+SURROUNDINGS = 64  # columns that one is compared with; the wider, the less the bad one matters
+SHORTEST_FAULT = 384  # of a column that is bad up to an edge; trails leave it earlier, unless along it [px]
 FWHM_PEAK = 20.0  # sources with at least this peak tell the FWHM [sigma]
 TYPICAL_FWHM = 2.2  # [px]
 FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
@@ -29,11 +35,13 @@ class SkyPixels:
     ----------
     values : numpy.ndarray (height, width), float32
         Pixels less their background in units of its noise; 0 where there is no data.
-    has_data, is_sky : numpy.ndarray (height, width), bool
-        Pixels with data, and those of them that no source covers.
+    has_data, is_sky, is_empty : numpy.ndarray (height, width), bool
+        Pixels with data, those of them that no source covers, and those of these that not even a faint one
+        covers, which may be noise or a flash of a trail.
     noise : numpy.ndarray (height, width), float32
         Standard deviation of the sky [DN].
     bad_columns : numpy.ndarray of int
+        Columns that are bad in all of their rows, or from one of them to an edge.
     points : numpy.ndarray (n, 2)
         x and y [px] of the small ones of the sources.
     stars : numpy.ndarray (m, 3)
@@ -45,6 +53,7 @@ class SkyPixels:
     values: np.ndarray
     has_data: np.ndarray
     is_sky: np.ndarray
+    is_empty: np.ndarray
     noise: np.ndarray
     bad_columns: np.ndarray
     points: np.ndarray
@@ -67,15 +76,17 @@ def prepare_sky(image, fwhm=None, saturate=np.inf):
     image = np.asarray(image, dtype=np.float32)
     has_data = np.isfinite(image)
     background, noise = background_and_noise(image)
-    rest, noise = background_and_noise(image - background)
-    background += rest
-    values = np.where(has_data, (image - background) / noise, 0).astype(np.float32)
-    bad_columns = find_bad_columns(values, has_data)
-    has_data[:, bad_columns] = False
-    values[~has_data] = 0
+    is_bad = find_bad_columns((image - background) / noise, has_data)
+    # without the bad columns, which pull the background of their neighbours
+    rest, noise = background_and_noise(np.where(is_bad, np.float32(np.nan), image - background))
+    values = np.where(has_data, (image - background - rest) / noise, 0).astype(np.float32)
+    is_bad = find_bad_columns(values, has_data)
+    has_data &= ~is_bad
+    values[is_bad] = 0
     fwhm = measure_fwhm(values) if fwhm is None else fwhm
-    sources, *places = mask_sources(values, fwhm, image >= saturate)
-    return SkyPixels(values, has_data, has_data & ~sources, noise, bad_columns, *places, fwhm)
+    sources, faint, *places = mask_sources(values, fwhm, image >= saturate)
+    is_sky, bad_columns = has_data & ~sources, np.flatnonzero(is_bad.any(axis=0))
+    return SkyPixels(values, has_data, is_sky, is_sky & ~faint, noise, bad_columns, *places, fwhm)
 
 
 def background_and_noise(image):
@@ -141,25 +152,53 @@ def _weights(side, n):
 
 
 def find_bad_columns(values, has_data):
-    """Return the numbers of columns whose upper and lower half are both too bright, or both too dark."""
-    halves = np.array_split(np.arange(len(values)), 2)
-    excess = []
-    for rows in halves:
-        part = np.where(has_data[rows], values[rows], np.nan)
-        n = np.maximum(has_data[rows].sum(axis=0), 1)
-        median = np.nan_to_num(_column_medians(part))
-        excess.append(median * np.sqrt(n) / 1.2533)
-    lower, upper = excess
-    same = np.sign(lower) == np.sign(upper)
-    return np.flatnonzero(same & (np.minimum(np.abs(lower), np.abs(upper)) > BAD_COLUMN / np.sqrt(2)))
+    """Return the pixels of columns that are too bright or too dark, bool (height, width).
+
+    A column is bad in all of its rows, or from one of them to an edge of the image, as a defect spoils the
+    charge that passes it on its way out. All quarters of its bad rows must show it.
+    """
+    size = max(min(MESH, len(values) // COLUMN_PARTS), 1)
+    clipped = np.where(has_data, np.clip(values, -COLUMN_CLIP, COLUMN_CLIP), 0)
+    light, n = (_sums_of_parts(array, size) for array in (clipped, has_data))
+    excess = (light - n * _level_around(light / np.maximum(n, 1))) / np.sqrt(np.maximum(n, 1))
+    excess = np.clip(excess, -COLUMN_CLIP, COLUMN_CLIP)
+    parts, bad = np.arange(len(light))[:, None], np.zeros(light.shape, dtype=bool)
+    for box in (1, COLUMN_BOX):
+        wide = np.sqrt(box) * ndimage.uniform_filter1d(excess, box)
+        for order in (slice(None), slice(None, None, -1)):
+            together = _bad_parts(wide[order], BAD_COLUMN, SHORTEST_FAULT // size)
+            alone = _bad_parts(excess[order], BAD_COLUMN / np.sqrt(box), SHORTEST_FAULT // size)
+            bad |= (parts < np.minimum(together, alone))[order]
+    return np.repeat(bad, size, axis=0)[: len(values)]
 
 
-def _column_medians(part):
-    """Return the medians of columns, those without data NaN."""
-    empty = np.isnan(part).all(axis=0)
-    medians = np.full(part.shape[1], np.nan)
-    medians[~empty] = np.nanmedian(part[:, ~empty], axis=0)
-    return medians
+def _sums_of_parts(array, size):
+    """Return the sums of `size` pixels of each column after another, (parts, width)."""
+    padded = np.pad(array, [(0, -len(array) % size), (0, 0)])
+    return padded.reshape(-1, size, array.shape[1]).sum(axis=1, dtype=float)
+
+
+def _level_around(level):
+    """Return the medians of `SURROUNDINGS` columns each, (parts, width), which halos of galaxies raise."""
+    n_more = -level.shape[1] % SURROUNDINGS
+    boxes = np.pad(level, [(0, 0), (0, n_more)], mode="symmetric").reshape(len(level), -1, SURROUNDINGS)
+    return np.repeat(np.median(boxes, axis=2), SURROUNDINGS, axis=1)[:, : level.shape[1]]
+
+
+def _bad_parts(excess, least, shortest):
+    """Return how many parts of each column are bad from the first on, by their excess [sigma].
+
+    All of them together have `least` sigma, and each quarter at least half of its share of that.
+    """
+    light = np.concatenate([np.zeros((1, excess.shape[1])), np.cumsum(excess, axis=0)])
+    n_bad = np.zeros(excess.shape[1], dtype=int)
+    for stop in {*range(shortest, len(excess)), len(excess)}:
+        edges = np.linspace(0, stop, 5).astype(int)
+        quarters = np.diff(light[edges], axis=0) / np.sqrt(np.diff(edges))[:, None]
+        total = light[stop] / np.sqrt(stop)
+        is_bad = (np.abs(total) > least) & ((np.sign(total) * quarters).min(axis=0) > least / 4)
+        n_bad[is_bad] = np.maximum(n_bad[is_bad], stop)
+    return n_bad
 
 
 def measure_fwhm(values):
@@ -186,7 +225,8 @@ def mask_sources(values, fwhm, is_saturated):
 
     Returns
     -------
-    covered : numpy.ndarray of bool (height, width)
+    covered, faint : numpy.ndarray of bool (height, width)
+        Pixels of sources, and of those that are too faint to tell them from noise.
     points : numpy.ndarray (n, 2)
         x and y [px] of small sources.
     stars : numpy.ndarray (m, 3)
@@ -195,14 +235,17 @@ def mask_sources(values, fwhm, is_saturated):
     sigma = fwhm / FWHM_PER_SIGMA
     smooth = ndimage.gaussian_filter(values, sigma) * np.float32(2 * np.sqrt(np.pi) * sigma)
     labels, n = ndimage.label(smooth > SOURCE_EDGE, structure=np.ones((3, 3)))
-    covered, points, stars = np.zeros(values.shape, dtype=bool), [], []
+    covered, faint, points, stars = *np.zeros((2, *values.shape), dtype=bool), [], []
     peaks = ndimage.maximum(smooth, labels, np.arange(1, n + 1)) if n else np.empty(0)
     places = ndimage.find_objects(labels)
-    for number in np.flatnonzero(peaks > SOURCE_PEAK):
+    for number in np.flatnonzero(peaks > FAINT_PEAK):
         place = places[number]
         inside, light = labels[place] == number + 1, smooth[place]
         if not is_saturated[place][inside].any() and is_elongated(inside, fwhm):
             inside &= light > BRIGHTER * np.percentile(light[inside], 75)
+        if peaks[number] <= SOURCE_PEAK:
+            _cover(faint, place, inside)
+            continue
         _cover(covered, place, inside)
         radius = np.sqrt(inside.sum() / np.pi)
         peak = _peak(place, np.where(inside, light, 0))
@@ -210,7 +253,7 @@ def mask_sources(values, fwhm, is_saturated):
             stars.append((*peak, min(np.hypot(*inside.shape) / 2, SPIKES * radius)))
         else:
             points.append(peak)
-    return covered, np.reshape(points, (-1, 2)), np.reshape(stars, (-1, 3))
+    return covered, faint, np.reshape(points, (-1, 2)), np.reshape(stars, (-1, 3))
 
 
 def _peak(place, light):

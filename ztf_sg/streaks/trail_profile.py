@@ -10,6 +10,7 @@ from ztf_sg.compilation import compiled
 CLIP = 4.0  # of pixels that are not as bright as the trail [sigma]
 REACH = 20  # how far from a line its profile across is measured [px]
 BLOCK = 8  # of the profile along a line, of which the ends are made [px]
+SKY_PARTS = 5  # neighbouring parts of a profile along a line, by which the sky beside each is measured
 ROUNDS = 8  # of fitting a line and finding its ends
 CAP = 3.0  # by how much the brightness of a part counts that exceeds the typical one [sigma]
 TILT_STEPS = np.arange(-3, 3.5, 1.0)  # of the ends of a line, tried before it is fitted [px]
@@ -139,7 +140,7 @@ def along_profile(band, sigma, step, first, n):
     """Return the brightness of n parts of a line, of `step` px each from `first` on, and their variances.
 
     The brightness is that of the ridge of a Gaussian profile, in units of the noise; the sky beside the line
-    is subtracted. Parts without data have infinite variance.
+    is subtracted, whose own noise counts, too. Parts without data have infinite variance.
     """
     number = np.floor((band.along - first) / step).astype(int)
     inside = (number >= 0) & (number < n)
@@ -151,16 +152,19 @@ def along_profile(band, sigma, step, first, n):
         for quantity in (weight * band.values, weight**2, weight, around, beside)
     ]
     light, squares, weights, sky, n_sky = sums
-    level = _smooth(sky) / np.maximum(_smooth(n_sky), 1)
+    n_sky = np.maximum(_smooth(n_sky), 1)
+    level = _smooth(sky) / n_sky
     least = 0.3 * step * sigma * np.sqrt(np.pi)
     has_data = squares > least
     squares = np.where(has_data, squares, 1.0)
-    return (light - level * weights) / squares, np.where(has_data, 1 / squares, np.inf)
+    # neighbours share their sky: each counts with the variance of a fifth of it, so that their sum is right
+    variance = 1 / squares + (weights / squares) ** 2 * SKY_PARTS / n_sky
+    return (light - level * weights) / squares, np.where(has_data, variance, np.inf)
 
 
 def _smooth(sums):
-    """Return the sums of 5 neighbours each."""
-    return np.convolve(sums, np.ones(5))[2:-2]
+    """Return the sums of `SKY_PARTS` neighbours each."""
+    return np.convolve(sums, np.ones(SKY_PARTS))[SKY_PARTS // 2 : -(SKY_PARTS // 2)]
 
 
 def find_ends(brightness, variance, inside):

@@ -22,7 +22,8 @@ BLUR = 1.15  # width of the lines looked for [width of point sources]
 FLASH_STEPS = (2.5, 28.0)  # range of the distance between flashes that look like stars [FWHM]
 MIN_SEGMENT_SNR = 5.8  # of a segment that is looked at more closely
 PROMISING = 0.75  # share of the signal-to-noise ratio of a trail that a segment must have
-MIN_SNR = 7.0  # of a trail; about one quadrant in 7 has a false one that is above it
+MIN_SNR = 7.5  # of a trail; of 36 simulated quadrants 3 have a false one of 7.0 to 7.3, none a higher one
+BRIGHT_SNR = 8.0  # of a line that has more light than the few faint sources that lie along it by chance
 SHORTEST_TRAIL = 40.0  # [px]
 NARROWEST = 0.65  # FWHM of a trail at least [FWHM of point sources]; bad pixels are narrower
 COLUMN_DRIFT = 4.0  # a trail within so many columns over all its length is a fault of the detector [px]
@@ -30,8 +31,8 @@ COLUMN_WIDTHS = 1.5  # or within so many of its widths: its line may cross a bro
 OUTLIER = 3.0  # by how much a part of a trail may exceed the typical one and count [sigma]
 EVEN_PARTS = 4  # into which a trail is divided; each must show light
 EVENNESS = 0.25  # of the brightness of a part, at least, relative to that of the whole
-SPIKE_REACH = 2.5  # a trail through a star must be seen so far from it [reach of its mask]
-SPIKE_OFFSET = 0.05  # how far from the star's middle the line of a spike is at most, relative to that
+SPIKE_REACH = 4.0  # a trail through a star must be seen so far from it [reach of its mask]
+SPIKE_OFFSET = 0.03  # how far from the star's middle the line of a spike is at most, relative to that
 SPIKE_FADING = 0.6  # brightness of the far half of a trail through a star at least, relative to the near
 MASKED_LIGHT = 0.25  # the mask reaches to where a trail is this bright [noise]
 SPOILED = 2.0  # half the width of the mask at least [FWHM of the trail]
@@ -53,7 +54,8 @@ class Trails:
     mask : numpy.ndarray of bool (height, width)
         Pixels to leave out of photometry.
     bad_columns : numpy.ndarray of int
-        Columns of the detector that are too bright or too dark in all of their rows; they are no trails.
+        Columns of the detector that are too bright or too dark, in all of their rows or from one of them to
+        an edge; they are no trails.
     """
 
     table: pd.DataFrame
@@ -260,13 +262,32 @@ def _described(line, usable, sky, block):
         return None
     width, ridge = profile.fit_width(*profile.across_profile(band, line.length), sky.fwhm)
     sigma = np.clip(width, 0.5 * sky.fwhm, profile.WIDEST * sky.fwhm) / FWHM_PER_SIGMA
-    n = max(int(line.length / block), EVEN_PARTS)
-    brightness, variance = profile.along_profile(band, sigma, line.length / n, 0, n)
-    snr = _robust_snr(brightness, variance)
-    if snr < MIN_SNR or _is_uneven(brightness, variance) or _is_spike(line, band, sigma, sky.stars):
+    parts = _parts(line, band, sigma, block)
+    snr = _robust_snr(*parts)
+    if snr < MIN_SNR or _is_uneven(*parts) or _is_spike(line, band, sigma, sky.stars):
         return None
     fine = profile.along_profile(band, sigma, profile.FINE, 0, int(line.length / profile.FINE))
-    return _Trail(line, width, ridge, snr, profile.find_period(*fine, profile.FINE, sky.fwhm))
+    period = profile.find_period(*fine, profile.FINE, sky.fwhm)
+    if np.isnan(period) and snr < BRIGHT_SNR and _is_made_of_sources(line, usable, sky, sigma, block, parts):
+        return None
+    return _Trail(line, width, ridge, snr, period)
+
+
+def _parts(line, band, sigma, block):
+    """Return brightness and variance of parts of a line of about `block` px."""
+    n = max(int(line.length / block), EVEN_PARTS)
+    return profile.along_profile(band, sigma, line.length / n, 0, n)
+
+
+def _is_made_of_sources(line, usable, sky, sigma, block, parts):
+    """Tell whether a line is fainter than trails are once the faint sources along it are left out.
+
+    Some of these lie along a line by chance. What is left of its weight must be as bright as that of a trail.
+    """
+    empty = profile.pixels_near(line, usable & sky.is_empty, sky.values)
+    rest = _parts(line, empty, sigma, block)
+    left = np.sum(1 / rest[1]) / np.sum(1 / parts[1])
+    return _robust_snr(*rest) < MIN_SNR * np.sqrt(left)
 
 
 def _is_uneven(brightness, variance):
