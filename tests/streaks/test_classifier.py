@@ -133,6 +133,20 @@ def test_motion_is_measured(pretrained):
     np.testing.assert_allclose(pretrained.measure(streaks, exptime=60.0)["rate"][clear], found["rate"] / 2)
 
 
+def test_stated_errors_hold_for_points_and_streaks_of_stars_that_are_not_round(pretrained):
+    stamps = simulate_stamps(160, 6, ["asteroid", "streak"], n_jobs=1)
+    truth = stamps.table
+    clear = ((truth["length"] < 20) & (truth["snr"] > 16) & ~truth["beside"]).to_numpy()
+    found, truth = pretrained.measure(stamps)[clear], truth[clear]
+    length = (found["length"] / PIXEL_SCALE - truth["length"]) * PIXEL_SCALE / found["length_error"]
+    assert length.abs().quantile(0.9) < 3
+    long = truth["length"] > 5
+    angle = ((found["angle"] - truth["angle"] + 90) % 180 - 90) / found["angle_error"]
+    assert clear.sum() > 50 and long.sum() > 5
+    assert angle[long].abs().quantile(0.8) < 2
+    assert found["length_error"][long].median() < 1
+
+
 def test_magnitudes_need_a_zero_point(pretrained):
     points = simulate_stamps(40, 4, ["asteroid"], n_jobs=1)
     clear = (points.table["snr"] > 15).to_numpy()

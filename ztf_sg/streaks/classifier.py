@@ -219,8 +219,8 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         Lengths and angles, and so rates, of trails below a signal-to-noise ratio of 16 are means over all
         trails that the pixels allow (``ztf_sg.streaks.trail_posterior``), as the best fit has outliers there;
         those of brighter trails, of trails that leave the stamp, and beside much brighter sources are of the
-        best fit. A length is never below zero, nor its mean of a faint point near it: compare it with its
-        error.
+        best fit. A length is never below zero, nor that of a point near it: compare it with its error, which
+        allows for stars that are not round, as those of difference images are.
         """
         _check_exptime(exptime)
         raw = with_faint_trails(triplets, raw_measures(triplets))

@@ -11,6 +11,7 @@ TRAIL_NARROW = (
     0.9  # greatest share that the middle pixels have in its signal-to-noise ratio; more is a column
 )
 TRAIL_PARAMETERS = 2  # length and angle: those of a trail that a point has not
+UNROUND = 0.5  # by how much the PSF may be wider along one axis than across [its variance]
 UNSEEN = {"free_ends": 0, "flashes": 0, "trail": False}  # where there are no pixels
 MAGNITUDE = 2.5 / np.log(10)  # of a relative change of the flux
 
@@ -62,14 +63,15 @@ def motion_table(raw, table, exptime):
         [s]
     """
     per_minute = 60 / exptime
-    length, length_error = (raw[name] * PIXEL_SCALE for name in ("length", "length_error"))
+    length_error, angle_error = _errors(raw)
+    length, length_error = raw["length"] * PIXEL_SCALE, length_error * PIXEL_SCALE
     flux = np.where(raw["flux"] > 0, raw["flux"] * raw["noise"], np.nan)
     zero_point = pd.to_numeric(table["magzpsci"], errors="coerce") if "magzpsci" in table else np.nan
     found = {
         "length": length,
         "length_error": length_error,
         "angle": np.rad2deg(raw["angle"]),
-        "angle_error": np.minimum(np.rad2deg(raw["angle_error"]), 90.0),
+        "angle_error": np.minimum(np.rad2deg(angle_error), 90.0),
         "rate": length * per_minute,
         "rate_error": length_error * per_minute,
         "magnitude": zero_point - 2.5 * np.log10(flux),
@@ -83,3 +85,16 @@ def motion_table(raw, table, exptime):
     unseen = (raw["images"] == "none").to_numpy() | ~np.isfinite(raw["snr"]) | (raw["pixels"] == 0)
     found.loc[unseen, found.columns.difference([*UNSEEN])] = np.nan
     return found.assign(**{name: found[name].mask(unseen, value) for name, value in UNSEEN.items()})
+
+
+def _errors(raw):
+    r"""Return the errors of length [px] and angle [radian], (n,) each, in images whose PSF may not be round.
+
+    A segment of length :math:`L` has the variance :math:`L^2 / 12` along it. A PSF that is wider by a
+    variance :math:`v` along an axis makes the length up to :math:`\sqrt{L^2 + 12 v} - L` too large, and turns
+    the principal axis by :math:`\arctan(12 v / L^2) / 2` at most; this over :math:`\sqrt{2}` is typical.
+    """
+    wider = 12 * UNROUND * raw["width"] ** 2
+    longer = np.sqrt(raw["length"] ** 2 + wider) - raw["length"]
+    turned = np.arctan2(wider, np.sqrt(2) * raw["length"] ** 2) / 2
+    return np.hypot(raw["length_error"], longer), np.hypot(raw["angle_error"], turned)
