@@ -4,9 +4,9 @@ python benchmarks/streaks.py [--per-cell 200] [--stamps 3000] [--seed 0]
 
 Measured are streaks of Gaussian profile on white noise, drawn without the formula of the fit, whose errors
 are compared with the Cramer-Rao bound, and with the errors that are stated; these allow for PSFs that are not
-round, though those of the streaks are. Found are simulated streaks among other sources, by the classifier that
-comes with the package; comets, which move as asteroids do, are left out. DeepStreaks finds 96 to 98 % at less
-than 1 % false (arXiv:1904.05920).
+round, though those of the streaks are. Found are simulated streaks among other sources, by the classifier
+that comes with the package; comets, which move as asteroids do, are left out. DeepStreaks finds 96 to 98 % at
+less than 1 % false (arXiv:1904.05920).
 """
 
 import argparse
