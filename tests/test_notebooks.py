@@ -36,6 +36,7 @@ MOST = (*UNSEEN_NIGHTS, "4.8", "4.9")
 
 
 @pytest.mark.notebooks
+@pytest.mark.exhaustive  # on simulated cutouts they run in other tests
 class TestRealCutouts:
     def test_notebooks_3_and_4_run(self, run_notebook, tmp_path, real_cutouts):
         some = tmp_path / "cutouts"
