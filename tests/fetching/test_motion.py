@@ -13,6 +13,7 @@ motions = st.floats(-10_000, 10_000)
 
 
 @given(st.floats(0, 360), st.floats(-89.9, 89.9), motions, motions, st.floats(1990, 2030))
+@example(0.0, 0.0, 1e-12, 0.0, 1990.0)
 @example(0.0001, 0.0, -10_000.0, 0.0, 2024.5)
 @example(10.0, 89.9, 5000.0, 9000.0, 2000.0)
 def test_position_at_an_epoch_is_that_of_astropy(ra, dec, pmra, pmdec, epoch):

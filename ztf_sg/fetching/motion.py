@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ztf_sg.ztf import one_turn
+
 J2000 = 2451545.0  # the Julian date of the epoch 2000.0
 JULIAN_YEAR = 365.25  # [d]
 UNIX_JD = 2440587.5  # the Julian date of numpy's day 0
@@ -43,7 +45,7 @@ def towards_at(ra, dec, motion, epochs):
 def position_at(ra, dec, motion, epoch):
     """Return the RA (0..360) and DEC [deg, ICRS] of an object at an epoch; arguments as of `towards_at`."""
     x, y, z = towards_at(ra, dec, motion, epoch)
-    return float(np.degrees(np.arctan2(y, x)) % 360), float(np.degrees(np.arctan2(z, np.hypot(x, y))))
+    return float(one_turn(np.degrees(np.arctan2(y, x)))), float(np.degrees(np.arctan2(z, np.hypot(x, y))))
 
 
 def epochs_of(filefracdays):

@@ -15,6 +15,7 @@ from astroquery.exceptions import NoResultsWarning
 from astroquery.imcce import SkybotClass
 
 from ztf_sg.streaks.known_bodies import EXPOSURE_TIME, check_field, with_ends
+from ztf_sg.ztf import one_turn
 
 from .errors import BadAnswer, RefusedRequest
 from .http import REFUSALS, HttpSession
@@ -79,7 +80,7 @@ def bodies_in_field(ra, dec, time, radius, exptime=EXPOSURE_TIME, cache=None, re
         "SkyBoT", json.dumps(question), lambda: retries.call(_ask, ra, dec, time, radius)
     )
     rate = np.hypot(table["ra_rate"], table["dec_rate"])
-    angle = np.degrees(np.arctan2(table["ra_rate"], table["dec_rate"])) % 360
+    angle = one_turn(np.degrees(np.arctan2(table["ra_rate"], table["dec_rate"])))
     bodies = table.assign(rate=rate, position_angle=angle)
     return with_ends(bodies, exptime).drop(columns=["ra_rate", "dec_rate"])
 

@@ -17,7 +17,7 @@ from ztf_sg.simulation import parameters as p
 from ztf_sg.simulation.detector import expose, sky_level, slope_factor
 from ztf_sg.simulation.drawing import add_object
 from ztf_sg.simulation.psf import aperture_shares
-from ztf_sg.ztf import APERTURES, CUTOUT_SHAPE, FIRST_PIXEL, PIXEL_SCALE, QUADRANT, READ_NOISE
+from ztf_sg.ztf import APERTURES, CUTOUT_SHAPE, FIRST_PIXEL, PIXEL_SCALE, QUADRANT, READ_NOISE, one_turn
 
 ORIGIN = "ztf_sg training sky (simulated)"
 FILTERS = ("ZTF_g", "ZTF_r", "ZTF_i")
@@ -180,7 +180,8 @@ def _simulate_cutout(rng, image, psf, snr_range, order):
     east, north = (centre - np.array(QUADRANT) / 2) * PIXEL_SCALE / 3600 * (-1, -1)
     return pixels, {
         "name": f"{CLASS_NAMES[label]}_{image['number']}_{order}.fits", "label": label,
-        "ra": (image["ra"] + east / np.cos(np.radians(image["dec"]))) % 360, "dec": image["dec"] + north,
+        "ra": float(one_turn(image["ra"] + east / np.cos(np.radians(image["dec"])))),
+        "dec": image["dec"] + north,
         "exptime": p.EXPTIME, "origin": ORIGIN, **{key: image[key] for key in keys},
         **{f"apcor{number}": image[f"apcor{number}"] for number in range(1, 7)},
         "snr": snr, "magnitude": image["magzp"] - 2.5 * np.log10(counts), "radius": row.RADIUS,

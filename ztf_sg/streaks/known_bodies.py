@@ -194,7 +194,9 @@ def _satellite_table(names, records, positions, directions, rows, time, exptime)
             "dec": dec,
             **dict(zip(ENDS, (ra_start, dec_start, ra_end, dec_end), strict=True)),
             "rate": np.degrees(length) * 3600 / (exptime / 60),
-            "position_angle": np.degrees(np.arctan2((motion * east).sum(1), (motion * north).sum(1))) % 360,
+            "position_angle": one_turn(
+                np.degrees(np.arctan2((motion * east).sum(1), (motion * north).sum(1)))
+            ),
             "range": distance,
             "sunlit": _is_sunlit(positions[1][rows], time),
             "age": np.abs(time.utc.jd - epochs),
