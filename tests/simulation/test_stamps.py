@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency, kruskal
 
-from ztf_sg.simulation.fourier import BOX
+from ztf_sg.simulation.confusers import COSMIC_RAY_FRACTION, add_cosmic_ray_beside
+from ztf_sg.simulation.fourier import BOX, coarse, segment
 from ztf_sg.simulation.moving_sources import add_streak, add_train
 from ztf_sg.simulation.scenes import CENTRE, Scene
 from ztf_sg.simulation.stamp_conditions import draw_exposure
-from ztf_sg.simulation.stamps import KINDS, PER_EXPOSURE, simulate_stamps
+from ztf_sg.simulation.stamps import KINDS, PER_EXPOSURE, _centre, simulate_stamps
 from ztf_sg.simulation.subtraction import observe, science_noise
 
 MOVING = ("asteroid", "streak", "flash", "variable", "supernova")
@@ -115,6 +116,25 @@ def test_flashes_of_a_train_are_a_period_apart(exposure):
         x, y = scene.x + step * np.cos(direction), scene.y + step * np.sin(direction)
         near = difference[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2]
         assert near.max() > 50 * exposure.noise
+
+
+def test_a_trail_of_noise_is_the_best_of_its_angle_and_length(exposure):
+    scene = Scene(exposure, CENTRE, CENTRE, search=BOX // 2, trail=coarse(segment(20.0, 90.0)))
+    images = [np.zeros((BOX, BOX), dtype=np.float32) for _ in range(3)]
+    images[2][30:50, 60] = 1.0  # a weak line, and a stronger point
+    images[2][70, 20] = 8.0
+    assert _centre(scene, images) == 1
+    line = np.flatnonzero(images[2][:, CENTRE])
+    assert line.min() in (CENTRE - 10, CENTRE - 9) and len(line) == 20
+
+
+def test_some_scenes_have_a_cosmic_ray_beside(exposure):
+    rng, n = np.random.default_rng(4), 2000
+    scenes = [Scene(exposure, CENTRE, CENTRE) for _ in range(n)]
+    for scene in scenes:
+        add_cosmic_ray_beside(rng, scene)
+    count = sum(scene.science_marks.any() for scene in scenes)
+    assert 0.4 * COSMIC_RAY_FRACTION < count / n < 2 * COSMIC_RAY_FRACTION
 
 
 def test_template_holds_nothing_of_what_moves(exposure):

@@ -6,7 +6,7 @@ star's would be, approximately.
 
 import numpy as np
 
-from ztf_sg.simulation.fourier import BOX, blur, points
+from ztf_sg.simulation.fourier import BOX, blur, coarse, points, segment
 from ztf_sg.simulation.scenes import BRIGHTEST, line
 from ztf_sg.simulation.stamp_conditions import log_uniform
 
@@ -14,7 +14,9 @@ from ztf_sg.simulation.stamp_conditions import log_uniform
 # lines along columns or rows with a signal-to-noise ratio above 5 and above 7 are those of real alerts.
 COLUMN_FRACTION, LAST_COLUMNS_FRACTION, COLUMN_DISTANCES = 0.03, 0.004, (5, 31)
 COLUMN_COUNTS, LAST_COLUMNS_COUNTS = (0.3, 1.5), (3.0, 20.0)
+COSMIC_RAY_FRACTION, COSMIC_RAY_SNR = 0.01, (5.0, 100.0)  # of cosmic rays beside
 
+NOISE_TRAILS, NOISE_TRAIL_LENGTHS = 0.5, (5.0, 40.0)  # share of detections of noise; [px]
 SEARCH = 4  # distance within which the highest peak of a mark is the detection [px]
 SPIKE_DISTANCES = (6.0, 40.0)  # of a detection from the bright star whose spike it is [px]
 RESIDUAL_SHIFT = 0.08  # scatter of the position of a bright star on each axis [px]
@@ -104,15 +106,27 @@ def add_reference_edge(rng, scene, snr):
 
 def add_cosmic_ray(rng, scene, snr):
     """Add a cosmic ray through the detection: a track as sharp as a pixel."""
+    length, angle = _add_track(rng, scene, snr, scene.x, scene.y)
+    return _truth(scene, snr) | {"length": length, "angle": np.degrees(angle)}
+
+
+def add_cosmic_ray_beside(rng, scene):
+    """Add to some scenes a cosmic ray anywhere in the image."""
+    if rng.random() < COSMIC_RAY_FRACTION:
+        _add_track(rng, scene, log_uniform(rng, COSMIC_RAY_SNR), *rng.uniform(0, BOX, 2))
+
+
+def _add_track(rng, scene, snr, x, y):
+    """Add a track through x, y to the science image; return its length [px] and angle [rad]."""
     length, angle = rng.exponential(4.0), rng.uniform(0, np.pi)
     along = np.arange(-length / 2, length / 2 + 0.25, 0.25)
-    x, y = scene.x + along * np.cos(angle), scene.y + along * np.sin(angle)
+    x, y = x + along * np.cos(angle), y + along * np.sin(angle)
     strength = 2.0 * _per_pixel(scene, snr) * np.exp(rng.normal(0, 0.3))
     # charge diffuses over a part of the next pixels
     near = np.clip(1.1 - np.abs(np.arange(BOX) - x[:, None]), 0, 1)[:, None, :]
     near = near * np.clip(1.1 - np.abs(np.arange(BOX) - y[:, None]), 0, 1)[:, :, None]
     scene.science_marks += (strength * near.max(axis=0)).astype(np.float32)
-    return _truth(scene, snr) | {"length": length, "angle": np.degrees(angle)}
+    return length, angle
 
 
 def add_hot_pixels(rng, scene, snr):
@@ -125,8 +139,10 @@ def add_hot_pixels(rng, scene, snr):
 
 
 def add_nothing(rng, scene, snr):
-    """Make the highest peak of the noise the detection."""
+    """Make the highest peak of noise the detection, or, as where streaks are sought, the best trail of it."""
     scene.search = BOX // 2
+    if rng.random() < NOISE_TRAILS:
+        scene.trail = coarse(segment(log_uniform(rng, NOISE_TRAIL_LENGTHS), rng.uniform(0, 180)))
     return {"flux": 0.0, "snr": 0.0}
 
 

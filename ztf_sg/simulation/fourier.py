@@ -37,6 +37,11 @@ def segment(length, angle):
     return np.sinc(length * (KX * np.cos(angle) + KY * np.sin(angle))).astype(np.float32)
 
 
+def coarse(transform):
+    """Return the frequencies of a transform that whole pixels have, (BOX, BOX // 2 + 1), as of `rfft2`."""
+    return np.concatenate([transform[: BOX // 2], transform[-(BOX // 2) :]])[:, : BOX // 2 + 1]
+
+
 def disc(diameter):
     """Return the transform of an even disc of unit flux and a diameter [px], as of a defocused mirror."""
     argument = np.maximum(np.pi * diameter * np.hypot(KX, KY), 1e-6)

@@ -42,6 +42,7 @@ class Scene:
     template_marks: np.ndarray = field(default_factory=_no_marks)
     no_data: np.ndarray = field(default_factory=lambda: np.zeros((BOX, BOX), dtype=bool))
     search: int = 0  # the detection is the highest peak of the difference within this of x, y [px]
+    trail: np.ndarray | float = 1.0  # transform of the trail under which that is the highest peak
 
     def add_static(self, light):
         """Add light to the science image and to the reference."""

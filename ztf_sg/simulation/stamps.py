@@ -132,6 +132,7 @@ def _simulate_stamp(rng, exposure, kind, order):
     """Return the three images of a detection [DN], and its row of the table."""
     scene = draw_scene(rng, exposure)
     confusers.add_columns_beside(rng, scene)
+    confusers.add_cosmic_ray_beside(rng, scene)
     snr = min(KINDS[kind].least_snr * rng.random() ** (-1 / SNR_SLOPE), LARGEST_SNR)
     truth = UNKNOWN | {"kind": kind} | KINDS[kind].add(rng, scene, snr)
     if KINDS[kind].label < 2 and rng.random() < PASSING_FRACTION:
@@ -153,7 +154,7 @@ def _centre(scene, images):
     Only kinds whose detection is no source are moved.
     """
     y, x = np.indices((BOX, BOX))
-    significance = matched(scene.exposure, images[2])
+    significance = matched(scene.exposure, images[2], scene.trail)
     near = np.maximum(abs(x - scene.x), abs(y - scene.y)) <= max(scene.search, 1)
     row, column = np.unravel_index(np.argmax(np.abs(significance) * near), near.shape)
     if scene.search:

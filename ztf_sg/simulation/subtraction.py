@@ -59,9 +59,13 @@ def subtract(exposure, science, reference):
     return np.hypot(exposure.noise, noise) * irfft2(change / weight)
 
 
-def matched(exposure, difference):
-    """Return the difference under the PSF [sigma], (BOX, BOX)."""
-    return irfft2(rfft2(difference) * np.conj(exposure.assumed_psf)) * np.sqrt(exposure.area) / exposure.noise
+def matched(exposure, difference, trail=1.0):
+    """Return the difference under the PSF, (BOX, BOX) [sigma]; or, up to a factor, under that of a trail.
+
+    The trail is the transform of what the PSF is moved along, (BOX, BOX // 2 + 1).
+    """
+    light = exposure.assumed_psf * trail
+    return irfft2(rfft2(difference) * np.conj(light)) * np.sqrt(exposure.area) / exposure.noise
 
 
 def _resampling():
