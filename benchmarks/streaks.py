@@ -118,18 +118,18 @@ def print_errors(model, per_cell, rng):
 
 
 def print_found(model, stamps, seed):
-    """Print the share of streaks above the `streak_score` that 1 % of other sources exceed, by length."""
+    """Print the share of streaks above the `p_streak` that 1 % of other sources exceed, by length."""
     streaks = simulate_stamps(stamps, [seed, 1], ["streak"])
     kinds = [name for name, kind in KINDS.items() if kind.label == 0 and name != "comet"]
     others = simulate_stamps(stamps, [seed, 2], kinds)
-    limit = np.quantile(model.describe(others)["streak_score"], 1 - FALSE)
-    found = (model.describe(streaks)["streak_score"] > limit).to_numpy()
+    limit = np.quantile(model.describe(others)["p_streak"], 1 - FALSE)
+    found = (model.describe(streaks)["p_streak"] > limit).to_numpy()
     clear = ~streaks.table["beside"] & ~(measure_stamps(streaks)["template"] > np.arcsinh(HIDING_SNR / 3))
     table = streaks.table[["length", "snr"]].assign(found=found, clear=clear)
     table = table[(table["length"] >= LEAST_LENGTH) & (table["snr"] > LEAST_SNR)]
     lengths, snrs = pd.cut(table["length"], [5, 10, 20, 40, 70]), pd.cut(table["snr"], [7, 10, 20, 50, 500])
     share = table["found"].mean()
-    print(f"\nfound at {FALSE:.0%} false (streak_score > {limit:.3f}): {share:.3f} of {len(table)}")
+    print(f"\nfound at {FALSE:.0%} false (p_streak > {limit:.3f}): {share:.3f} of {len(table)}")
     table = table[table["clear"]]
     print(f"in front of no star and beside no trail: {table['found'].mean():.3f} of {len(table)}")
     print(

@@ -21,21 +21,22 @@ from ztf_sg.streaks.stamps import CLASS_NAMES, IMAGES
 
 # How many stamps of which kinds. Streaks need many, as they differ in length, brightness and what they cross.
 SAMPLES = (
-    (("asteroid",), 2200),
-    (("streak",), 4000),
-    (("trail", "trail_end", "trail_beside", "trails", "train"), 3300),
-    (("variable",), 1800),
-    (("nucleus",), 650),
-    (("supernova",), 450),
-    (("comet",), 15),
+    (("asteroid",), 4000),
+    (("streak",), 7000),
+    (("trail", "trail_end", "trail_beside", "trails", "train"), 6000),
+    (("variable",), 3000),
+    (("nucleus",), 1100),
+    (("supernova",), 900),
+    (("comet",), 30),
     (("bad_column", "spike", "ghost", "dipole", "residual", "reference_edge", "cosmic_ray", "hot_pixels",
-      "noise"), 1200),
+      "noise"), 4000),
 )  # fmt: skip
 ASTEROID = CLASS_NAMES.index("asteroid")
 # Signal-to-noise ratios of template light in front of which no asteroid is told but one that is longer than
 # some pixels, so that it is no star that varies; and in front of which none is.
 HIDING_SNR, LONG, BLINDING_SNR = 30.0, 5.0, 300.0
-SEED, LARGEST_SIZE = 1, 2.0  # of the simulation; of the file [MB]
+STREAK_LENGTH = 3.0  # of asteroids that are streaks, at least [px]
+SEED, LARGEST_SIZE = 1, 2.5  # of the simulation; of the file [MB]
 
 
 def training_set(seed=SEED, share=1.0, n_jobs=2):
@@ -62,7 +63,7 @@ def train(path, share=1.0):
     start = time.perf_counter()
     triplets = training_set(share=share)
     simulated = time.perf_counter()
-    MovingObjectClassifier().fit(triplets).save(path)
+    MovingObjectClassifier().fit(triplets, is_streak=triplets.table["length"] >= STREAK_LENGTH).save(path)
     trained, size = time.perf_counter(), Path(path).stat().st_size / 1e6
     print(
         f"simulated {triplets} in {simulated - start:.0f} s, "

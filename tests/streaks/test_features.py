@@ -172,6 +172,26 @@ def test_a_bright_streak_is_no_line_but_a_trail_without_ends_is():
         assert streak[name].item() < np.arcsinh(5 / 3) < 2 < trail[name].item()
 
 
+def test_a_cosmic_ray_is_sharp_and_no_companion_but_a_flash_is_one():
+    source, flash, ray = drawn(0, 30), np.roll(drawn(0, 20), (12, 15), axis=(0, 1)), np.zeros((63, 63))
+    ray[43, 44:49] = 40
+    alone, beside, crossed, itself = (
+        raw_measures(with_noise(light, 0 * source))
+        for light in (source, source + flash, source + ray, np.roll(ray, (-12, -15), axis=(0, 1)))
+    )
+    assert beside["companion"].item() > 15
+    assert crossed["companion"].item() == pytest.approx(alone["companion"].item(), abs=1)
+    assert itself["sharpness"].item() < 0.3 < 0.8 < alone["sharpness"].item()
+
+
+def test_details_of_lines_that_are_none_do_not_count():
+    noise = with_noise(drawn(0, 10), np.zeros((63, 63)))
+    features, raw = measure_stamps(noise), raw_measures(noise)
+    for name in ("line_lit", "line_narrow", "central_lit", "central_narrow"):
+        assert abs(features[name].item()) < 0.1
+    assert max(raw["line_lit"].item(), raw["central_lit"].item()) > 0.1
+
+
 def test_light_of_the_template_along_a_streak_is_seen():
     streak, star = drawn(20, 10), drawn(0, 30)
     shares = [

@@ -18,13 +18,17 @@ from ztf_sg.streaks.features import (
     dimensionless,
     raw_measures,
 )
-from ztf_sg.streaks.motion import has_trail, motion_table, trail_weight
+from ztf_sg.streaks.motion import has_trail, motion_table
 from ztf_sg.streaks.one_vs_rest import ScaledMuyGPS, state_shapes
 from ztf_sg.streaks.stamps import CLASS_NAMES, Triplets
 from ztf_sg.streaks.trail_posterior import with_faint_trails
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained_moving.npz"  # by python tools/train_moving_model.py
-KIND = "moving-object classifier, version 1"  # of the model file
+KIND = "moving-object classifier, version 2"  # of the model file
+KINDS = (*CLASS_NAMES, "streak")  # that are told: streaks are asteroids
+CLASS_OF = (0, 1, 2, 1)  # of the kinds
+ASTEROID, STREAK = KINDS.index("asteroid"), KINDS.index("streak")
+STREAK_SHARE = 0.1  # of the asteroids that are streaks, presumed
 MODELS = {"all": FEATURES, "difference": SHAPE_FEATURES, "science": SHAPE_FEATURES}
 """What a model for each set of images knows."""
 LOST = {
@@ -77,7 +81,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         self.class_fractions = class_fractions
         self.random_state = random_state
 
-    def fit(self, triplets, labels=None):
+    def fit(self, triplets, labels=None, is_streak=None):
         """Train on n stamps of known class, and return the classifier.
 
         Stamps with all images train the models of fewer images, too.
@@ -87,25 +91,29 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         triplets : Triplets
         labels : array-like of int, optional
             0 other, 1 asteroid, 2 satellite; shape (n,). The labels of the set by default.
+        is_streak : array-like of bool, optional
+            Which of the asteroids are streaks, shape (n,); of other stamps it says nothing. Streaks are
+            learned apart from points then, and :meth:`describe` tells how probable one is.
 
         Raises
         ------
         TypeError
             If triplets is no Triplets.
         ValueError
-            If labels hold anything but 0, 1 and 2, masked values, or lack a class, or are not n, stamps are
-            too small, or a parameter is out of range.
+            If labels hold anything but 0, 1 and 2, masked values, or lack a class, or are not n, no or all
+            asteroids are streaks, stamps are too small, or a parameter is out of range.
         """
         _fractions(self.class_fractions)
         raw = raw_measures(triplets)  # checks them
         labels = _checked_labels(triplets.labels if labels is None else labels, len(triplets))
+        kinds = labels if is_streak is None else _with_streaks(labels, is_streak)
         self.models_ = {}
         for images, names in MODELS.items():
             known = raw if images == "all" else raw_measures(_alone(triplets, images))
             features = dimensionless(known)
             usable = (features["images"] == images).to_numpy()
-            model = ScaledMuyGPS(len(CLASS_NAMES), self.nn_count, self.random_state)
-            self.models_[images] = model.fit(features.loc[usable, list(names)], labels[usable])
+            model = ScaledMuyGPS(kinds.max() + 1, self.nn_count, self.random_state)
+            self.models_[images] = model.fit(features.loc[usable, list(names)], kinds[usable])
         self.classes_ = np.arange(len(CLASS_NAMES))
         return self
 
@@ -186,8 +194,8 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         model = self.models_["all"]
-        probabilities = self._weighted(model.leave_one_out())
-        wrong = probabilities.argmax(axis=1) != model.labels
+        probabilities = _by_class(self._weighted(model.leave_one_out()))
+        wrong = probabilities.argmax(axis=1) != np.array(CLASS_OF)[model.labels]
         return least_confidence(probabilities.max(axis=1), wrong, max_error)[0]
 
     def measure(self, triplets, exptime=30.0):
@@ -235,18 +243,20 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         -------
         pandas.DataFrame
             n rows: p_other, p_asteroid and p_satellite; class, one of their names; ambiguous; the columns of
-            :meth:`measure`; and streak_score, p_asteroid times the weight of evidence (Akaike's) for a trail
-            rather than a point, which ranks fast asteroids first and is no calibrated probability.
+            :meth:`measure`; and p_streak, the part of p_asteroid that is for streaks, which finds fast
+            asteroids. It presumes that one in ten asteroids is a streak, and is NaN if the classifier was not
+            told which are.
         """
         threshold = self.confidence_threshold(max_error)
         _check_exptime(exptime)
         raw = raw_measures(triplets)
-        probabilities = self._probabilities(self._checked_features(raw))
+        kinds = self._kinds(self._checked_features(raw))
+        probabilities = _by_class(kinds)
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in CLASS_NAMES])
         table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
         table["ambiguous"] = _is_ambiguous(raw, probabilities, threshold)
         table = table.join(motion_table(with_faint_trails(triplets, raw), triplets.table, exptime))
-        return table.assign(streak_score=table["p_asteroid"] * trail_weight(raw))
+        return table.assign(p_streak=kinds[:, STREAK] if kinds.shape[1] > STREAK else np.nan)
 
     def trail(self, triplets):
         """Return whether a trail crosses each stamp, through its source or beside it, bool, shape (n,).
@@ -286,7 +296,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         """
         shapes = {}
         for images in MODELS:
-            shapes |= state_shapes(f"{images}_", len(CLASS_NAMES))
+            shapes |= state_shapes(f"{images}_")
         arrays, description = read_arrays(path, shapes, KIND)
         try:
             return cls._from_state(arrays, description)
@@ -306,10 +316,12 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         found = cls(*(description[name] for name in ("nn_count", "class_fractions", "random_state")))
         check_random_state(found.random_state)
         _fractions(found.class_fractions)
-        found.models_ = {}
+        found.models_, n_kinds = {}, len(arrays["all_calibration"])
+        if n_kinds not in (len(CLASS_NAMES), len(KINDS)):
+            raise ValueError(f"it tells {n_kinds} kinds of stamps")
         for images in MODELS:
             state = {name: array for name, array in arrays.items() if name.startswith(f"{images}_")}
-            model = ScaledMuyGPS(len(CLASS_NAMES), found.nn_count, found.random_state)
+            model = ScaledMuyGPS(n_kinds, found.nn_count, found.random_state)
             found.models_[images] = model.set_state(f"{images}_", state)
         found.classes_ = np.arange(len(CLASS_NAMES))
         return found
@@ -325,22 +337,39 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         return features
 
     def _probabilities(self, features):
-        found = np.full((len(features), len(CLASS_NAMES)), 1 / len(CLASS_NAMES))
+        """Return the probabilities of the classes, (n, 3)."""
+        return _by_class(self._kinds(features))
+
+    def _kinds(self, features):
+        """Return the probabilities of the kinds that are told, (n, 3) or, with streaks, (n, 4)."""
+        n_kinds = len(self.models_["all"].each)
+        found = np.full((len(features), n_kinds), 1 / n_kinds)
         for images, names in MODELS.items():
             rows = (features["images"] == images).to_numpy()
             if rows.any():
                 found[rows] = self.models_[images].predict_proba(features.loc[rows, list(names)])
         return self._weighted(found)
 
-    def _weighted(self, probabilities):
+    def _weighted(self, kinds):
         """Return probabilities for the class fractions that are wanted, from those for equal ones."""
-        weighted = probabilities * _fractions(self.class_fractions)
+        weights = _fractions(self.class_fractions)
+        if kinds.shape[1] > STREAK:
+            asteroids = weights[ASTEROID]
+            weights = np.append(weights, STREAK_SHARE * asteroids)
+            weights[ASTEROID] -= STREAK_SHARE * asteroids
+        weighted = kinds * weights
         return weighted / weighted.sum(axis=1, keepdims=True)
+
+
+def _by_class(kinds):
+    """Return probabilities of the classes, (n, 3), from those of the kinds."""
+    classes = np.array(CLASS_OF[: kinds.shape[1]])
+    return np.stack([kinds[:, classes == label].sum(axis=1) for label in range(len(CLASS_NAMES))], axis=1)
 
 
 def _is_ambiguous(raw, probabilities, threshold):
     """Return which stamps a person should look at, see :meth:`MovingObjectClassifier.ambiguous`."""
-    asteroid = probabilities.argmax(axis=1) == CLASS_NAMES.index("asteroid")
+    asteroid = probabilities.argmax(axis=1) == ASTEROID
     odd = np.abs(np.log(raw["point_width"] / raw["presumed_width"]) - POINT_WIDENING) > np.maximum(
         ODD_WIDTH, ODD_SIGMA * raw["width_error"] / raw["width"]
     )
@@ -389,3 +418,20 @@ def _checked_labels(labels, n):
     if missing:
         raise ValueError(f"labels: there is no stamp of class {', '.join(missing)}; add some")
     return labels.astype(int)
+
+
+def _with_streaks(labels, is_streak):
+    """Return the kinds of n stamps; raise a ValueError unless some asteroids are streaks, others not."""
+    check_unmasked(is_streak=is_streak)
+    is_streak = np.asarray(is_streak)
+    if is_streak.shape != labels.shape or is_streak.dtype != bool:
+        raise ValueError(
+            f"is_streak: expected {len(labels)} of True and False, one per stamp, "
+            f"got shape {is_streak.shape} of {is_streak.dtype}"
+        )
+    asteroid = labels == ASTEROID
+    if len(np.unique(is_streak[asteroid])) < 2:
+        raise ValueError(
+            f"is_streak: is {is_streak[asteroid][0]} of all asteroids; add others, or leave it out"
+        )
+    return np.where(asteroid & is_streak, STREAK, labels)

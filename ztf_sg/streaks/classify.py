@@ -21,7 +21,7 @@ EXPOSURE = ["jd", "fid"]
 PROBABILITIES = tuple(f"p_{name}" for name in CLASS_NAMES)
 MEASURED = (
     *(f"{name}{part}" for name in ("length", "angle", "rate", "magnitude") for part in ("", "_error")),
-    *("free_ends", "flashes", "period", "trail", "streak_score"),
+    *("free_ends", "flashes", "period", "trail", "p_streak"),
 )
 UNCLASSIFIED = {"class": "", "ambiguous": False, "free_ends": 0, "flashes": 0, "trail": False, "linked": NONE}
 
@@ -51,7 +51,7 @@ def classify_alerts(source, model=None, max_error=0.01):
         - ambiguous: better looked at by eye, see :meth:`MovingObjectClassifier.ambiguous
           <ztf_sg.MovingObjectClassifier.ambiguous>`;
         - the columns of :meth:`MovingObjectClassifier.measure <ztf_sg.MovingObjectClassifier.measure>`, and
-          streak_score, which ranks fast asteroids first, see :meth:`MovingObjectClassifier.describe
+          p_streak, by which fast asteroids are found, see :meth:`MovingObjectClassifier.describe
           <ztf_sg.MovingObjectClassifier.describe>`;
         - linked: the number of the satellite whose flashes this and other detections of its exposure are, by
           :func:`ztf_sg.streaks.link_flashes`, -1 without one. As a flash alone looks like an asteroid, those

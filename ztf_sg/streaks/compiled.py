@@ -9,7 +9,15 @@ import math
 import numpy as np
 
 from ztf_sg.compilation import compiled, copy_into, inlined
-from ztf_sg.streaks.maps import brightest, brightest_on_ring, darkest, filtered_at, matched_filter
+from ztf_sg.streaks.maps import (
+    FILTER_REACH,
+    brightest,
+    brightest_on_ring,
+    darkest,
+    filtered_at,
+    matched_filter,
+    sharpness,
+)  # fmt: skip
 from ztf_sg.streaks.radon import best_lines
 from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
 
@@ -29,14 +37,14 @@ LONG = 3.0  # a trail of more than so many widths is fitted once more
 LEAST_BEYOND = 3  # pixels beyond the end of a trail that tell whether it goes on
 LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
 SEEN = 3.0  # signal-to-noise ratio in a map of the template from which on it has light
+SHARP = 0.5  # `sharpness` below which a companion is a cosmic ray
 FAR = 7.0  # companions are at least so far from the source [profile widths]
-SHARPEST = 0.5  # brightest pixel of a companion [its signal-to-noise ratio / profile width]; 0.28 of a point
 FLASH, DIP = 5.0, 0.6  # signal-to-noise ratio of flashes; light between them [the fainter one's]
 MIRROR_REACH = 2  # of the place opposite of a companion [px]
 
 MEASURES = (
     "snr science_snr template_snr template_ring template_offset template_near template_around "
-    "companion mirror flashes period covered_near template_lit "
+    "companion mirror flashes period covered_near template_lit sharpness "
     "null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
     "flux x y width length angle flux_error x_error y_error width_error length_error angle_error free_ends "
     "reach beyond line line_narrow line_lit line_x line_y line_dx line_dy "
@@ -154,8 +162,8 @@ def _fill_segment(x, y, angle, back, front, parameters):
 def companion(signal, light, usable, x, y, width, found):
     """Fill the brightest other source, the light opposite of it, and what `flashes` says of their direction.
 
-    Residuals of subtracted stars are dark beside bright pixels, and cosmic rays have one pixel that is
-    brighter than a point source's; those are no companions.
+    Residuals of subtracted stars are dark beside bright pixels, and cosmic rays are sharper than a point
+    source; those are no companions.
     """
     height, wide = light.shape
     best, column, row = 0.0, -1, -1
@@ -164,8 +172,7 @@ def companion(signal, light, usable, x, y, width, found):
         for j in range(wide):
             if light[i, j] > best and usable[i, j] > 0 and math.hypot(i - y, j - x) > FAR * width:
                 clean = light[i, j] + 1.5 * min(darkest(light, j, i, reach) + 3.0, 0.0)
-                pixel = brightest(signal, j, i, 1.0)[0]
-                if clean > best and pixel < SHARPEST * light[i, j] / width + 3:
+                if clean > best and sharpness(signal, j, i, FILTER_REACH * width, width) > SHARP:
                     best, column, row = clean, j, i
     found[0], found[1], found[2], found[3] = best, 0.0, 1.0, np.nan
     if column >= 0:
@@ -242,6 +249,7 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     trail, ends = found[TRAIL + 6 : TRAIL + 12], found[TRAIL + 18 : TRAIL + 20]
     ends[0], ends[1] = _free_ends(trail, light_valid)
     found[COVERED + 1] = _lit_part(trail, background, template_valid)
+    found[COVERED + 2] = sharpness(light, x, y, PEAK_RADIUS, width)
     radius = width * (LEFT_OUT + WINGS * math.log(max(snr / WINGED, 1.0)))
     _hide_source(trail, ends[0] == 2, x, y, radius, usable)
     companion(light, bright, usable, x, y, width, found[COMPANION:COVERED])

@@ -6,6 +6,7 @@ angle are none of them, as those would tell the sample rather than the class.
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from ztf_sg.parallel import map_chunks
 from ztf_sg.streaks import compiled
@@ -22,6 +23,10 @@ USUAL_FWHM, FWHM_RANGE = 2.3, (1.3, 7.0)  # of stars in ZTF's images [px]
 PIPELINE_SLOPE, PIPELINE_OFFSET, LARGEST_SEERATIO = 1.15, 0.35, 1.999
 PRESENT = 12.0  # signal-to-noise ratio of a trail from which on it is there for sure
 LENGTH_GAIN = 9.0  # of chi squared, from which on a length is significant
+TRAIL_PARAMETERS = 2  # length and angle: those of a trail that a point has not
+SEEN, STEEPNESS = 5.5, 1.5  # signal-to-noise ratio that the best of noise seldom has; of a step there
+BLUNT = 1.5  # sharpness that counts no more
+NOISE_NARROW = 0.8  # the usual `narrow` of lines of noise
 LOWER_QUANTILE = 0.1587  # of noise, one standard deviation below its median
 
 TEMPLATE_FEATURES = (
@@ -36,7 +41,8 @@ TEMPLATE_FEATURES = (
 )
 """What needs the template."""
 SHAPE_FEATURES = (
-    "presence", "misfit", "trail_gain", "length", "width", "free_ends", "reach", "beyond",
+    "presence", "misfit", "trail_gain", "trail_weight", "length", "width", "sharpness",
+    "free_ends", "reach", "beyond",
     "companion", "mirror",
     *(f"{line}{part}" for line in ("line", "central") for part in ("", "_narrow", "_lit")),
 )  # fmt: skip
@@ -139,20 +145,40 @@ def dimensionless(raw):
         "presence": np.clip(np.sqrt(np.maximum(raw["null_chi2"] - raw["trail_chi2"], 0)) / PRESENT, 0, 1),
         "misfit": np.sqrt(np.clip(reduced[1] - 1, 0, None) / np.maximum(reduced[0], 1)),
         "trail_gain": np.clip(gain / np.maximum(raw["null_chi2"] - raw["trail_chi2"], 1), 0, 1),
+        "trail_weight": _trail_weight(gain),
         "length": np.where(gain > LENGTH_GAIN, np.log1p(raw["length"] / raw["width"]), 0.0),
         "width": np.log(raw["width"] / raw["presumed_width"]),
+        "sharpness": np.minimum(raw["sharpness"], BLUNT),
         "free_ends": raw["free_ends"],
         "reach": np.minimum(raw["reach"], 1),
         "beyond": raw["beyond"],
-        "companion": np.arcsinh(raw["companion"] / 4),
-        "mirror": np.arcsinh(raw["mirror"] / 4),
+        "companion": _seen(raw["companion"]) * np.arcsinh(raw["companion"] / 4),
+        "mirror": _seen(raw["companion"]) * np.arcsinh(raw["mirror"] / 4),
     }
     for line in ("line", "central"):
-        found[line] = np.arcsinh(raw[line] / 3)
-        found |= {f"{line}_{part}": raw[f"{line}_{part}"] for part in ("narrow", "lit")}
+        found[line], seen = np.arcsinh(raw[line] / 3), _seen(raw[line])
+        found[f"{line}_narrow"] = seen * (raw[f"{line}_narrow"] - NOISE_NARROW)
+        found[f"{line}_lit"] = seen * raw[f"{line}_lit"]
     features = pd.DataFrame({name: np.asarray(found[name], dtype=float) for name in FEATURES})
     features[raw["images"].to_numpy() == "none"] = np.nan
     return features.assign(images=raw["images"])
+
+
+def _trail_weight(gain):
+    r"""Return the weight of evidence for a trail rather than a point, 0 to 1, from the gain in chi squared.
+
+    These are Akaike weights, :math:`1 / (1 + \exp(k - \Delta\chi^2 / 2))`, for the :math:`k = 2` more
+    parameters of a trail (Burnham & Anderson 2002, Model Selection and Multimodel Inference, section 2.9).
+    """
+    return expit(gain / 2 - TRAIL_PARAMETERS)
+
+
+def _seen(snr):
+    """Return a weight of what is the best of many, from 0 in noise to 1; its details count as much.
+
+    What is told of the best line of noise is noise, and would make stamps differ that are alike.
+    """
+    return expit(STEEPNESS * (snr - SEEN))
 
 
 def _measure_chunk(triplets, rows):

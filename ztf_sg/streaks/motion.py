@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
 from ztf_sg.ztf import PIXEL_SCALE
 
@@ -10,7 +9,6 @@ TRAIL_SNR, TRAIL_LIT = 7.0, 0.6  # least signal-to-noise ratio of a trail, and t
 TRAIL_NARROW = (
     0.9  # greatest share that the middle pixels have in its signal-to-noise ratio; more is a column
 )
-TRAIL_PARAMETERS = 2  # length and angle: those of a trail that a point has not
 UNROUND = 0.5  # by how much the PSF may be wider along one axis than across [its variance]
 UNSEEN = {"free_ends": 0, "flashes": 0, "trail": False}  # where there are no pixels
 MAGNITUDE = 2.5 / np.log(10)  # of a relative change of the flux
@@ -33,21 +31,6 @@ def has_trail(raw):
         is_wide = raw[f"{line}_narrow"] < TRAIL_NARROW
         found |= (raw[line] > TRAIL_SNR) & (raw[f"{line}_lit"] > TRAIL_LIT) & is_wide
     return found
-
-
-def trail_weight(raw):
-    r"""Return the weight of evidence for a trail rather than a point, 0 to 1, shape (n,).
-
-    These are Akaike weights, :math:`1 / (1 + \exp(k - \Delta\chi^2 / 2))` of the gain in chi squared by the
-    :math:`k = 2` more parameters of a trail (Burnham & Anderson 2002, Model Selection and Multimodel
-    Inference, section 2.9).
-
-    Parameters
-    ----------
-    raw : pandas.DataFrame
-        Of :func:`~ztf_sg.streaks.features.raw_measures`, n rows.
-    """
-    return expit((raw["point_chi2"] - raw["trail_chi2"]).to_numpy() / 2 - TRAIL_PARAMETERS)
 
 
 def motion_table(raw, table, exptime):

@@ -8,17 +8,21 @@ from sklearn.preprocessing import StandardScaler
 from ztf_sg.muygps import STATE_SHAPES, MuyGPSClassifier
 
 CLIP = 3.0  # of scaled features, so that outliers have neighbours
+STEPS = 64  # in one, to which they are rounded: a model file that keeps these is small
 BATCH_COUNT = 500  # stamps that train the hyperparameters of each class
 PENALTY = 0.01  # of the weights that calibrate
 SHARED = ("points", "groups", "center")  # arrays that the classes have in common
 
 
-def state_shapes(prefix, n_classes):
-    """Return the shapes of the arrays that :meth:`ScaledMuyGPS.get_state` returns, by name with a prefix."""
+def state_shapes(prefix):
+    """Return the shapes of the arrays that :meth:`ScaledMuyGPS.get_state` returns, by name with a prefix.
+
+    Words stand for lengths, those of the classes for the same ones whatever the prefix.
+    """
     found = {"scaler_center": ("features",), "scaler_scale": ("features",), "labels": ("objects",)}
     found |= {name: STATE_SHAPES[name] for name in SHARED}
-    found["odds"] = ("objects", n_classes)
-    found |= {"values": (n_classes, *STATE_SHAPES["values"]), "calibration": (n_classes, n_classes + 1)}
+    found["odds"] = ("objects", "classes")
+    found |= {"values": ("classes", *STATE_SHAPES["values"]), "calibration": ("classes", "classes and one")}
     axes = {axis: f"{prefix}{axis}" for axis in ("features", "objects")}
     return {f"{prefix}{name}": tuple(axes.get(axis, axis) for axis in shape) for name, shape in found.items()}
 
@@ -47,13 +51,13 @@ class ScaledMuyGPS:
         ]
 
     def fit(self, features, labels):
-        """Train on features (n, m), which are kept with three digits, and labels 0, 1, 2 ..., (n,)."""
+        """Train on features (n, m), which are rounded, and labels 0, 1, 2 ..., (n,)."""
         self.labels = np.asarray(labels)
         points = self._scaled(features, fit=True)
         for label, muygps in enumerate(self.each):
             muygps.fit(points, self.labels == label)
         odds = self._log_odds([muygps.leave_one_out() for muygps in self.each])
-        self.odds = odds.astype(np.float32)  # kept, as predicting all training points takes seconds
+        self.odds = odds.astype(np.float16)  # kept, as predicting all training points takes seconds
         regression = LogisticRegression(C=1 / PENALTY, class_weight="balanced", max_iter=1000)
         regression.fit(self.odds.astype(float), self.labels)
         self.calibration = np.column_stack([regression.coef_, regression.intercept_])
@@ -81,12 +85,15 @@ class ScaledMuyGPS:
     def set_state(self, prefix, arrays):
         """Take over the arrays of :meth:`get_state`, and return the classifier; ValueError if unfit."""
         state = {name.removeprefix(prefix): array for name, array in arrays.items()}
+        n_classes, n_weights = state["calibration"].shape
+        if n_classes != len(self.each) or n_weights != n_classes + 1:
+            raise ValueError(f"its calibration has shape {n_classes, n_weights} for {len(self.each)} classes")
         self.scaler.mean_, self.scaler.scale_ = state["scaler_center"], state["scaler_scale"]
         self.scaler.n_features_in_ = len(self.scaler.mean_)
         if self.scaler.scale_.min() <= 0:
             raise ValueError(f"its scale {self.scaler.scale_} is not positive for each feature")
         self.labels, self.calibration = state["labels"].astype(int), state["calibration"]
-        self.odds = state["odds"].astype(np.float32)
+        self.odds = state["odds"].astype(np.float16)
         points = state["points"] - state["center"]
         for label, muygps in enumerate(self.each):
             targets = np.where(self.labels == label, 1.0, -1.0)
@@ -95,10 +102,10 @@ class ScaledMuyGPS:
         return self
 
     def _scaled(self, features, fit=False):
-        """Return scaled features as float64, with the digits that a model file keeps."""
+        """Return scaled features, rounded as a model file keeps them."""
         features = np.asarray(features, dtype=float)
         scaled = self.scaler.fit_transform(features) if fit else self.scaler.transform(features)
-        return np.clip(scaled, -CLIP, CLIP).astype(np.float16).astype(float)
+        return np.round(np.clip(scaled, -CLIP, CLIP) * STEPS) / STEPS
 
     def _log_odds(self, posteriors):
         """Return the log odds of each class against the rest, (n, n_classes), from means and variances."""
