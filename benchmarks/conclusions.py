@@ -123,7 +123,7 @@ CONCLUSIONS = {
     "Moving objects: streaks": (
         "At 1 % false positives a share of {found} of the streaks is found; at a length of 10 px and an "
         "S/N of 20 the error of the length is {error} times the Cramér-Rao bound.",
-        {"found": r"score > \S+ (\S+) of", "error": r"^ +10 +20 +(\S+)"},
+        {"found": r"p_streak > \S+ (\S+) of", "error": r"^ +10 +20 +(\S+)"},
     ),
     "Moving objects: real alerts": (
         "Asteroids are told from the rest of real alerts with an AUC of {auc}; a share of {ambiguous} "
