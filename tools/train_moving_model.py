@@ -35,7 +35,7 @@ ASTEROID = CLASS_NAMES.index("asteroid")
 # Signal-to-noise ratios of template light in front of which no asteroid is told but one that is longer than
 # some pixels, so that it is no star that varies; and in front of which none is.
 HIDING_SNR, LONG, BLINDING_SNR = 30.0, 5.0, 300.0
-STREAK_LENGTH = 3.0  # of asteroids that are streaks, at least [px]
+STREAK_LENGTH = 3.0  # least length of a streak [px]; shorter trails are learned as points
 SEED, LARGEST_SIZE = 1, 2.5  # of the simulation; of the file [MB]
 
 

@@ -17,7 +17,7 @@ from ztf_sg.streaks.maps import (
     filtered_at,
     matched_filter,
     sharpness,
-)  # fmt: skip
+)
 from ztf_sg.streaks.radon import best_lines
 from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
 

@@ -24,7 +24,8 @@ PIPELINE_SLOPE, PIPELINE_OFFSET, LARGEST_SEERATIO = 1.15, 0.35, 1.999
 PRESENT = 12.0  # signal-to-noise ratio of a trail from which on it is there for sure
 LENGTH_GAIN = 9.0  # of chi squared, from which on a length is significant
 TRAIL_PARAMETERS = 2  # length and angle: those of a trail that a point has not
-SEEN, STEEPNESS = 5.5, 1.5  # signal-to-noise ratio that the best of noise seldom has; of a step there
+# Signal-to-noise ratio that the best line or source of noise seldom has, and steepness of the step there.
+SEEN, STEEPNESS = 5.5, 1.5
 BLUNT = 1.5  # sharpness that counts no more
 NOISE_NARROW = 0.8  # the usual `narrow` of lines of noise
 LOWER_QUANTILE = 0.1587  # of noise, one standard deviation below its median
