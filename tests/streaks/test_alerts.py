@@ -77,6 +77,13 @@ def test_avro_packets_are_read_bit_by_bit(tmp_path, dicts, stamps, codec, pack):
     assert len(loaded.skipped) == 0
 
 
+@pytest.mark.parametrize("value, wanted", [("-1", "f"), ("0", "f"), ("False", "f"), ("1", "t"), ("x", None)])
+def test_isdiffpos_is_t_or_f_however_it_is_written(tmp_path, dicts, value, wanted):
+    packet = dicts[0] | {"candidate": dicts[0]["candidate"] | {"isdiffpos": value}}
+    table = load_alerts(write(tmp_path / "a.avro", avro_bytes([packet, *dicts[1:]]))).table
+    assert table["isdiffpos"].replace({np.nan: None})[0] == wanted
+
+
 def test_metadata_of_the_candidate_become_columns(tmp_path, dicts):
     packet = dicts[0] | {"candidate": dicts[0]["candidate"] | {"isdiffpos": "1", "rb": None}}
     table = load_alerts(write(tmp_path / "a.avro", avro_bytes([packet, *dicts[1:]]))).table

@@ -71,10 +71,11 @@ def test_features_of_missing_images_are_missing(stamps):
     assert nothing[list(FEATURES)].isna().all(axis=None)
 
 
-def test_sign_of_a_negative_alert_is_known_where_two_images_give_the_third(stamps):
+@pytest.mark.parametrize("isdiffpos", ["f", 0, 0.0, -1, -1.0, False])
+def test_sign_of_a_negative_alert_is_known_where_two_images_give_the_third(stamps, isdiffpos):
     """Its difference is reference minus science."""
     science, template = stamps.science[:8], stamps.template[:8]
-    table = stamps.table[:8].assign(isdiffpos="f")
+    table = stamps.table[:8].assign(isdiffpos=isdiffpos)
     sets = [
         Triplets(science, template, template - science, table=table),
         Triplets(science, None, template - science, table=table),

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from ztf_sg.parallel import map_chunks
 from ztf_sg.streaks import compiled
-from ztf_sg.streaks.stamps import IMAGES, Triplets
+from ztf_sg.streaks.stamps import BRIGHTER, IMAGES, Triplets
 from ztf_sg.streaks.star_width import star_fwhm
 from ztf_sg.streaks.trail_fit import profile_width
 
@@ -225,8 +225,8 @@ def prepared_images(triplets, rows, images):
 
 def _signs(table):
     """Return the sign of science minus template in the difference images of alerts, shape (n, 1, 1)."""
-    positive = table.get("isdiffpos", pd.Series("t", table.index)).astype(str).str.lower()
-    return np.where(positive.isin(["f", "0", "false"]), -1.0, 1.0).astype(np.float32)[:, None, None]
+    brighter = table.get("isdiffpos", pd.Series("t", table.index)).astype(str).str.lower().map(BRIGHTER)
+    return np.where(brighter == "f", -1.0, 1.0).astype(np.float32)[:, None, None]
 
 
 def _without_sky(stack):

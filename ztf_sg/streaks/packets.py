@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ztf_sg.streaks.stamp_pixels import StampError, stamp_pixels
-from ztf_sg.streaks.stamps import UNKNOWN
+from ztf_sg.streaks.stamps import BRIGHTER, UNKNOWN
 
 CANDIDATE = "candidate"  # the record of the detection
 IMAGE_COLUMN = re.compile(
@@ -16,7 +16,6 @@ IMAGE_COLUMN = re.compile(
 STAMP_DATA = "stampdata"
 FINK_PREFIX = re.compile(r"[idv]:")
 LABELS = {"other": 0, "star": 0, "galaxy": 0, "artifact": 0, "comet": 0, "asteroid": 1, "satellite": 2}
-POSITIVE = {"t": "t", "1": "t", "true": "t", "f": "f", "0": "f", "false": "f"}  # of isdiffpos
 NOTHING = (None, "", "null", "None")
 
 
@@ -76,7 +75,7 @@ def _values(packet):
     values = {FINK_PREFIX.sub("", str(key), count=1): value for key, value in values.items()}
     values = {key: value for key, value in values.items() if isinstance(value, str | Real | None)}
     if "isdiffpos" in values:
-        values["isdiffpos"] = POSITIVE.get(str(values["isdiffpos"]).lower())
+        values["isdiffpos"] = BRIGHTER.get(str(values["isdiffpos"]).lower())
     return values
 
 

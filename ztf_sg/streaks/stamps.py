@@ -11,6 +11,11 @@ CLASS_NAMES = ("other", "asteroid", "satellite")
 UNKNOWN = -1
 IMAGES = ("science", "template", "difference")
 SKIPPED_COLUMNS = ("name", "reason")
+BRIGHTER = {
+    **dict.fromkeys(("t", "true", "1", "1.0"), "t"),
+    **dict.fromkeys(("f", "false", "0", "0.0", "-1", "-1.0"), "f"),
+}
+"""What isdiffpos says, as brokers write it: "t" where the science image is the brighter one, else "f"."""
 SMALLEST = 3  # height and width of a stamp [px]
 
 
