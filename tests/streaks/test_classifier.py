@@ -65,11 +65,22 @@ def test_class_fractions_change_the_odds_as_bayes_says(pretrained, stamps):
     np.testing.assert_allclose(odds[1], 2 * odds[0])
 
 
-@pytest.mark.parametrize("fractions", [(1, 1), (1, 0, 1), (1, np.nan, 1), 0.5, "abc", (1, True, 1)])
-def test_wrong_class_fractions_are_named(stamps, fractions):
+def test_class_fractions_may_be_as_large_as_numbers_are(pretrained, stamps):
+    model = MovingObjectClassifier.load(PRETRAINED).set_params(class_fractions=(1e308, 1e308, 1e308))
+    np.testing.assert_allclose(model.predict_proba(stamps[:4]), pretrained.predict_proba(stamps[:4]))
+
+
+@pytest.mark.parametrize(
+    "fractions",
+    [(1, 1), (1, 0, 1), (1, np.nan, 1), (1, np.inf, 1), (10**400, 1, 1), 0.5, "abc", (1, True, 1)],
+)
+def test_wrong_class_fractions_are_named(stamps, tmp_path, fractions):
     model = MovingObjectClassifier.load(PRETRAINED).set_params(class_fractions=fractions)
     with pytest.raises(ValueError, match="class_fractions: expected 3 numbers above 0"):
         model.predict_proba(stamps[:1])
+    with pytest.raises(ValueError, match="class_fractions: expected 3 numbers above 0"):
+        model.save(tmp_path / "model.npz")
+    assert not (tmp_path / "model.npz").exists()
 
 
 def test_a_model_is_trained_saved_and_loaded(stamps, tmp_path):
@@ -110,12 +121,38 @@ def test_wrong_streaks_are_named(stamps, is_streak, message):
         MovingObjectClassifier().fit(stamps[:4], [0, 1, 1, 2], is_streak)
 
 
+def test_stamps_that_train_no_model_for_some_images_are_named(stamps):
+    model = MovingObjectClassifier(nn_count=10)
+    with pytest.raises(ValueError, match="no other, asteroid, satellite has two of the three images"):
+        model.fit(alone(stamps, "difference"), stamps.labels)
+    with pytest.raises(NotFittedError):
+        model.predict(stamps)
+    science = np.where((stamps.labels == 2)[:, None, None], np.nan, stamps.science)
+    with pytest.raises(ValueError, match="no satellite has a science image"):
+        model.fit(Triplets(science, stamps.template, stamps.difference), stamps.labels)
+    with pytest.raises(NotFittedError):
+        model.predict(stamps)
+
+
 def test_other_models_are_no_models_of_moving_objects(tmp_path):
     with pytest.raises(ModelFileError, match="expected a 'ztf_sg moving-object classifier"):
         MovingObjectClassifier.load(PRETRAINED.with_name("pretrained.npz"))
     with pytest.raises(ModelFileError, match="expected a 'ztf_sg star-galaxy classifier"):
         StarGalaxyClassifier.load(PRETRAINED)
     assert PRETRAINED.stat().st_size < 2.5e6
+
+
+@pytest.mark.parametrize(
+    "name, value, fault", [("labels", 4, "labels"), ("labels", 0.5, "labels"), ("odds", 1e9, "odds")]
+)
+def test_a_model_of_impossible_numbers_is_refused(tmp_path, name, value, fault):
+    with np.load(PRETRAINED) as stored:
+        arrays = dict(stored)
+    arrays[f"all_{name}"] = arrays[f"all_{name}"].astype(float)
+    arrays[f"all_{name}"][:3] = value
+    np.savez(tmp_path / "damaged.npz", **arrays)
+    with pytest.raises(ModelFileError, match=rf"damaged\.npz: no model that can be used \(its {fault}"):
+        MovingObjectClassifier.load(tmp_path / "damaged.npz")
 
 
 def test_a_model_of_other_features_must_be_trained_again(tmp_path):

@@ -1,5 +1,6 @@
 """The classifier of moving objects in stamps: other, asteroid or satellite."""
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -9,14 +10,26 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from ztf_sg.checks import check_unmasked, is_number
+from ztf_sg.checks import is_number
 from ztf_sg.model_file import REMEDY, ModelFileError, read_arrays, write_arrays
 from ztf_sg.muygps.confidence import least_confidence
 from ztf_sg.streaks.features import (
     FEATURES,
     SHAPE_FEATURES,
+    check_stamps,
     dimensionless,
+    measure_stamps,
     raw_measures,
+)
+from ztf_sg.streaks.kinds import (
+    ASTEROID,
+    CLASS_OF,
+    KINDS,
+    STREAK,
+    by_class,
+    check_kinds,
+    checked_labels,
+    with_streaks,
 )
 from ztf_sg.streaks.motion import has_trail, motion_table
 from ztf_sg.streaks.one_vs_rest import ScaledMuyGPS, state_shapes
@@ -25,9 +38,6 @@ from ztf_sg.streaks.trail_posterior import with_faint_trails
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained_moving.npz"  # by python tools/train_moving_model.py
 KIND = "moving-object classifier, version 2"  # of the model file
-KINDS = (*CLASS_NAMES, "streak")  # that are told: streaks are asteroids
-CLASS_OF = (0, 1, 2, 1)  # of the kinds
-ASTEROID, STREAK = KINDS.index("asteroid"), KINDS.index("streak")
 STREAK_SHARE = 0.1  # of the asteroids that are streaks, presumed
 MODELS = {"all": FEATURES, "difference": SHAPE_FEATURES, "science": SHAPE_FEATURES}
 """What a model for each set of images knows."""
@@ -101,19 +111,21 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
             If triplets is no Triplets.
         ValueError
             If labels hold anything but 0, 1 and 2, masked values, or lack a class, or are not n, no or all
-            asteroids are streaks, stamps are too small, or a parameter is out of range.
+            asteroids are streaks, stamps are too small, no stamp of a class has the images that a model is
+            trained on, or a parameter is out of range.
         """
         _fractions(self.class_fractions)
-        raw = raw_measures(triplets)  # checks them
-        labels = _checked_labels(triplets.labels if labels is None else labels, len(triplets))
-        kinds = labels if is_streak is None else _with_streaks(labels, is_streak)
-        self.models_ = {}
+        check_stamps(triplets)
+        labels = checked_labels(triplets.labels if labels is None else labels, len(triplets))
+        kinds = labels if is_streak is None else with_streaks(labels, is_streak)
+        models = {}
         for images, names in MODELS.items():
-            known = raw if images == "all" else raw_measures(_alone(triplets, images))
-            features = dimensionless(known)
+            features = measure_stamps(triplets if images == "all" else _alone(triplets, images))
             usable = (features["images"] == images).to_numpy()
+            check_kinds(kinds[usable], kinds.max() + 1, images)
             model = ScaledMuyGPS(kinds.max() + 1, self.nn_count, self.random_state)
-            self.models_[images] = model.fit(features.loc[usable, list(names)], kinds[usable])
+            models[images] = model.fit(features.loc[usable, list(names)], kinds[usable])
+        self.models_ = models
         self.classes_ = np.arange(len(CLASS_NAMES))
         return self
 
@@ -194,7 +206,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         model = self.models_["all"]
-        probabilities = _by_class(self._weighted(model.leave_one_out()))
+        probabilities = by_class(self._weighted(model.leave_one_out()))
         wrong = probabilities.argmax(axis=1) != np.array(CLASS_OF)[model.labels]
         return least_confidence(probabilities.max(axis=1), wrong, max_error)[0]
 
@@ -251,7 +263,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         _check_exptime(exptime)
         raw = raw_measures(triplets)
         kinds = self._kinds(self._checked_features(raw))
-        probabilities = _by_class(kinds)
+        probabilities = by_class(kinds)
         table = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in CLASS_NAMES])
         table["class"] = np.array(CLASS_NAMES)[probabilities.argmax(axis=1)]
         table["ambiguous"] = _is_ambiguous(raw, probabilities, threshold)
@@ -269,8 +281,14 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
         """Write the trained classifier to a file, ``.npz`` by custom, of plain arrays and JSON.
 
         A `random_state` that is a RandomState instance is stored as None.
+
+        Raises
+        ------
+        ValueError
+            If `class_fractions` are no three numbers above 0.
         """
         check_is_fitted(self)
+        _fractions(self.class_fractions)
         arrays = {}
         for images, model in self.models_.items():
             arrays |= model.get_state(f"{images}_")
@@ -338,7 +356,7 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
 
     def _probabilities(self, features):
         """Return the probabilities of the classes, (n, 3)."""
-        return _by_class(self._kinds(features))
+        return by_class(self._kinds(features))
 
     def _kinds(self, features):
         """Return the probabilities of the kinds that are told, (n, 3) or, with streaks, (n, 4)."""
@@ -359,12 +377,6 @@ class MovingObjectClassifier(ClassifierMixin, BaseEstimator):
             weights[ASTEROID] -= STREAK_SHARE * asteroids
         weighted = kinds * weights
         return weighted / weighted.sum(axis=1, keepdims=True)
-
-
-def _by_class(kinds):
-    """Return probabilities of the classes, (n, 3), from those of the kinds."""
-    classes = np.array(CLASS_OF[: kinds.shape[1]])
-    return np.stack([kinds[:, classes == label].sum(axis=1) for label in range(len(CLASS_NAMES))], axis=1)
 
 
 def _is_ambiguous(raw, probabilities, threshold):
@@ -395,43 +407,9 @@ def _fractions(fractions):
     if fractions is None:
         return np.full(n, 1 / n)
     values = list(fractions) if np.iterable(fractions) and not isinstance(fractions, str) else []
-    if len(values) != n or not all(is_number(value) and 0 < value < np.inf for value in values):
+    if len(values) != n or not all(is_number(value) and 0 < value <= sys.float_info.max for value in values):
         raise ValueError(
             f"class_fractions: expected {n} numbers above 0, of {', '.join(CLASS_NAMES)}, got {fractions!r}"
         )
-    return np.array(values, dtype=float) / sum(values)
-
-
-def _checked_labels(labels, n):
-    """Return n labels as integers; raise a ValueError unless they are 0, 1 and 2, each at least once."""
-    check_unmasked(labels=labels)
-    labels = np.asarray(labels)
-    if labels.shape != (n,):
-        raise ValueError(f"labels: expected shape ({n},), one per stamp, got {labels.shape}")
-    others = set(labels.tolist()) - set(range(len(CLASS_NAMES)))
-    if others:
-        raise ValueError(
-            f"labels must be 0 (other), 1 (asteroid) or 2 (satellite), got {sorted(map(str, others))[:5]}; "
-            "triplets[triplets.labels >= 0] leaves out unknown ones"
-        )
-    missing = [name for label, name in enumerate(CLASS_NAMES) if label not in labels]
-    if missing:
-        raise ValueError(f"labels: there is no stamp of class {', '.join(missing)}; add some")
-    return labels.astype(int)
-
-
-def _with_streaks(labels, is_streak):
-    """Return the kinds of n stamps; raise a ValueError unless some asteroids are streaks, others not."""
-    check_unmasked(is_streak=is_streak)
-    is_streak = np.asarray(is_streak)
-    if is_streak.shape != labels.shape or is_streak.dtype != bool:
-        raise ValueError(
-            f"is_streak: expected {len(labels)} of True and False, one per stamp, "
-            f"got shape {is_streak.shape} of {is_streak.dtype}"
-        )
-    asteroid = labels == ASTEROID
-    if len(np.unique(is_streak[asteroid])) < 2:
-        raise ValueError(
-            f"is_streak: is {is_streak[asteroid][0]} of all asteroids; add others, or leave it out"
-        )
-    return np.where(asteroid & is_streak, STREAK, labels)
+    shares = np.array(values, dtype=float) / float(max(values))  # so that their sum is finite
+    return shares / shares.sum()

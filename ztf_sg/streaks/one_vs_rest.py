@@ -88,6 +88,10 @@ class ScaledMuyGPS:
         n_classes, n_weights = state["calibration"].shape
         if n_classes != len(self.each) or n_weights != n_classes + 1:
             raise ValueError(f"its calibration has shape {n_classes, n_weights} for {len(self.each)} classes")
+        if not np.isin(state["labels"], np.arange(n_classes)).all():
+            raise ValueError(f"its labels are not those of {n_classes} classes")
+        if np.abs(state["odds"]).max() > np.finfo(np.float16).max:
+            raise ValueError("its odds are too large")
         self.scaler.mean_, self.scaler.scale_ = state["scaler_center"], state["scaler_scale"]
         self.scaler.n_features_in_ = len(self.scaler.mean_)
         if self.scaler.scale_.min() <= 0:
