@@ -32,6 +32,7 @@ from ztf_sg.streaks.stamps import CLASS_NAMES
 
 ASTEROID, SATELLITE, BINS = 1, 2, 10  # labels; of the expected calibration error
 FALSE = 0.01  # share of false positives at which completeness is counted
+MAX_ERRORS = (0.01, 0.02, 0.05)  # shares of mistakes for which it is counted how many stamps are ambiguous
 BOOTSTRAPS, FOLDS, REPEATS = 200, 5, 5
 TREES = {"n_estimators": 500, "min_samples_leaf": 2, "random_state": 0}
 SHARPEST, TEMPLATE_SNR, CANNY = 4.0, 5.0, (60, 120)  # clipping of baselines' images [noise]; rule; OpenCV's
@@ -110,11 +111,12 @@ def print_ambiguous(model, real, simulated, flashes):
     points = (simulated.table["kind"] == "asteroid").to_numpy()
     parts |= {"real, all": real, "simulated asteroids, points": simulated[points]}
     parts |= {"simulated, all but lone flashes": simulated, "simulated lone flashes": flashes}
-    print("\nambiguous, and wrong among the others:")
-    for name, stamps in parts.items():
-        table = model.describe(stamps)
-        wrong = (table["class"] != np.array(CLASS_NAMES)[stamps.labels])[~table["ambiguous"]]
-        print(f"  {name}: {table['ambiguous'].mean():.3f} of {len(stamps)}, {wrong.mean():.3f}")
+    for max_error in MAX_ERRORS:
+        print(f"\nambiguous, and wrong among the others, for a max_error of {max_error}:")
+        for name, stamps in parts.items():
+            table = model.describe(stamps, max_error)
+            wrong = (table["class"] != np.array(CLASS_NAMES)[stamps.labels])[~table["ambiguous"]]
+            print(f"  {name}: {table['ambiguous'].mean():.3f} of {len(stamps)}, {wrong.mean():.3f}")
 
 
 def scaled_muygps():
@@ -221,9 +223,10 @@ def print_eight_bit(folder, model):
     print(
         f"\nglints with a trail or train: {np.sum(called[trails] == SATELLITE)} of {trails.sum()} satellites"
     )
+    ambiguous = [f"{model.ambiguous(stamps, share)[~trails].mean():.2f}" for share in MAX_ERRORS]
     print(
         f"lone flashes: {np.bincount(called[~trails], minlength=3).tolist()} called other, asteroid, "
-        f"satellite; {model.ambiguous(stamps)[~trails].mean():.2f} of them ambiguous"
+        f"satellite; {', '.join(ambiguous)} of them ambiguous, by max_error"
     )
     for name in ("asteroid_streaks_8bit", "no_streaks_8bit"):
         dark = 255 - np.load(folder / f"{name}.npz")["stamp"].astype(np.float32)

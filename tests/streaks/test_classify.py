@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.table import Table
 
 from ztf_sg import Triplets, cli
+from ztf_sg.own_objects.output import write_classes
 from ztf_sg.simulation.stamps import simulate_stamps
 from ztf_sg.streaks import MovingObjectClassifier, classify, classify_alerts, write_alerts
 from ztf_sg.streaks.classify import summarize
@@ -123,6 +125,20 @@ def test_command_writes_the_table_and_says_how_many(stamps, tmp_path, capsys):
     table = pd.read_csv(tmp_path / "m.csv", keep_default_na=False)
     counts = [f"{name} {(table['class'] == name).sum()}" for name in ("other", "asteroid", "satellite")]
     assert f"asked 30, classified 30: {', '.join(counts)}" in capsys.readouterr().out
+
+
+def test_columns_of_a_votable_are_described(stamps, tmp_path):
+    write_classes(classify_alerts(stamps), tmp_path / "m.vot")
+    columns = Table.read(tmp_path / "m.vot").columns.values()
+    assert [column.name for column in columns if not column.description] == ["name"]
+
+
+def test_progress_is_shown_when_it_takes_long(stamps, monkeypatch, capsys):
+    classify_alerts(stamps)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(classify, "PATIENCE", 0)
+    classify_alerts(stamps)
+    assert f"{len(stamps)}alert" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

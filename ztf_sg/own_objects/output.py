@@ -16,7 +16,7 @@ COLUMNS = {  # unit, and description
     "RA": ("deg", "right ascension, ICRS"),
     "DEC": ("deg", "declination, ICRS"),
     "p_galaxy": ("", "probability of being a galaxy"),
-    "class": ("", "star, galaxy, or empty"),
+    "class": ("", "the likeliest class, or empty"),
     "ambiguous": ("", "better looked at by eye"),
     "n_images": ("", "number of images that the class is from"),
     "filters": ("", "their filters"),
@@ -28,6 +28,11 @@ COLUMNS = {  # unit, and description
     "ra": ("deg", "right ascension, ICRS"),
     "dec": ("deg", "declination, ICRS"),
     "jd": ("d", "Julian date"),
+    "fid": ("", "filter: 1 g, 2 r, 3 i"),
+    "candid": ("", "number of the alert"),
+    "p_other": ("", "probability of being a star, a galaxy or an artifact"),
+    "p_asteroid": ("", "probability of being an asteroid"),
+    "p_satellite": ("", "probability of being a satellite"),
     "length": ("arcsec", "of the trail of the source"),
     "length_error": ("arcsec", "its standard error"),
     "angle": ("deg", "of the trail, counter-clockwise from +x"),
@@ -40,6 +45,7 @@ COLUMNS = {  # unit, and description
     "flashes": ("", "on a line through the source"),
     "period": ("arcsec", "between flashes"),
     "trail": ("", "whether a trail crosses the stamp"),
+    "p_streak": ("", "the part of p_asteroid that is for streaks"),
     "linked": ("", "number of the satellite whose flash it is, or -1"),
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from ztf_sg.streaks.alert_files import iter_found
 from ztf_sg.streaks.alerts import triplets_of
@@ -15,6 +16,7 @@ from ztf_sg.streaks.linking import NONE, link_flashes
 from ztf_sg.streaks.stamps import CLASS_NAMES, Triplets
 
 BATCH = 2000  # alerts in memory at a time, 0.1 GB
+PATIENCE = 10  # before a progress bar is shown [s]
 OTHER, ASTEROID, SATELLITE = CLASS_NAMES
 KEPT = ("name", "ra", "dec", "jd", "fid", "candid")  # of the metadata of alerts
 EXPOSURE = ["jd", "fid"]
@@ -73,7 +75,11 @@ def classify_alerts(source, model=None, max_error=0.01):
     """
     model = MovingObjectClassifier.pretrained() if model is None else model
     model.confidence_threshold(max_error)  # an error of it comes before the work
-    parts = [_classes(stamps, model, max_error) for stamps in _batches(source)]
+    parts = []
+    with tqdm(unit="alert", delay=PATIENCE) as bar:
+        for stamps in _batches(source):
+            parts.append(_classes(stamps, model, max_error))
+            bar.update(len(parts[-1]))
     table = pd.concat(parts, ignore_index=True)
     table = table.sort_values("reason", key=lambda reason: reason != "", kind="stable")
     known = (name for name in KEPT if name in table)
@@ -149,7 +155,7 @@ def summarize(table):
         f"asked {len(table)}, classified {len(classified)}: "
         + ", ".join(f"{name} {counts.get(name, 0)}" for name in CLASS_NAMES),
         f"ambiguous {classified['ambiguous'].sum()}; "
-        f"linked {len(linked)} flashes of {linked.nunique()} satellites",
+        f"linked flashes {len(linked)}, of satellites {linked.nunique()}",
         f"without a class {len(skipped)}" + "".join(f": {reason}" for reason in skipped["reason"].head(1)),
     ]
     return "\n".join(lines)
