@@ -1,9 +1,9 @@
 """Train the classifier of moving objects that comes with the package, on simulated stamps alone.
 
 ``python tools/train_moving_model.py [FILE]`` simulates them, writes the model and prints how long that took.
-Left out is what no stamp tells, as it would cast doubt on what others tell: lone flashes of satellites, which
-look like asteroids; asteroids that a trail passes; and asteroids in front of a star, which look as if it
-varied, unless they are long and the star is no bright one.
+Left out is what no stamp tells, as it would cast doubt on what others tell: flashes of satellites in stamps
+that show neither a further flash nor a line, which look like asteroids; asteroids that a trail passes; and
+asteroids in front of a star, which look as if it varied, unless they are long and the star is no bright one.
 """
 
 import sys
@@ -16,7 +16,7 @@ import pandas as pd
 from ztf_sg import Triplets
 from ztf_sg.simulation.stamps import simulate_stamps
 from ztf_sg.streaks.classifier import PRETRAINED, MovingObjectClassifier
-from ztf_sg.streaks.features import raw_measures
+from ztf_sg.streaks.features import SEEN, raw_measures
 from ztf_sg.streaks.stamps import CLASS_NAMES, IMAGES
 
 # How many stamps of which kinds. Streaks need many, as they differ in length, brightness and what they cross.
@@ -31,7 +31,7 @@ SAMPLES = (
     (("bad_column", "spike", "ghost", "dipole", "residual", "reference_edge", "cosmic_ray", "hot_pixels",
       "noise"), 4000),
 )  # fmt: skip
-ASTEROID = CLASS_NAMES.index("asteroid")
+ASTEROID, SATELLITE = CLASS_NAMES.index("asteroid"), CLASS_NAMES.index("satellite")
 # Signal-to-noise ratios of template light in front of which no asteroid is told but one that is longer than
 # some pixels, so that it is no star that varies; and in front of which none is.
 HIDING_SNR, LONG, BLINDING_SNR = 30.0, 5.0, 300.0
@@ -52,10 +52,13 @@ def training_set(seed=SEED, share=1.0, n_jobs=2):
 
 
 def is_hopeless(triplets):
-    """Return which of n stamps show asteroids that no stamp tells from something else, bool (n,)."""
-    star, is_long = raw_measures(triplets)["template_snr"], triplets.table["length"] > LONG
-    hidden = (star > BLINDING_SNR) | ((star > HIDING_SNR) & ~is_long)
-    return ((hidden | triplets.table["beside"]) & (triplets.labels == ASTEROID)).to_numpy()
+    """Return which of n stamps show asteroids or satellites that no stamp tells from others, bool (n,)."""
+    raw, table = raw_measures(triplets), triplets.table
+    star, is_long = raw["template_snr"], table["length"] > LONG
+    hidden = (star > BLINDING_SNR) | ((star > HIDING_SNR) & ~is_long) | table["beside"]
+    alone = raw[["companion", "line", "central"]].max(axis=1) < SEEN
+    is_hopeless = np.where(triplets.labels == ASTEROID, hidden, alone)
+    return is_hopeless & np.isin(triplets.labels, (ASTEROID, SATELLITE))
 
 
 def train(path, share=1.0):

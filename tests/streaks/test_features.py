@@ -185,6 +185,16 @@ def test_a_cosmic_ray_is_sharp_and_no_companion_but_a_flash_is_one():
     assert itself["sharpness"].item() < 0.3 < 0.8 < alone["sharpness"].item()
 
 
+def test_pixels_without_data_make_no_source_sharp_and_no_cosmic_ray_a_flash():
+    source, ray = drawn(0, 60), np.zeros((63, 63))
+    ray[40:46, 0] = 80
+    whole, missing, border = (with_noise(light, 0 * source) for light in (source, source, source + ray))
+    missing.difference[0, 31, 32] = np.nan
+    raw, with_gap, with_ray = map(raw_measures, (whole, missing, border))
+    assert min(raw["sharpness"].item(), with_gap["sharpness"].item()) > 0.9
+    assert with_ray["companion"].item() < 6
+
+
 def test_details_of_lines_that_are_none_do_not_count():
     noise = with_noise(drawn(0, 10), np.zeros((63, 63)))
     features, raw = measure_stamps(noise), raw_measures(noise)

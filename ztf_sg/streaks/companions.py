@@ -17,7 +17,7 @@ MIRROR_REACH = 2  # of the place opposite of a companion [px]
 
 
 @compiled
-def companion(signal, light, usable, x, y, width, found):
+def companion(signal, valid, light, usable, x, y, width, found):
     """Fill the brightest other source, the light opposite of it, and what `flashes` says of their direction.
 
     Residuals of subtracted stars are dark beside bright pixels, and cosmic rays are sharper than a point
@@ -30,7 +30,7 @@ def companion(signal, light, usable, x, y, width, found):
         for j in range(wide):
             if light[i, j] > best and usable[i, j] > 0 and math.hypot(i - y, j - x) > FAR * width:
                 clean = light[i, j] + 1.5 * min(darkest(light, j, i, reach) + 3.0, 0.0)
-                if clean > best and sharpness(signal, j, i, FILTER_REACH * width, width) > SHARP:
+                if clean > best and sharpness(signal, valid, j, i, FILTER_REACH * width, width) > SHARP:
                     best, column, row = clean, j, i
     found[0], found[1], found[2], found[3] = best, 0.0, 1.0, np.nan
     if column >= 0:

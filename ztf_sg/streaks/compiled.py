@@ -10,7 +10,7 @@ import numpy as np
 
 from ztf_sg.compilation import compiled, copy_into, inlined
 from ztf_sg.streaks.companions import companion
-from ztf_sg.streaks.maps import brightest, brightest_on_ring, filtered_at, matched_filter, sharpness
+from ztf_sg.streaks.maps import brightest, filtered_at, matched_filter, sharpness
 from ztf_sg.streaks.radon import best_lines
 from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
 
@@ -32,7 +32,7 @@ LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
 SEEN = 3.0  # signal-to-noise ratio in a map of the template from which on it has light
 
 MEASURES = (
-    "snr science_snr template_snr template_ring template_offset template_near template_around "
+    "snr science_snr template_snr template_offset template_near template_around "
     "companion mirror flashes period covered_near template_lit sharpness "
     "null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
     "flux x y width length angle flux_error x_error y_error width_error length_error angle_error free_ends "
@@ -173,11 +173,10 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     snr, x, y = brightest(bright, middle_x, middle_y, PEAK_RADIUS)
     found[0], found[1] = snr, filtered_at(science, science_valid, width, x, y)
     found[2] = brightest(background, x, y, 1.5)[0]
-    found[3] = brightest_on_ring(background, x, y, 3.5 * width)
     near, column, row = brightest(background, x, y, 2.5 * width)
-    found[4] = math.hypot(column - x, row - y) / width if near > TEMPLATE_LIGHT else 0.0
-    found[5] = brightest(background, x, y, 4 * width)[0]
-    found[6] = brightest(background, x, y, 10 * width)[0]
+    found[3] = math.hypot(column - x, row - y) / width if near > TEMPLATE_LIGHT else 0.0
+    found[4] = brightest(background, x, y, 4 * width)[0]
+    found[5] = brightest(background, x, y, 10 * width)[0]
     usable, clean = light_valid.copy(), light_valid.copy()
     hide(bright, background, light_valid, width, usable)
     found[COVERED] = _covered_near(light_valid, x, y, 5 * width)
@@ -186,10 +185,10 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     trail, ends = found[TRAIL + 6 : TRAIL + 12], found[TRAIL + 18 : TRAIL + 20]
     ends[0], ends[1] = _free_ends(trail, light_valid)
     found[COVERED + 1] = _lit_part(trail, background, template_valid)
-    found[COVERED + 2] = sharpness(light, x, y, PEAK_RADIUS, width)
+    found[COVERED + 2] = sharpness(light, light_valid, x, y, PEAK_RADIUS, width)
     radius = width * (LEFT_OUT + WINGS * math.log(max(snr / WINGED, 1.0)))
     _hide_source(trail, ends[0] == 2, x, y, radius, usable)
-    companion(light, bright, usable, x, y, width, found[COMPANION:COVERED])
+    companion(light, light_valid, bright, usable, x, y, width, found[COMPANION:COVERED])
     _measure_lines(light, bright, usable, x, y, found[LINE:])
 
 

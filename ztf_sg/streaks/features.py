@@ -26,13 +26,14 @@ LENGTH_GAIN = 9.0  # of chi squared, from which on a length is significant
 TRAIL_PARAMETERS = 2  # length and angle: those of a trail that a point has not
 # Signal-to-noise ratio that the best line or source of noise seldom has, and steepness of the step there.
 SEEN, STEEPNESS = 5.5, 1.5
+FAINT = 0.1  # ratio of the light of the template to that of the difference, below which it tells little
 BLUNT = 1.5  # sharpness that counts no more
 NOISE_NARROW = 0.8  # the usual `narrow` of lines of noise
 LOWER_QUANTILE = 0.1587  # of noise, one standard deviation below its median
 
 TEMPLATE_FEATURES = (
     "template",
-    "template_peak",
+    "template_ratio",
     "template_near",
     "template_around",
     "template_offset",
@@ -133,7 +134,7 @@ def dimensionless(raw):
     light = np.maximum(np.abs(raw["science_flux"]), np.abs(raw["light_flux"]))
     found = {
         "template": np.arcsinh(raw["template_snr"] / 3),
-        "template_peak": np.arcsinh((raw["template_snr"] - raw["template_ring"]) / 3),
+        "template_ratio": np.arcsinh(raw["template_snr"] / (FAINT * snr)),
         "template_near": np.arcsinh(raw["template_near"] / 3),
         "template_around": np.arcsinh(raw["template_around"] / 3),
         "template_offset": raw["template_offset"],

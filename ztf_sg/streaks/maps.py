@@ -112,30 +112,27 @@ def darkest(light, x, y, radius):
 
 
 @compiled
-def brightest_on_ring(light, x, y, radius):
-    """Return the greatest value of a map on a ring around a position, within half a pixel of its radius."""
-    best = -np.inf
-    for i in range(max(int(y - radius), 0), min(int(y + radius) + 2, light.shape[0])):
-        for j in range(max(int(x - radius), 0), min(int(x + radius) + 2, light.shape[1])):
-            if abs(math.hypot(i - y, j - x) - radius) <= 0.5:
-                best = max(best, light[i, j])
-    return best
-
-
-@compiled
-def sharpness(signal, x, y, radius, width):
+def sharpness(signal, valid, x, y, radius, width):
     """Return the light beside the brightest pixel near a position, in that of a point source at least.
 
     It is the least of four directions, of the mean of two opposite neighbours. Of a Gaussian profile,
     wherever on the pixels its middle is, that is at least ``exp(-step**2 / (2 width**2))`` of the pixel
-    between them; across the track of a cosmic ray it is less. The noise of the pixels is allowed for.
+    between them, and one neighbour alone, where the other has no data, at least the square of that; across
+    the track of a cosmic ray it is less. The noise of the pixels is allowed for. It is infinite if no
+    neighbour has data.
     """
     height, wide = signal.shape
     peak, j, i = brightest(signal, x, y, radius)
     least = np.inf
     for di, dj in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        if 0 < i < height - 1 and 0 < j < wide - 1:
-            beside = 0.5 * (signal[i + di, j + dj] + signal[i - di, j - dj]) + NOISE_BESIDE
-            expected = math.exp(-0.5 * (di**2 + dj**2) / width**2) * peak
+        light, known = 0.0, 0
+        for sign in (-1, 1):
+            k, m = i + sign * di, j + sign * dj
+            if 0 <= k < height and 0 <= m < wide and valid[k, m] > 0:
+                light += signal[k, m]
+                known += 1
+        if known:
+            expected = math.exp(-(di**2 + dj**2) / (known * width**2)) * peak
+            beside = light / known + NOISE_BESIDE * math.sqrt(2 / known)
             least = min(least, beside / max(expected, NOISE_BESIDE))
     return least
