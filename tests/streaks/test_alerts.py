@@ -25,6 +25,7 @@ from fuzzing.alert_packets import (
 
 from ztf_sg import Triplets, load_alerts
 from ztf_sg.streaks import AlertError, triplets_of, write_alerts
+from ztf_sg.streaks.no_data import HUGE
 from ztf_sg.streaks.stamps import IMAGES
 
 N = 5
@@ -184,6 +185,21 @@ def test_one_file_of_fits_may_hold_an_alert(tmp_path, stamps):
     write(tmp_path / "a.fits", fits_file(*zip(names, stamps[0], strict=True)))
     loaded = load_alerts(tmp_path)
     check(loaded, stamps, slice(1))
+
+
+def test_values_that_mark_pixels_without_data_become_nan(dicts, stamps):
+    marked = stamps[0, 1].copy()
+    marked[:, :20] = np.finfo(np.float32).min
+    loaded = triplets_of([("row 0", bad_stamp(dicts[0], fits_stamp(marked), "Template"), None)])
+    assert np.isnan(loaded.template[0, :, :20]).all()
+    np.testing.assert_array_equal(loaded.template[0, :, 20:], stamps[0, 1][:, 20:])
+
+
+def test_a_set_of_stamps_of_hardly_any_pixels_is_named(dicts):
+    tiny = [("row 0", {"difference": np.ones((2, 2), np.float32)}, None)]
+    with pytest.raises(AlertError, match="row 0.* at least 3 px"):
+        triplets_of(tiny)
+    assert len(triplets_of(tiny, "skip")) == 0
 
 
 def test_a_lone_image_is_a_difference_image(tmp_path, stamps):
@@ -350,7 +366,7 @@ def test_real_alerts_are_loaded_as_they_are():
     path = Path(folder) / "alerts.parquet"
     loaded, table = load_alerts(path), pq.read_table(path).to_pandas()
     stacks = np.stack([np.stack(table[kind].to_numpy()).reshape(-1, 63, 63) for kind in IMAGES], axis=1)
-    check(loaded, stacks)
+    check(loaded, np.where(np.abs(stacks) < HUGE, stacks, np.nan))
     pd.testing.assert_frame_equal(
         loaded.table[["name", "night", "jd", "fid", "fwhm"]],
         table[["name", "night", "jd", "fid", "fwhm"]],

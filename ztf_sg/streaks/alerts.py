@@ -76,9 +76,10 @@ def load_alerts(path, on_error="raise"):
 
     Notes
     -----
-    Pixels that are not finite have no data: NaN. A stamp at the border of the image, smaller than the others,
-    is completed by NaN on the sides where `xpos` and `ypos` [px] say that the image ends; without these, at
-    the right and top. Negative differences are positive in ZTF's stamps, which show reference minus science.
+    Pixels that are not finite have no data: NaN; nor have those beyond 1e30, as ZTF's templates mark them. A
+    stamp at the border of the image, smaller than the others, is completed by NaN on the sides where `xpos`
+    and `ypos` [px] say that the image ends; without these, at the right and top. Negative differences are
+    positive in ZTF's stamps, which show reference minus science.
     """
     check_on_error(on_error)
     return triplets_of(iter_found(path), on_error)

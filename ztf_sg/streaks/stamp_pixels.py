@@ -9,6 +9,8 @@ from math import isqrt
 import numpy as np
 from astropy.io import fits
 
+from ztf_sg.streaks.no_data import HUGE
+from ztf_sg.streaks.stamps import SMALLEST
 from ztf_sg.ztf import FITS_BLOCK
 
 GZIP = b"\x1f\x8b"
@@ -47,11 +49,11 @@ def stamp_pixels(value):
         raise StampError(f"is no image ({' '.join(str(error).split())})") from error
     if pixels.ndim == 1:
         pixels = _square(pixels)
-    if pixels.ndim != 2 or min(pixels.shape) < 1:
-        raise StampError(f"is no image: it has the shape {pixels.shape}")
+    if pixels.ndim != 2 or min(pixels.shape) < SMALLEST:
+        raise StampError(f"is no image of at least {SMALLEST} px: it has the shape {pixels.shape}")
     if max(pixels.shape) > LARGEST_STAMP:
         raise StampError(f"is no stamp: {pixels.shape[0]} x {pixels.shape[1]} px; cut one out of the image")
-    return np.where(np.isfinite(pixels), pixels, np.float32(np.nan))
+    return np.where(np.abs(pixels) < HUGE, pixels, np.float32(np.nan))
 
 
 def unpacked(content, most=MOST_BYTES):
