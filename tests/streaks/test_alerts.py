@@ -91,10 +91,14 @@ def test_metadata_of_the_candidate_become_columns(tmp_path, dicts):
     assert "prv_candidates" not in table and table["ssnamenr"].isna().all()
 
 
-@pytest.mark.parametrize("layout", ["struct", "flat", "list", "bytes"])
+@pytest.mark.parametrize("layout", ["struct", "record", "record.", "flat", "list", "bytes"])
 def test_tables_of_brokers_are_read_bit_by_bit(tmp_path, dicts, stamps, layout):
     makers = {"flat": flat_table, "list": list_table, "bytes": bytes_table}
-    table = struct_table(dicts) if layout == "struct" else makers[layout](dicts, stamps)
+    table = makers[layout](dicts, stamps) if layout in makers else struct_table(dicts)
+    if layout.startswith("record"):
+        table = table.flatten()  # columns such as candidate.jd and cutoutScience.stampData
+    if layout == "record":
+        table = table.rename_columns([name.replace(".", "_") for name in table.column_names])
     loaded = load_alerts(write(tmp_path / "any", parquet_bytes(table)))
     check(loaded, stamps)
     if layout == "list":
@@ -126,6 +130,33 @@ def test_folders_and_tarballs_are_read_in_natural_order(tmp_path, dicts, stamps)
     write(folder / ".hidden.avro", b"no Avro")
     write(folder / "README.md", b"notes")
     check(load_alerts(folder), stamps)
+
+
+def test_each_folder_is_read_once_links_to_it_or_not(tmp_path, dicts, stamps):
+    nights = tmp_path / "nights"
+    write(tmp_path / "elsewhere" / "a.avro", avro_bytes(dicts[:3]))
+    write(nights / "b" / "b.avro", avro_bytes(dicts[3:]))
+    for name, target in (("1", tmp_path / "elsewhere"), ("2", nights / "b"), ("3", nights), ("4", tmp_path)):
+        (nights / name).symlink_to(target)
+    loaded = load_alerts(nights)
+    check(loaded, stamps)
+    assert loaded.skipped.empty
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, dicts, monkeypatch):
+    write(tmp_path / "a.avro", avro_bytes(dicts))
+    write(tmp_path / "locked" / "b.avro", avro_bytes(dicts))
+    scan = os.scandir
+
+    def guarded(folder):
+        if str(folder).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    loaded = load_alerts(tmp_path, "skip")
+    assert len(loaded) == N
+    assert loaded.skipped["reason"].tolist() == [f"{tmp_path / 'locked'}: cannot be read (Permission denied)"]
 
 
 def test_files_that_hold_no_alerts_are_passed_over_aloud(tmp_path, dicts):
@@ -200,6 +231,23 @@ def test_a_set_of_stamps_of_hardly_any_pixels_is_named(dicts):
     with pytest.raises(AlertError, match="row 0.* at least 3 px"):
         triplets_of(tiny)
     assert len(triplets_of(tiny, "skip")) == 0
+
+
+def test_files_called_after_their_images_are_those_of_their_folder(tmp_path, stamps):
+    for row in range(2):
+        for kind, pixels in zip(IMAGES, stamps[row], strict=True):
+            write(tmp_path / f"ZTF{row}" / f"{kind}.fits.gz", fits_stamp(pixels))
+    loaded = load_alerts(tmp_path)
+    check(loaded, stamps, slice(2))
+    assert loaded.table["name"].tolist() == ["ZTF0", "ZTF1"]
+
+
+def test_images_of_alerce_are_told_by_the_type_of_stamp(tmp_path, stamps):
+    hdus = fits.HDUList([fits.PrimaryHDU(stamps[0, 0]), *map(fits.ImageHDU, stamps[0, 1:])])
+    for hdu, kind in zip(hdus, IMAGES, strict=True):
+        hdu.header["HIERARCH STAMP_TYPE"] = kind
+    hdus.writeto(tmp_path / "stamps.fits")
+    check(load_alerts(tmp_path), stamps, slice(1))
 
 
 def test_a_lone_image_is_a_difference_image(tmp_path, stamps):

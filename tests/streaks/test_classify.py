@@ -1,5 +1,7 @@
 """Alerts in, a table of classes out: what is linked, skipped and told, in Python and by the command."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,6 +92,13 @@ def test_stamps_alone_are_enough(stamps):
     table = classify_alerts(Triplets(stamps.science, stamps.template, stamps.difference)[:5])
     assert table["name"].tolist() == [f"stamp {row}" for row in range(5)]
     assert set(table["class"]) <= {"other", "asteroid", "satellite"}
+
+
+def test_paths_are_those_of_load_alerts(stamps, tmp_path):
+    write_alerts(stamps[:2], tmp_path / "alerts.parquet")
+    assert len(classify_alerts(os.fsencode(tmp_path))) == 2
+    with pytest.raises(TypeError, match="expected the path of a file or folder"):
+        classify_alerts([tmp_path])
 
 
 def test_files_are_read_in_parts_with_the_same_result(stamps, tmp_path, monkeypatch):

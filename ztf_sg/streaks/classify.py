@@ -2,7 +2,6 @@
 
 import warnings
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -86,7 +85,7 @@ def _batches(source):
     if isinstance(source, Triplets):
         yield source
         return
-    found, seen = iter_found(Path(source)), {}
+    found, seen = iter_found(source), {}
     while batch := list(islice(found, BATCH)):
         yield triplets_of(batch, "skip", seen)
 

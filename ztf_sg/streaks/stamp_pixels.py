@@ -74,7 +74,9 @@ def unpacked(content, most=MOST_BYTES):
 
 
 def fits_images(content):
-    """Return the images in the bytes of a FITS file as a list of (EXTNAME, pixels, header), unpacked.
+    """Return the images in the bytes of a FITS file as a list of (name, pixels, header), unpacked.
+
+    The name is the EXTNAME, or the STAMP_TYPE that ALeRCE's client gives the images of an alert.
 
     A StampError says what is wrong with a file that cannot be read, or holds no image.
     """
@@ -84,7 +86,7 @@ def fits_images(content):
             warnings.filterwarnings("ignore", message=re.escape(SIMPLE_WARNING))
             with fits.open(BytesIO(content), memmap=False) as hdus:
                 images = [
-                    (str(hdu.header.get("EXTNAME", "")).strip(), _readable_pixels(hdu), hdu.header)
+                    (_name(hdu.header), _readable_pixels(hdu), hdu.header)
                     for hdu in hdus
                     if hdu.is_image and hdu.header.get("NAXIS")
                 ]
@@ -96,6 +98,11 @@ def fits_images(content):
     if not images:
         raise StampError("is a FITS file without an image")
     return images
+
+
+def _name(header):
+    """Return what a header calls its image; "" if it does not."""
+    return str(header.get("EXTNAME") or header.get("STAMP_TYPE", "")).strip()
 
 
 def _readable_pixels(hdu):
