@@ -397,6 +397,13 @@ def test_what_is_written_is_what_is_read(tmp_path, dicts, stamps):
     pd.testing.assert_frame_equal(again.table.drop(columns="label"), loaded.table, check_dtype=False)
 
 
+def test_a_table_that_would_hide_the_stamps_is_not_written(tmp_path, stamps):
+    table = pd.DataFrame({"science": ["a paper"]})
+    with pytest.raises(ValueError, match="columns of stamps are called science"):
+        write_alerts(Triplets(difference=stamps[:1, 2], table=table), tmp_path / "alerts.parquet")
+    assert not (tmp_path / "alerts.parquet").exists()
+
+
 def test_stamps_without_metadata_are_written(tmp_path, stamps):
     write_alerts(Triplets(*np.moveaxis(stamps[..., :-3], 1, 0)), tmp_path / "a.parquet")
     check(load_alerts(tmp_path / "a.parquet"), stamps[..., :-3])

@@ -56,6 +56,15 @@ def test_flashes_of_one_exposure_are_a_satellite(stamps):
     assert (table["p_asteroid"] > 0.5).all(), "the stamps alone say otherwise"
 
 
+@pytest.mark.parametrize("kind", [str, object, "Float64"])
+def test_positions_may_be_texts_or_missing(stamps, kind):
+    points = in_a_row(stamps[(classify_alerts(stamps)["class"] == "asteroid").to_numpy()])
+    for name in ("ra", "dec"):
+        points.table[name] = points.table[name].astype(kind)
+    points.table.loc[0, "ra"] = "unknown" if kind is str else None
+    assert (classify_alerts(points)["linked"] == [-1] + [0] * (len(points) - 1)).all()
+
+
 def test_detections_of_several_exposures_are_not_linked(stamps):
     points = in_a_row(stamps[(classify_alerts(stamps)["class"] == "asteroid").to_numpy()])
     points.table["jd"] += np.arange(len(points))
