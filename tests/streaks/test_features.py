@@ -119,15 +119,14 @@ def test_empty_and_constant_stamps_are_measured(value):
     assert np.isfinite(matrix(found)).all() or (found["images"] == "none").all()
 
 
-@pytest.mark.parametrize("padding", [0.0, -999.0, np.finfo(np.float32).min])
-def test_padding_at_the_edges_is_no_data(stamps, padding):
-    def padded(value):
-        def change(images):
-            images = images.copy()
-            images[:, :, :24] = images[:, 40:] = value
-            return images
+ROW, COLUMN = np.indices((63, 63))
 
-        return raw_measures(changed(stamps, change))
+
+@pytest.mark.parametrize("padding", [0.0, -999.0, np.finfo(np.float32).min])
+@pytest.mark.parametrize("is_padding", [(COLUMN < 24) | (ROW > 39), COLUMN > 60, COLUMN + ROW < 40])
+def test_padding_at_the_edges_is_no_data(stamps, padding, is_padding):
+    def padded(value):
+        return raw_measures(changed(stamps, lambda images: np.where(is_padding, np.float32(value), images)))
 
     pd.testing.assert_frame_equal(padded(padding), padded(np.nan))
 
@@ -135,8 +134,8 @@ def test_padding_at_the_edges_is_no_data(stamps, padding):
 def test_edges_with_few_or_different_pixels_are_data():
     images = np.random.default_rng(0).normal(0, 1, (3, 40, 40)).astype(np.float32)
     images[0, 0, 5:] = np.nan
-    images[1, 20] = images[1, 15:25, 15:25] = 7.0
-    images[2, 0, 1:] = 7.0
+    images[1, 20, 10:30] = images[1, 15:25, 15:25] = 7.0
+    images[2, 0, :6] = 7.0
     np.testing.assert_array_equal(known_pixels(images), images)
 
 
