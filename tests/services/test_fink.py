@@ -121,28 +121,53 @@ def test_nothing_found_under_any_name(archive):
         fetch_alerts("ZTF18zzzzzzz")
 
 
-@pytest.mark.parametrize("names", [[], "", ["8467", " "], [8467], [None]])
+@pytest.mark.parametrize("names", [[], "", ["8467", " "], [8467], [None], None, 8467])
 def test_what_is_no_name_is_refused(names):
     with pytest.raises(ValueError, match="expected names"):
         fetch_alerts(names)
 
 
-@pytest.mark.parametrize("stamp", [[], [[1.0, 2.0], [3.0]], "image", [["a"]], [[1.0] * 600] * 600])
-def test_a_stamp_of_no_use_is_named_and_the_others_are_kept(archive, stamp, monkeypatch):
-    bad = archive.brokers.alerts[1]["i:candid"]
+def send_as_template(stamp, bad, monkeypatch):
+    """Have the archive send something else for the template of an alert."""
     true = fink.json.loads
 
     def loads(content):
         answer = true(content)
         if isinstance(answer, dict) and "b:cutoutScience_stampData" in answer and loads.asked == bad:
             answer["b:cutoutTemplate_stampData"] = stamp
-        loads.asked = int(answer["candid"]) if "candid" in answer else getattr(loads, "asked", None)
+        if isinstance(answer, dict) and "candid" in answer:
+            loads.asked = int(answer["candid"])
         return answer
 
+    loads.asked = None
     monkeypatch.setattr(fink.json, "loads", loads)
+
+
+@pytest.mark.parametrize("stamp", [[], [[1.0, 2.0], [3.0]], "image", [["a"]], [[1.0] * 600] * 600])
+def test_a_stamp_of_no_use_is_named_and_the_others_are_kept(archive, stamp, monkeypatch):
+    send_as_template(stamp, archive.brokers.alerts[1]["i:candid"], monkeypatch)
     stamps = fetch_alerts(FIRST)
     assert len(stamps) == 2
     assert f"{FIRST}: Fink sent a template stamp that" in stamps.skipped["reason"][0]
+
+
+def test_an_alert_without_a_template_is_kept(archive, monkeypatch):
+    send_as_template(None, archive.brokers.alerts[1]["i:candid"], monkeypatch)
+    stamps = fetch_alerts(FIRST)
+    assert np.isnan(stamps.template).all(axis=(1, 2)).tolist() == [False, True, False]
+    assert stamps.skipped.empty
+
+
+@pytest.mark.parametrize("candid", [1.5e18, True, None, "", "1.5e18"])
+def test_an_alert_without_a_number_is_a_bad_answer(candid):
+    with pytest.raises(ValueError, match="without objectId and candid"):
+        fink._alert_table([{"i:objectId": FIRST, "i:candid": candid}], FIRST)
+
+
+def test_an_answer_nested_without_end_is_a_bad_answer(archive, monkeypatch):
+    monkeypatch.setattr(fink, "_alert_table", lambda *_: fink.json.loads("[" * 100_000))
+    with pytest.raises(BadAnswer, match="Fink answered no objects"):
+        fetch_alerts(FIRST)
 
 
 def test_a_stopped_fetch_says_so(archive):

@@ -25,6 +25,7 @@ from fuzzing.alert_packets import (
 
 from ztf_sg import Triplets, load_alerts
 from ztf_sg.streaks import AlertError, triplets_of, write_alerts
+from ztf_sg.streaks.no_data import HUGE
 from ztf_sg.streaks.stamps import IMAGES
 
 N = 5
@@ -97,10 +98,14 @@ def test_metadata_of_the_candidate_become_columns(tmp_path, dicts):
     assert "prv_candidates" not in table and table["ssnamenr"].isna().all()
 
 
-@pytest.mark.parametrize("layout", ["struct", "flat", "list", "bytes"])
+@pytest.mark.parametrize("layout", ["struct", "record", "record.", "flat", "list", "bytes"])
 def test_tables_of_brokers_are_read_bit_by_bit(tmp_path, dicts, stamps, layout):
     makers = {"flat": flat_table, "list": list_table, "bytes": bytes_table}
-    table = struct_table(dicts) if layout == "struct" else makers[layout](dicts, stamps)
+    table = makers[layout](dicts, stamps) if layout in makers else struct_table(dicts)
+    if layout.startswith("record"):
+        table = table.flatten()  # columns such as candidate.jd and cutoutScience.stampData
+    if layout == "record":
+        table = table.rename_columns([name.replace(".", "_") for name in table.column_names])
     loaded = load_alerts(write(tmp_path / "any", parquet_bytes(table)))
     check(loaded, stamps)
     if layout == "list":
@@ -132,6 +137,33 @@ def test_folders_and_tarballs_are_read_in_natural_order(tmp_path, dicts, stamps)
     write(folder / ".hidden.avro", b"no Avro")
     write(folder / "README.md", b"notes")
     check(load_alerts(folder), stamps)
+
+
+def test_each_folder_is_read_once_links_to_it_or_not(tmp_path, dicts, stamps):
+    nights = tmp_path / "nights"
+    write(tmp_path / "elsewhere" / "a.avro", avro_bytes(dicts[:3]))
+    write(nights / "b" / "b.avro", avro_bytes(dicts[3:]))
+    for name, target in (("1", tmp_path / "elsewhere"), ("2", nights / "b"), ("3", nights), ("4", tmp_path)):
+        (nights / name).symlink_to(target)
+    loaded = load_alerts(nights)
+    check(loaded, stamps)
+    assert loaded.skipped.empty
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, dicts, monkeypatch):
+    write(tmp_path / "a.avro", avro_bytes(dicts))
+    write(tmp_path / "locked" / "b.avro", avro_bytes(dicts))
+    scan = os.scandir
+
+    def guarded(folder):
+        if str(folder).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    loaded = load_alerts(tmp_path, "skip")
+    assert len(loaded) == N
+    assert loaded.skipped["reason"].tolist() == [f"{tmp_path / 'locked'}: cannot be read (Permission denied)"]
 
 
 def test_files_that_hold_no_alerts_are_passed_over_aloud(tmp_path, dicts):
@@ -191,6 +223,38 @@ def test_one_file_of_fits_may_hold_an_alert(tmp_path, stamps):
     write(tmp_path / "a.fits", fits_file(*zip(names, stamps[0], strict=True)))
     loaded = load_alerts(tmp_path)
     check(loaded, stamps, slice(1))
+
+
+def test_values_that_mark_pixels_without_data_become_nan(dicts, stamps):
+    marked = stamps[0, 1].copy()
+    marked[:, :20] = np.finfo(np.float32).min
+    loaded = triplets_of([("row 0", bad_stamp(dicts[0], fits_stamp(marked), "Template"), None)])
+    assert np.isnan(loaded.template[0, :, :20]).all()
+    np.testing.assert_array_equal(loaded.template[0, :, 20:], stamps[0, 1][:, 20:])
+
+
+def test_a_set_of_stamps_of_hardly_any_pixels_is_named(dicts):
+    tiny = [("row 0", {"difference": np.ones((2, 2), np.float32)}, None)]
+    with pytest.raises(AlertError, match="row 0.* at least 3 px"):
+        triplets_of(tiny)
+    assert len(triplets_of(tiny, "skip")) == 0
+
+
+def test_files_called_after_their_images_are_those_of_their_folder(tmp_path, stamps):
+    for row in range(2):
+        for kind, pixels in zip(IMAGES, stamps[row], strict=True):
+            write(tmp_path / f"ZTF{row}" / f"{kind}.fits.gz", fits_stamp(pixels))
+    loaded = load_alerts(tmp_path)
+    check(loaded, stamps, slice(2))
+    assert loaded.table["name"].tolist() == ["ZTF0", "ZTF1"]
+
+
+def test_images_of_alerce_are_told_by_the_type_of_stamp(tmp_path, stamps):
+    hdus = fits.HDUList([fits.PrimaryHDU(stamps[0, 0]), *map(fits.ImageHDU, stamps[0, 1:])])
+    for hdu, kind in zip(hdus, IMAGES, strict=True):
+        hdu.header["HIERARCH STAMP_TYPE"] = kind
+    hdus.writeto(tmp_path / "stamps.fits")
+    check(load_alerts(tmp_path), stamps, slice(1))
 
 
 def test_a_lone_image_is_a_difference_image(tmp_path, stamps):
@@ -340,6 +404,13 @@ def test_what_is_written_is_what_is_read(tmp_path, dicts, stamps):
     pd.testing.assert_frame_equal(again.table.drop(columns="label"), loaded.table, check_dtype=False)
 
 
+def test_a_table_that_would_hide_the_stamps_is_not_written(tmp_path, stamps):
+    table = pd.DataFrame({"science": ["a paper"]})
+    with pytest.raises(ValueError, match="columns of stamps are called science"):
+        write_alerts(Triplets(difference=stamps[:1, 2], table=table), tmp_path / "alerts.parquet")
+    assert not (tmp_path / "alerts.parquet").exists()
+
+
 def test_stamps_without_metadata_are_written(tmp_path, stamps):
     write_alerts(Triplets(*np.moveaxis(stamps[..., :-3], 1, 0)), tmp_path / "a.parquet")
     check(load_alerts(tmp_path / "a.parquet"), stamps[..., :-3])
@@ -357,7 +428,7 @@ def test_real_alerts_are_loaded_as_they_are():
     path = Path(folder) / "alerts.parquet"
     loaded, table = load_alerts(path), pq.read_table(path).to_pandas()
     stacks = np.stack([np.stack(table[kind].to_numpy()).reshape(-1, 63, 63) for kind in IMAGES], axis=1)
-    check(loaded, stacks)
+    check(loaded, np.where(np.abs(stacks) < HUGE, stacks, np.nan))
     pd.testing.assert_frame_equal(
         loaded.table[["name", "night", "jd", "fid", "fwhm"]],
         table[["name", "night", "jd", "fid", "fwhm"]],

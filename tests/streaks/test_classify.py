@@ -1,5 +1,7 @@
 """Alerts in, a table of classes out: what is linked, skipped and told, in Python and by the command."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -56,6 +58,15 @@ def test_flashes_of_one_exposure_are_a_satellite(stamps):
     assert (table["p_asteroid"] > 0.5).all(), "the stamps alone say otherwise"
 
 
+@pytest.mark.parametrize("kind", [str, object, "Float64"])
+def test_positions_may_be_texts_or_missing(stamps, kind):
+    points = in_a_row(stamps[(classify_alerts(stamps)["class"] == "asteroid").to_numpy()])
+    for name in ("ra", "dec"):
+        points.table[name] = points.table[name].astype(kind)
+    points.table.loc[0, "ra"] = "unknown" if kind is str else None
+    assert (classify_alerts(points)["linked"] == [-1] + [0] * (len(points) - 1)).all()
+
+
 def test_detections_of_several_exposures_are_not_linked(stamps):
     points = in_a_row(stamps[(classify_alerts(stamps)["class"] == "asteroid").to_numpy()])
     points.table["jd"] += np.arange(len(points))
@@ -92,6 +103,13 @@ def test_stamps_alone_are_enough(stamps):
     table = classify_alerts(Triplets(stamps.science, stamps.template, stamps.difference)[:5])
     assert table["name"].tolist() == [f"stamp {row}" for row in range(5)]
     assert set(table["class"]) <= {"other", "asteroid", "satellite"}
+
+
+def test_paths_are_those_of_load_alerts(stamps, tmp_path):
+    write_alerts(stamps[:2], tmp_path / "alerts.parquet")
+    assert len(classify_alerts(os.fsencode(tmp_path))) == 2
+    with pytest.raises(TypeError, match="expected the path of a file or folder"):
+        classify_alerts([tmp_path])
 
 
 def test_files_are_read_in_parts_with_the_same_result(stamps, tmp_path, monkeypatch):

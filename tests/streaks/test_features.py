@@ -7,6 +7,7 @@ from ztf_sg.simulation.stamps import simulate_stamps
 from ztf_sg.streaks import FEATURES, measure_stamps
 from ztf_sg.streaks.features import SHAPE_FEATURES, TEMPLATE_FEATURES, image_sets, raw_measures
 from ztf_sg.streaks.motion import motion_table
+from ztf_sg.streaks.no_data import known_pixels
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,26 @@ def test_empty_and_constant_stamps_are_measured(value):
     images = np.full((2, 63, 63), value, dtype=np.float32)
     found = measure_stamps(Triplets(images, images, images))
     assert np.isfinite(matrix(found)).all() or (found["images"] == "none").all()
+
+
+ROW, COLUMN = np.indices((63, 63))
+
+
+@pytest.mark.parametrize("padding", [0.0, -999.0, np.finfo(np.float32).min])
+@pytest.mark.parametrize("is_padding", [(COLUMN < 24) | (ROW > 39), COLUMN > 60, COLUMN + ROW < 40])
+def test_padding_at_the_edges_is_no_data(stamps, padding, is_padding):
+    def padded(value):
+        return raw_measures(changed(stamps, lambda images: np.where(is_padding, np.float32(value), images)))
+
+    pd.testing.assert_frame_equal(padded(padding), padded(np.nan))
+
+
+def test_edges_with_few_or_different_pixels_are_data():
+    images = np.random.default_rng(0).normal(0, 1, (3, 40, 40)).astype(np.float32)
+    images[0, 0, 5:] = np.nan
+    images[1, 20, 10:30] = images[1, 15:25, 15:25] = 7.0
+    images[2, 0, :6] = 7.0
+    np.testing.assert_array_equal(known_pixels(images), images)
 
 
 def test_the_width_of_stars_comes_from_the_pipeline_or_from_the_stamp(stamps):

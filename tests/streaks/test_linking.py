@@ -38,6 +38,24 @@ def test_flashes_at_equal_steps_become_one_satellite(step, n_others):
     assert 0.1 < linked["rms"][0] < 0.6 and linked["rms"][10:].isna().all()
 
 
+def test_copies_of_flashes_are_flashes_of_the_same_satellite():
+    rng = np.random.default_rng(1)
+    points = np.concatenate([flashes(rng), rng.uniform(0, FIELD, (100, 2))])
+    copies = np.concatenate([points, points[:40], points[:40] + 0.1])
+    linked = link_flashes(sky(copies))
+    columns = ["satellite", "step", "n_flashes"]
+    assert linked["satellite"][:110].tolist() == [0] * 10 + [-1] * 100
+    assert (linked["n_flashes"][:10] == 10).all() and linked["step"][:10].nunique() == 10
+    for start in (110, 150):
+        part = linked[columns][start : start + 40].reset_index(drop=True)
+        pd.testing.assert_frame_equal(part, linked[columns][:40])
+
+
+def test_what_is_no_table_is_refused():
+    with pytest.raises(TypeError, match=r"expected a pandas.DataFrame, got dict"):
+        link_flashes({"ra": [1.0], "dec": [2.0]})
+
+
 def test_steps_are_the_smallest_at_which_flashes_are():
     rng = np.random.default_rng(2)
     points = flashes(rng, 30.0, (0, 2, 4, 6, 8, 9, 10, 12, 13))

@@ -230,10 +230,36 @@ class TestArguments:
         with pytest.raises(ValueError, match="pixels of sky"):
             find_trails(np.full((64, 64), np.nan))
 
-    @pytest.mark.parametrize("fwhm", [0, -1.0, np.nan, "2"])
+    @pytest.mark.parametrize("fwhm", [0, -1.0, np.nan, "2", 5000.0])
     def test_a_width_that_is_none_is_refused(self, fwhm):
         with pytest.raises(ValueError, match="fwhm="):
             find_trails(make_image(), fwhm=fwhm)
+
+    @pytest.mark.parametrize("header", ["SEEING  = 2.4", WCS(naxis=2), [("SEEING", 2.4)]])
+    def test_what_is_no_header_is_refused(self, header):
+        with pytest.raises(TypeError, match=r"header: expected an astropy.io.fits.Header"):
+            find_trails(make_image(), header)
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("SEEING", 1e9), ("SEEING", "x"), ("SATURATE", 0.0), ("SATURATE", 1e99)]
+    )
+    def test_numbers_of_a_header_that_make_no_sense_are_done_without(self, key, value):
+        only(find_trails(make_image(make_trail(-100, 40, 420, 200)), fits.Header({key: value})))
+
+    @pytest.mark.parametrize(
+        "cards", [{"CTYPE1": "RA---BAR", "CTYPE2": "DEC--BAR"}, {"CTYPE1": "RA---TAN", "CTYPE2": "LINEAR"}]
+    )
+    @pytest.mark.filterwarnings("ignore::astropy.wcs.FITSFixedWarning")
+    def test_without_a_usable_wcs_trails_have_no_positions(self, cards):
+        with pytest.warns(UserWarning, match="no positions: the WCS cannot be used"):
+            row = only(find_trails(make_image(make_trail(-100, 40, 420, 200)), fits.Header(cards)))
+        assert np.isnan([row.ra1, row.dec1, row.ra2, row.dec2]).all()
+
+    @pytest.mark.parametrize("padding", [0.0, -999.0, np.finfo(np.float32).min])
+    def test_the_edge_of_padding_is_no_trail(self, padding):
+        image = make_image(make_trail(-100, 40, 420, 200))
+        image[:40] = image[:, 280:] = padding
+        only(find_trails(image, fwhm=FWHM))
 
     def test_the_image_is_left_as_it_was(self):
         image = make_image(make_trail(-100, 40, 420, 200))

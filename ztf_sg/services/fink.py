@@ -6,8 +6,10 @@ Service: https://doc.ztf.fink-broker.org; each alert's stamps are one request, w
 import json
 import re
 
+import numpy as np
 import pandas as pd
 
+from ztf_sg.checks import is_whole_number
 from ztf_sg.streaks import triplets_of
 from ztf_sg.streaks.packets import image_of_column
 from ztf_sg.streaks.stamp_pixels import StampError, stamp_pixels
@@ -56,7 +58,7 @@ def fetch_alerts(names, cache=None, retries=None):
         The service answered something else, could not be reached or was out of order for long; or it was
         stopped. Call it again with the same cache to go on.
     """
-    names = [names] if isinstance(names, str) else list(names)
+    names = list(names) if np.iterable(names) and not isinstance(names, str) else [names]
     if not names or not all(isinstance(name, str) and name.strip() for name in names):
         raise ValueError(f"names={names!r}: expected names of ZTF objects or of bodies of the solar system")
     service = _Fink(QueryCache(cache), retries or Retries(tries=TRIES_ONE_BY_ONE))
@@ -111,7 +113,7 @@ class _Fink:
         answer = self._session.request("POST", f"{URL}/api/v1/{path}", f"{path} of {name}", json=question)
         try:
             return table_of(json.loads(answer.content))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             reason = " ".join(str(error).split())[:150]
             raise BadAnswer(f"Fink answered no {path} of {name} ({reason}); try again later") from error
 
@@ -134,19 +136,28 @@ def _alert_table(rows, name):
     if not rows:
         raise NothingFound(f"Fink holds no alert of {name}; check how the name is written")
     for row in rows:
-        if not (isinstance(row["i:objectId"], str) and str(int(row["i:candid"])).isdigit()):
+        if not (isinstance(row["i:objectId"], str) and _is_candid(row["i:candid"])):
             raise ValueError(f"an alert without objectId and candid: {str(row)[:80]!r}")
     return pd.DataFrame({"alert": [json.dumps(row) for row in rows]}, dtype=object)
 
 
+def _is_candid(value):
+    """Tell whether a value is the number of an alert, or its digits; a float lacks the last of them."""
+    return (is_whole_number(value) or isinstance(value, str)) and str(value).isdecimal()
+
+
 def _stamps_table(answer):
-    """Return a table of one row with the stamps as JSON; an UnusableAnswer if one is not of use."""
+    """Return a table of one row with the stamps as JSON; an UnusableAnswer if one is not of use.
+
+    A stamp that is null is missing from its alert.
+    """
     stamps = {image_of_column(key): pixels for key, pixels in answer.items() if image_of_column(key)}
     if set(stamps) != set(IMAGES):
         raise ValueError(f"expected {', '.join(IMAGES)}, got {', '.join(answer) or 'nothing'}")
     for kind, pixels in stamps.items():
         try:
-            stamp_pixels(pixels)
+            if pixels is not None:
+                stamp_pixels(pixels)
         except StampError as error:
             raise UnusableAnswer(f"Fink sent a {kind} stamp that {error}") from error
     return pd.DataFrame({kind: [json.dumps(pixels)] for kind, pixels in stamps.items()}, dtype=object)

@@ -34,8 +34,8 @@ def iter_found(path):
 
     `where` (str) names file and packet for messages; either the packet is a dict, or the fault (str) says
     what is wrong there. Folders are read with their sub-folders, in natural order, without names that begin
-    with a dot or an underscore; what is packed by gzip or tar, once, is read as it comes. FITS stamps, of
-    which several files may make an alert, come last.
+    with a dot or an underscore; each folder is read once, links to it or not. What is packed by gzip or tar
+    is read as it comes. FITS stamps, of which several files may make an alert, come last.
 
     Raises
     ------
@@ -51,7 +51,11 @@ def iter_found(path):
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder; {REMEDY}")
     stamps, passed_over, n_found = FitsStamps(), Counter(), 0
-    for file in _list_files(path):
+    files, faults = _list_files(path)
+    for fault in faults:
+        n_found += 1
+        yield _unreadable(fault.filename, fault)
+    for file in files:
         try:
             for found in _iter_file(file, stamps):
                 n_found += 1
@@ -75,15 +79,33 @@ class NoAlerts(Exception):
 
 
 def _list_files(path):
-    """Return a file, or those of a folder and its sub-folders in natural order, as a list of paths."""
+    """Return a file, or those of a folder and its sub-folders in natural order, as a list of paths.
+
+    Each folder is read once, whatever links lead to it. The errors of those that cannot be read come second.
+    """
     if not path.is_dir():
-        return [path]
-    found = []
-    for folder, folders, files in os.walk(path):
-        folders[:] = [name for name in folders if name[0] not in "._"]
+        return [path], []
+    found, faults, seen = [], [], {_identity(parent) for parent in path.resolve().parents}
+    for folder, folders, files in os.walk(path, onerror=faults.append, followlinks=True):
+        if _identity(folder) in seen:
+            folders.clear()
+            continue
+        seen.add(_identity(folder))
+        links_last = sorted(folders, key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
+        folders[:] = [name for name in links_last if name[0] not in "._"]
         found += [os.path.join(folder, name) for name in files if name[0] not in "._"]
     relative = sorted((os.path.relpath(file, path) for file in found), key=_order)
-    return [file for file in map(path.joinpath, relative) if file.is_file() or file.is_symlink()]
+    return [file for file in map(path.joinpath, relative) if file.is_file() or file.is_symlink()], faults
+
+
+def _identity(folder):
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _unreadable(path, error):
+    """Return what `iter_found` yields of a file or folder that the system does not let us read."""
+    return printable(str(path)), None, f"cannot be read ({error.strerror or error})"
 
 
 def _order(name):
@@ -98,7 +120,7 @@ def _iter_file(path, stamps):
         with open(path, "rb") as file:
             yield from _iter_stream(where, file, stamps)
     except OSError as error:
-        yield where, None, f"cannot be read ({error.strerror or error})"
+        yield _unreadable(path, error)
 
 
 def _iter_stream(where, stream, stamps, depth=0):

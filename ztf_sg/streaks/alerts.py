@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from ztf_sg.cutouts.schema import check_on_error
 from ztf_sg.files import atomic_write
 from ztf_sg.streaks.alert_files import iter_found
-from ztf_sg.streaks.packets import alert_of, name_of
+from ztf_sg.streaks.packets import alert_of, image_of_column, name_of
 from ztf_sg.streaks.stamp_pixels import StampError
 from ztf_sg.streaks.stamps import IMAGES, SKIPPED_COLUMNS, Triplets
 from ztf_sg.ztf import QUADRANT
@@ -76,9 +76,10 @@ def load_alerts(path, on_error="raise"):
 
     Notes
     -----
-    Pixels that are not finite have no data: NaN. A stamp at the border of the image, smaller than the others,
-    is completed by NaN on the sides where `xpos` and `ypos` [px] say that the image ends; without these, at
-    the right and top. Negative differences are positive in ZTF's stamps, which show reference minus science.
+    Pixels that are not finite have no data: NaN; nor have those beyond 1e30, as ZTF's templates mark them. A
+    stamp at the border of the image, smaller than the others, is completed by NaN on the sides where `xpos`
+    and `ypos` [px] say that the image ends; without these, at the right and top. Negative differences are
+    positive in ZTF's stamps, which show reference minus science.
     """
     check_on_error(on_error)
     return triplets_of(iter_found(path), on_error)
@@ -130,7 +131,12 @@ def write_alerts(stamps, path):
     ------
     IsADirectoryError, NotADirectoryError
         If the path is a folder, or leads through a file.
+    ValueError
+        If a column of the table is called as those of stamps are, or holds what Parquet cannot.
     """
+    taken = [str(name) for name in stamps.table if image_of_column(str(name))]
+    if taken:
+        raise ValueError(f"table: columns of stamps are called {', '.join(taken)}; rename those of the table")
     table = pa.Table.from_pandas(stamps.table.assign(label=stamps.labels), preserve_index=False)
     height, width = stamps.difference.shape[1:]
     for kind in IMAGES:

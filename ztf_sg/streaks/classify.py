@@ -2,7 +2,6 @@
 
 import warnings
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -92,7 +91,7 @@ def _batches(source):
     if isinstance(source, Triplets):
         yield source
         return
-    found, seen = iter_found(Path(source)), {}
+    found, seen = iter_found(source), {}
     while batch := list(islice(found, BATCH)):
         yield triplets_of(batch, "skip", seen)
 
@@ -124,7 +123,9 @@ def _linked(table):
     """Return the table with the numbers of satellites, whose flashes are satellites themselves."""
     if not {"ra", "dec", *EXPOSURE} <= set(table):
         return table
-    columns = table[["ra", "dec", *EXPOSURE]]
+    columns = table[["ra", "dec", *EXPOSURE]].copy()
+    for name in ("ra", "dec"):  # tables made by hand may hold texts
+        columns[name] = pd.to_numeric(columns[name], errors="coerce").to_numpy(float, na_value=np.nan)
     moving = table["class"].isin([ASTEROID, SATELLITE]) & columns.notna().all(axis=1)
     moving &= np.isfinite(columns[["ra", "dec"]]).all(axis=1)
     number = 0

@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from ztf_sg.parallel import map_chunks
 from ztf_sg.streaks import compiled
+from ztf_sg.streaks.no_data import known_pixels
 from ztf_sg.streaks.stamps import BRIGHTER, IMAGES, Triplets
 from ztf_sg.streaks.star_width import star_fwhm
 from ztf_sg.streaks.trail_fit import profile_width
@@ -109,7 +110,7 @@ def check_stamps(triplets):
 
 def image_sets(triplets):
     """Return which of the `IMAGE_SETS` each of n stamps has, an array of str."""
-    science, template, difference = (has_data(getattr(triplets, name)) for name in IMAGES)
+    science, template, difference = (has_data(known_pixels(getattr(triplets, name))) for name in IMAGES)
     two = science.astype(int) + template + difference >= 2
     return np.select([two, difference, science], IMAGE_SETS[:3], IMAGE_SETS[3])
 
@@ -205,10 +206,7 @@ def prepared_images(triplets, rows, images):
     third, up to the zero point of the template, which is presumed to be that of the science image. Where
     ``isdiffpos`` of an alert is "f", the difference is reference minus science.
     """
-    science, template, light = (
-        np.ascontiguousarray(getattr(triplets, name)[rows], dtype=np.float32) for name in IMAGES
-    )
-    science, template, light = (_without_sky(stack) for stack in (science, template, light))
+    science, template, light = (_without_sky(known_pixels(getattr(triplets, name)[rows])) for name in IMAGES)
     there = [has_data(stack) for stack in (science, template, light)]
     full = images == "all"
     sign = _signs(triplets.table.iloc[rows])

@@ -1,7 +1,9 @@
 """Stamps in FITS files: those of one alert are brought together by the names of files or of extensions.
 
 ZTF names its stamps candid1_pid2_targ_sci, candid1_ref and candid1_pid2_targ_scimref (or refmsci), brokers
-1_cutoutScience, 1_cutoutTemplate and 1_cutoutDifference. A lone image of another name is a difference image.
+1_cutoutScience, 1_cutoutTemplate and 1_cutoutDifference. Files that are called science, template and
+difference alone are those of an alert that has the name of their folder. A lone image of another name is a
+difference image.
 """
 
 import re
@@ -12,7 +14,7 @@ from astropy.io.fits.card import Undefined
 from ztf_sg.streaks.stamp_pixels import StampError, fits_images
 from ztf_sg.streaks.stamps import IMAGES
 
-SUFFIXES = re.compile(r"(\.(fits|fit|fts|gz))+$", re.IGNORECASE)
+SUFFIXES = re.compile(r"(\.(fits|fit|fts|gz|fz))+$", re.IGNORECASE)
 IMAGE_NAME = re.compile(
     r"(?:_pid-?\d+)?(?:_targ)?[._-]?(?:cutout)?_?"
     r"(?:(?P<science>science|sci)|(?P<template>template|ref)|(?P<difference>difference|diff|scimref|refmsci))$",
@@ -45,8 +47,9 @@ class FitsStamps:
         folder, slash, name = where.rpartition("/")
         stem = SUFFIXES.sub("", name)
         match = IMAGE_NAME.search(stem)
-        alert = (stem[: match.start()] if match else "") or stem
+        alert = stem[: match.start()] if match else stem
         entry = self._alerts.setdefault(f"{folder}{slash}{alert}", {"where": where, "images": {}})
+        alert = alert or folder.rpartition("/")[2] or stem
         try:
             images = fits_images(content)
             found = _named(images, match.lastgroup if match else None)

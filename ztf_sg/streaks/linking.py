@@ -10,6 +10,9 @@ from math import comb
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from scipy.special import binom
 
@@ -52,10 +55,13 @@ def link_flashes(table):
     pandas.DataFrame
         The table with further columns: satellite, a number from 0 on or -1 without one; step, the number of
         the flash along its path, from 0 on, in which missing ones count; and of its satellite the spacing of
-        steps [arcsec], n_flashes, and the rms distance from a smooth path [arcsec].
+        steps [arcsec], n_flashes, and the rms distance from a smooth path [arcsec]. Detections within 0.5
+        arcsec of each other, such as copies, are one flash.
 
     Raises
     ------
+    TypeError
+        If the table is no DataFrame.
     ValueError
         If ra or dec are missing or not finite, or the detections of an exposure are too far apart for one.
 
@@ -73,11 +79,14 @@ def link_flashes(table):
         points = _tangent_plane(
             table["ra"].to_numpy(float)[rows], table["dec"].to_numpy(float)[rows], exposure
         )
-        for track in find_tracks(points):
-            members = rows[track.members]
-            values = (number, track.steps, track.spacing, len(members), track.rms)
+        sources, source_of = _merged(points)
+        for track in find_tracks(sources):
+            step_of = np.full(len(sources), NONE)
+            step_of[track.members] = track.steps
+            is_member = step_of[source_of] != NONE
+            values = (number, step_of[source_of[is_member]], track.spacing, len(track.members), track.rms)
             for name, value in zip(columns, values, strict=True):
-                columns[name][members] = value
+                columns[name][rows[is_member]] = value
             number += 1
     return table.assign(**columns)
 
@@ -117,7 +126,9 @@ def find_tracks(points):
 
 
 def _check(table):
-    """Raise a ValueError unless all detections have a position."""
+    """Raise an error unless a table has the position of all detections."""
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(f"table: expected a pandas.DataFrame, got {type(table).__name__}")
     missing = [name for name in ("ra", "dec") if name not in table]
     if missing:
         raise ValueError(
@@ -150,6 +161,22 @@ def _tangent_plane(ra, dec, exposure):
     east = np.cross([0.0, 0.0, 1.0] if abs(centre[2]) < 0.9 else [1.0, 0.0, 0.0], centre)
     east /= np.linalg.norm(east)
     return points @ np.stack([east, np.cross(centre, east)], axis=1) / along[:, None] * ARCSEC
+
+
+def _merged(points):
+    """Return the means of points that are the same source, to within `ERROR`, and the number of each point's.
+
+    Copies would be the nearest neighbours of each other, and others on the line of their own satellite.
+    """
+    exact, copy_of = np.unique(points, axis=0, return_inverse=True)
+    first, second = cKDTree(exact).query_pairs(ERROR, output_type="ndarray").T
+    pairs = coo_array((np.ones(len(first)), (first, second)), shape=(len(exact), len(exact)))
+    n, source_of = connected_components(pairs, directed=False)
+    if n == len(points):
+        return points, np.arange(n)
+    counts = np.bincount(source_of, minlength=n)
+    sources = [np.bincount(source_of, axis, n) / counts for axis in exact.T]
+    return np.stack(sources, axis=1), source_of[copy_of.ravel()]
 
 
 def _neighbours(tree, points):

@@ -76,8 +76,12 @@ def _errors(raw):
     A segment of length :math:`L` has the variance :math:`L^2 / 12` along it. A PSF that is wider by a
     variance :math:`v` along an axis makes the length up to :math:`\sqrt{L^2 + 12 v} - L` too large, and turns
     the principal axis by :math:`\arctan(12 v / L^2) / 2` at most; this over :math:`\sqrt{2}` is typical.
+
+    Pixels tell this variance, so the error :math:`\sigma` of the length of a point is without bound: that of
+    its square is :math:`2 L \sigma`, and :math:`\sqrt{2 L \sigma}` what the length may be.
     """
+    measured = np.minimum(raw["length_error"], np.sqrt(2 * raw["length"] * raw["length_error"]))
     wider = 12 * UNROUND * raw["width"] ** 2
     longer = np.sqrt(raw["length"] ** 2 + wider) - raw["length"]
     turned = np.arctan2(wider, np.sqrt(2) * raw["length"] ** 2) / 2
-    return np.hypot(raw["length_error"], longer), np.hypot(raw["angle_error"], turned)
+    return np.hypot(measured, longer), np.hypot(raw["angle_error"], turned)

@@ -14,7 +14,7 @@ IMAGE_COLUMN = re.compile(
     r"(?:b:)?(?:cutout_?)?(science|template|difference)(?:[._]?stamp_?data)?", re.IGNORECASE
 )
 STAMP_DATA = "stampdata"
-FINK_PREFIX = re.compile(r"[idv]:")
+PREFIX = re.compile(r"([idv]:)?(candidate[._])?")  # of Fink, and of records whose fields became columns
 LABELS = {"other": 0, "star": 0, "galaxy": 0, "artifact": 0, "comet": 0, "asteroid": 1, "satellite": 2}
 NOTHING = (None, "", "null", "None")
 
@@ -68,11 +68,11 @@ def name_of(values):
 
 
 def _values(packet):
-    """Return the single values of a packet and of its candidate record, by column; Fink's have prefixes."""
+    """Return the single values of a packet and of its candidate record, by column, without prefixes."""
     record = packet.get(CANDIDATE)
     values = {key: value for key, value in packet.items() if image_of_column(str(key)) is None}
     values |= record if isinstance(record, dict) else {}
-    values = {FINK_PREFIX.sub("", str(key), count=1): value for key, value in values.items()}
+    values = {PREFIX.sub("", str(key), count=1): value for key, value in values.items()}
     values = {key: value for key, value in values.items() if isinstance(value, str | Real | None)}
     if "isdiffpos" in values:
         values["isdiffpos"] = BRIGHTER.get(str(values["isdiffpos"]).lower())

@@ -9,6 +9,8 @@ from math import isqrt
 import numpy as np
 from astropy.io import fits
 
+from ztf_sg.streaks.no_data import HUGE
+from ztf_sg.streaks.stamps import SMALLEST
 from ztf_sg.ztf import FITS_BLOCK
 
 GZIP = b"\x1f\x8b"
@@ -47,11 +49,11 @@ def stamp_pixels(value):
         raise StampError(f"is no image ({' '.join(str(error).split())})") from error
     if pixels.ndim == 1:
         pixels = _square(pixels)
-    if pixels.ndim != 2 or min(pixels.shape) < 1:
-        raise StampError(f"is no image: it has the shape {pixels.shape}")
+    if pixels.ndim != 2 or min(pixels.shape) < SMALLEST:
+        raise StampError(f"is no image of at least {SMALLEST} px: it has the shape {pixels.shape}")
     if max(pixels.shape) > LARGEST_STAMP:
         raise StampError(f"is no stamp: {pixels.shape[0]} x {pixels.shape[1]} px; cut one out of the image")
-    return np.where(np.isfinite(pixels), pixels, np.float32(np.nan))
+    return np.where(np.abs(pixels) < HUGE, pixels, np.float32(np.nan))
 
 
 def unpacked(content, most=MOST_BYTES):
@@ -72,7 +74,9 @@ def unpacked(content, most=MOST_BYTES):
 
 
 def fits_images(content):
-    """Return the images in the bytes of a FITS file as a list of (EXTNAME, pixels, header), unpacked.
+    """Return the images in the bytes of a FITS file as a list of (name, pixels, header), unpacked.
+
+    The name is the EXTNAME, or the STAMP_TYPE that ALeRCE's client gives the images of an alert.
 
     A StampError says what is wrong with a file that cannot be read, or holds no image.
     """
@@ -82,7 +86,7 @@ def fits_images(content):
             warnings.filterwarnings("ignore", message=re.escape(SIMPLE_WARNING))
             with fits.open(BytesIO(content), memmap=False) as hdus:
                 images = [
-                    (str(hdu.header.get("EXTNAME", "")).strip(), _readable_pixels(hdu), hdu.header)
+                    (_name(hdu.header), _readable_pixels(hdu), hdu.header)
                     for hdu in hdus
                     if hdu.is_image and hdu.header.get("NAXIS")
                 ]
@@ -94,6 +98,11 @@ def fits_images(content):
     if not images:
         raise StampError("is a FITS file without an image")
     return images
+
+
+def _name(header):
+    """Return what a header calls its image; "" if it does not."""
+    return str(header.get("EXTNAME") or header.get("STAMP_TYPE", "")).strip()
 
 
 def _readable_pixels(hdu):

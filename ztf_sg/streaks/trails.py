@@ -1,15 +1,19 @@
 """Trails of satellites and asteroids across images: where they are, and which pixels they spoil."""
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from astropy.io.fits import Header
 from astropy.wcs import WCS
 
 from ztf_sg.checks import filled, is_number
 from ztf_sg.streaks import trail_profile as profile
 from ztf_sg.streaks.flash_rows import find_rows
 from ztf_sg.streaks.lines import line_segments
+from ztf_sg.streaks.no_data import HUGE, known_pixels
 from ztf_sg.streaks.sky_pixels import FWHM_PER_SIGMA, prepare_sky
 from ztf_sg.ztf import PIXEL_SCALE
 
@@ -18,6 +22,7 @@ COLUMNS = (
     "surface_magnitude", "snr", "dotted", "spacing",
 )  # fmt: skip
 SMALLEST = 32  # height and width of an image [px]
+WIDEST_PSF = 30.0  # FWHM of an image that is one of the sky [px]
 BLUR = 1.15  # width of the lines looked for [width of point sources]
 FLASH_STEPS = (2.5, 28.0)  # range of the distance between flashes that look like stars [FWHM]
 MIN_SEGMENT_SNR = 5.8  # of a segment that is looked at more closely
@@ -76,10 +81,12 @@ def find_trails(image, header=None, fwhm=None):
     Parameters
     ----------
     image : array-like (height, width)
-        Pixels [DN], from 32 px to a quadrant of 3072 x 3080 px; NaN where there is no data.
+        Pixels [DN], from 32 px to a quadrant of 3072 x 3080 px; NaN where there is no data. Pixels that are
+        all alike from an edge on have none.
     header : astropy.io.fits.Header, optional
         Header of the image, for positions on the sky (WCS), magnitudes (MAGZP), the width of the
-        point-spread function (SEEING) and the level of saturation (SATURATE).
+        point-spread function (SEEING) and the level of saturation (SATURATE). What is not there, or makes no
+        sense, is done without.
     fwhm : float, optional
         FWHM of the point-spread function [px]; SEEING if it is left out, or measured by the image's stars.
 
@@ -89,8 +96,15 @@ def find_trails(image, header=None, fwhm=None):
 
     Raises
     ------
+    TypeError
+        If the header is none.
     ValueError
-        If the image is none, is too small or has hardly any data, or `fwhm` is no number above 0.
+        If the image is none, is too small or has hardly any data, or `fwhm` is no number from 0 to 30.
+
+    Warns
+    -----
+    UserWarning
+        If the WCS of the header cannot be used.
 
     Examples
     --------
@@ -102,7 +116,9 @@ def find_trails(image, header=None, fwhm=None):
     """
     image = _checked_image(image)
     header = {} if header is None else header
-    sky = prepare_sky(image, _checked_fwhm(fwhm, header), _number(header, "SATURATE", np.inf))
+    if not isinstance(header, Header | Mapping):
+        raise TypeError(f"header: expected an astropy.io.fits.Header, got {type(header).__name__}")
+    sky = prepare_sky(image, _checked_fwhm(fwhm, header), _saturation(header))
     found = _search(sky)
     table = pd.DataFrame([_row(trail, sky, header) for trail in found], columns=list(COLUMNS))
     table = table.astype({"dotted": bool}).sort_values("snr", ascending=False, ignore_index=True)
@@ -130,17 +146,25 @@ def _checked_image(image):
         )
     with np.errstate(over="ignore"):
         image = image.astype(np.float32)
-    return np.where(np.isfinite(image), image, np.float32(np.nan))
+    return known_pixels(image[None])[0]
 
 
 def _checked_fwhm(fwhm, header):
     """Return a FWHM [px], that of the header by default, None if there is none."""
     if fwhm is None:
         seeing = _number(header, "SEEING", np.nan)
-        return seeing if 0 < seeing < np.inf else None
-    if not (is_number(fwhm) and 0 < fwhm < np.inf):
-        raise ValueError(f"fwhm={fwhm!r}: expected a number above 0 [px], or None to measure it")
+        return seeing if 0 < seeing <= WIDEST_PSF else None
+    if not (is_number(fwhm) and 0 < fwhm <= WIDEST_PSF):
+        raise ValueError(
+            f"fwhm={fwhm!r}: expected a number above 0 and up to {WIDEST_PSF:g} [px], or None to measure it"
+        )
     return float(fwhm)
+
+
+def _saturation(header):
+    """Return the level of saturation of a header [DN]; infinity if it states none, which some do by 0."""
+    level = _number(header, "SATURATE", 0.0)
+    return level if 0 < level < HUGE else np.inf
 
 
 def _number(header, key, default):
@@ -393,10 +417,15 @@ def _row(trail, sky, header):
 
 def _add_positions(table, header):
     """Return the table with the positions of the ends [deg], by the WCS of a header."""
-    wcs = WCS(header).celestial if header else None
-    for end in "12":
-        places = np.full((2, len(table)), np.nan)
-        if wcs is not None and wcs.has_celestial and len(table):
+    table[["ra1", "dec1", "ra2", "dec2"]] = np.nan
+    if not len(table) or not header:
+        return table
+    try:
+        wcs = WCS(header).celestial
+        for end in "12" if wcs.has_celestial else "":
             places = wcs.all_pix2world(table[f"x{end}"], table[f"y{end}"], 0)
-        table[f"ra{end}"], table[f"dec{end}"] = places
+            table[f"ra{end}"], table[f"dec{end}"] = places
+    except Exception as error:  # of wcslib, of many kinds
+        reason = " ".join(str(error).split())
+        warnings.warn(f"the trails have no positions: the WCS cannot be used ({reason})", stacklevel=3)
     return table
