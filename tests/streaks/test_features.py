@@ -5,7 +5,7 @@ import pytest
 from ztf_sg import CutoutSet, Triplets
 from ztf_sg.simulation.stamps import simulate_stamps
 from ztf_sg.streaks import FEATURES, measure_stamps
-from ztf_sg.streaks.features import SHAPE_FEATURES, TEMPLATE_FEATURES, image_sets, raw_measures
+from ztf_sg.streaks.features import SHAPE_FEATURES, TEMPLATE_FEATURES, raw_measures
 from ztf_sg.streaks.motion import motion_table
 from ztf_sg.streaks.no_data import known_pixels
 
@@ -66,7 +66,7 @@ def test_features_of_missing_images_are_missing(stamps):
     assert (alone["images"] == "difference").all()
     assert alone[list(TEMPLATE_FEATURES)].isna().all(axis=None)
     assert alone[list(SHAPE_FEATURES)].notna().all(axis=None)
-    assert (image_sets(changed(stamps, lambda images: images, ("science",))) == "science").all()
+    assert (raw_measures(changed(stamps, lambda images: images, ("science",)))["images"] == "science").all()
     nothing = measure_stamps(changed(stamps, lambda images: images, ("template",)))
     assert (nothing["images"] == "none").all()
     assert nothing[list(FEATURES)].isna().all(axis=None)

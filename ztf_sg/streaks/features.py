@@ -108,13 +108,6 @@ def check_stamps(triplets):
         )
 
 
-def image_sets(triplets):
-    """Return which of the `IMAGE_SETS` each of n stamps has, an array of str."""
-    science, template, difference = (has_data(known_pixels(getattr(triplets, name))) for name in IMAGES)
-    two = science.astype(int) + template + difference >= 2
-    return np.select([two, difference, science], IMAGE_SETS[:3], IMAGE_SETS[3])
-
-
 def has_data(stack):
     """Return which images have pixels enough, of more than one value, to be measured, bool (n,)."""
     values = np.where(np.isfinite(stack), stack, np.nan).reshape(len(stack), -1)
@@ -186,8 +179,7 @@ def _seen(snr):
 
 def _measure_chunk(triplets, rows):
     """Return the raw measures of a slice of the stamps."""
-    images = image_sets(triplets[rows])
-    science, template, light, noise = prepared_images(triplets, rows, images)
+    images, science, template, light, noise = prepared_images(triplets, rows)
     table = triplets.table.iloc[rows]
     fwhm = presumed_fwhm(table, np.where((images == "difference")[:, None, None], light, science), noise)
     widths = profile_width(fwhm)
@@ -199,16 +191,18 @@ def _measure_chunk(triplets, rows):
     return raw.assign(images=images, presumed_width=widths, noise=noise[0])
 
 
-def prepared_images(triplets, rows, images):
-    """Return the sky-subtracted images of some stamps, and their noise [DN], (3, n), of light first.
+def prepared_images(triplets, rows):
+    """Return what some stamps have, one of `IMAGE_SETS` each; their sky-subtracted images; and their noise.
 
+    The images are science, template and light, of which the noise [DN], (3, n), has that of light first.
     The light is the difference, or the science image if there is nothing else. Of three images, two give the
     third, up to the zero point of the template, which is presumed to be that of the science image. Where
     ``isdiffpos`` of an alert is "f", the difference is reference minus science.
     """
     science, template, light = (_without_sky(known_pixels(getattr(triplets, name)[rows])) for name in IMAGES)
     there = [has_data(stack) for stack in (science, template, light)]
-    full = images == "all"
+    full = np.sum(there, axis=0) >= 2
+    images = np.select([full, there[2], there[0]], IMAGE_SETS[:3], IMAGE_SETS[3])
     sign = _signs(triplets.table.iloc[rows])
     for stack, missing, value in (
         (light, ~there[2] & full, lambda k: sign[k] * (science[k] - template[k])),
@@ -219,7 +213,7 @@ def prepared_images(triplets, rows, images):
     alone = images == "science"
     light[alone] = science[alone]
     noise = np.stack([_level_and_noise(stack)[1] for stack in (light, template, science)])
-    return science, template, light, noise.astype(float)
+    return images, science, template, light, noise.astype(float)
 
 
 def _signs(table):

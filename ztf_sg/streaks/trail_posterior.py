@@ -69,7 +69,7 @@ def with_faint_trails(triplets, raw):
 def _measure_chunk(triplets, raw, rows):
     """Return what `trail_moments` fills of some stamps, shape (n, 4)."""
     table = raw.iloc[rows]
-    light, noise = prepared_images(triplets, rows, table["images"].to_numpy())[2:]
+    light, noise = prepared_images(triplets, rows)[3:]
     signals = light / noise[0].astype(np.float32)[:, None, None]
     valid = np.isfinite(signals)
     found = np.empty((len(rows), 4))
