@@ -8,6 +8,7 @@ from ztf_sg.streaks import FEATURES, measure_stamps
 from ztf_sg.streaks.features import SHAPE_FEATURES, TEMPLATE_FEATURES, raw_measures
 from ztf_sg.streaks.motion import motion_table
 from ztf_sg.streaks.no_data import known_pixels
+from ztf_sg.streaks.trail_fit import SIGMA_PER_FWHM
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +193,20 @@ def test_a_bright_streak_is_no_line_but_a_trail_without_ends_is():
     streak, trail = (measure_stamps(with_noise(drawn(length, 50), empty)) for length in (20, 200))
     for name in ("line", "central", "companion"):
         assert streak[name].item() < np.arcsinh(5 / 3) < 2 < trail[name].item()
+
+
+def test_bright_short_streaks_between_pixels_are_fitted_whatever_their_direction():
+    rng = np.random.default_rng(0)
+    angles, widths = rng.uniform(0, np.pi, (600, 1, 1)), rng.uniform(0.8, 1.4, (600, 1, 1))
+    y, x = np.indices((31, 31)) - 15.46
+    light = 0.0
+    for along in np.linspace(-2.5, 2.5, 21):
+        squares = (x - along * np.cos(angles)) ** 2 + (y - along * np.sin(angles)) ** 2
+        light = light + 1.5 / widths * np.exp(-squares / (2 * widths**2))
+    table = pd.DataFrame({"fwhm": np.ravel(widths) / SIGMA_PER_FWHM})
+    raw = raw_measures(Triplets(difference=light + rng.normal(size=light.shape), table=table))
+    assert (raw["length"] - 5).abs().max() < 1.5
+    assert np.abs(np.sin(raw["angle"] - np.ravel(angles))).max() < 0.3
 
 
 def test_a_cosmic_ray_is_sharp_and_no_companion_but_a_flash_is_one():

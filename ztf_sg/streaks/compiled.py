@@ -12,7 +12,7 @@ from ztf_sg.compilation import compiled, copy_into, inlined
 from ztf_sg.streaks.companions import companion
 from ztf_sg.streaks.maps import brightest, filtered_at, matched_filter, sharpness
 from ztf_sg.streaks.radon import best_lines
-from ztf_sg.streaks.trail_fit import POINT, fit, pixels_around
+from ztf_sg.streaks.trail_fit import POINT, elongation, fit, pixels_around
 
 PEAK_RADIUS = 3.0  # the source is sought this close to the middle of the stamp [px]
 CLIP = 4.0  # brightest pixel in the search for lines [noise]
@@ -27,6 +27,7 @@ OFFSETS = (-1.5, 0.0, 1.5)  # of the first guess from the middle, across [px]
 ENDS = np.array([0, 1, 2, 3, 4, 6, 8, 10, 13, 17, 22, 28, 35, 44])  # of the first guess [px]
 EVERY_END = np.arange(45)  # of the second guess [px]
 LONG = 3.0  # a trail of more than so many widths is fitted once more
+TURNED = 0.3  # sine of the angle from the elongation at which a short trail is fitted once more
 LEAST_BEYOND = 3  # pixels beyond the end of a trail that tell whether it goes on
 LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
 SEEN = 3.0  # signal-to-noise ratio in a map of the template from which on it has light
@@ -247,6 +248,14 @@ def _measure_trail(light, valid, bright, x, y, width, per_electron, found):
     point[0], point[1], point[2], point[3], point[4:] = flux, x, y, width, 0.0
     found[1] = fit(light, pixels, POINT, per_electron, width, point, room)
     found[4], found[5] = point[0], point[3]
+    point[4], point[5] = width, elongation(light, pixels, point)
+    is_turned = parameters[4] < LONG * width and abs(math.sin(parameters[5] - point[5])) > TURNED
+    if is_turned or found[2] > found[1]:  # the fit is in another minimum
+        chi2 = fit(light, pixels, 6, per_electron, width, point, room)
+        if chi2 < found[2]:
+            found[2] = chi2
+            copy_into(parameters, point)
+            copy_into(covariance, room)
     parameters[5] %= math.pi
     copy_into(found[6:12], parameters)
     for k in range(6):

@@ -19,7 +19,7 @@ WIDTH_ERROR = 0.15  # of the natural logarithm of the width that is presumed
 WIDTHS = (0.4, 2.5)  # least and greatest width [presumed widths]
 SHORT = 0.05  # below this length a trail is a point [widths]
 REACH = 3.5  # of the light around the segment [widths]
-STEPS = 15  # of the fit, at most
+STEPS = 40  # of the fit, at most
 POINT = 4  # number of the parameters that a point has
 DONE = 5e-3  # change of chi squared that ends the fit
 DAMPING, DAMPED_MOST = 1e-3, 1e6
@@ -180,6 +180,23 @@ def fit(signal, pixels, count, per_electron, presumed, parameters, covariance):
         _solve(matrix, slope, count, 0.0, factor, step)
         copy_into(covariance[k, :count], step[:count])
     return chi2
+
+
+@compiled
+def elongation(signal, pixels, point):
+    """Return the direction [radian] in which the light around a fitted point is elongated most.
+
+    It is that of the quadrupole of what the point leaves, along which a short trail fits best.
+    """
+    flux, x, y, width = point[:POINT]
+    along = across = 0.0
+    for n in range(len(pixels)):
+        dx, dy = pixels[n, 1] - x, pixels[n, 0] - y
+        profile = math.exp(-0.5 * (dx**2 + dy**2) / width**2)
+        left = signal[pixels[n, 0], pixels[n, 1]] - flux * profile / (2 * math.pi * width**2)
+        along += left * profile * (dx**2 - dy**2)
+        across += left * profile * 2 * dx * dy
+    return 0.5 * math.atan2(across, along)
 
 
 @compiled
