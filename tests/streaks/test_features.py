@@ -134,10 +134,13 @@ def test_padding_at_the_edges_is_no_data(stamps, padding, is_padding):
 
 
 def test_edges_with_few_or_different_pixels_are_data():
-    images = np.random.default_rng(0).normal(0, 1, (3, 40, 40)).astype(np.float32)
+    images = np.random.default_rng(0).normal(0, 1, (5, 40, 40)).astype(np.float32)
     images[0, 0, 5:] = np.nan
     images[1, 20, 10:30] = images[1, 15:25, 15:25] = 7.0
     images[2, 0, :6] = 7.0
+    images[3, 18:22], images[3, :, 30] = 255.0, 0.0  # a saturated trail, and a dead column
+    images[4] = np.round(0.3 * images[4])  # the sky of 8 bits, whose pixels are mostly alike
+    images[4, [0, -1]], images[4, :, [0, -1]] = 2.0 * (COLUMN[0, :40] % 2), 2.0 * (COLUMN[0, :40] % 2)
     np.testing.assert_array_equal(known_pixels(images), images)
 
 

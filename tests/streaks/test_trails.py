@@ -172,6 +172,13 @@ class TestFaultsOfTheDetector:
         if not first:
             assert set(trails.bad_columns) == set(range(140, 140 + width))
 
+    @pytest.mark.parametrize("level", [0.0, 65535.0])
+    def test_dead_columns_are_bad_and_no_padding(self, level):
+        image = make_image()
+        image[:, 140:142] = level
+        trails = find_trails(image, fwhm=FWHM)
+        assert trails.bad_columns.tolist() == [140, 141] and len(trails) == 0
+
     def test_a_line_from_side_to_side_of_broad_bad_columns_is_no_trail(self):
         image = make_image(shape=(600, 96), random_state=2)  # of which the line drifts by 6 px
         image[200:, 40:47] += 3

@@ -81,8 +81,8 @@ def find_trails(image, header=None, fwhm=None):
     Parameters
     ----------
     image : array-like (height, width)
-        Pixels [DN], from 32 px to a quadrant of 3072 x 3080 px; NaN where there is no data. Pixels that are
-        all alike from an edge on have none.
+        Pixels [DN], from 32 px to a quadrant of 3072 x 3080 px; NaN where there is no data. Wide areas of
+        pixels that are alike from an edge on have none.
     header : astropy.io.fits.Header, optional
         Header of the image, for positions on the sky (WCS), magnitudes (MAGZP), the width of the
         point-spread function (SEEING) and the level of saturation (SATURATE). What is not there, or makes no
