@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,6 +51,16 @@ def test_copies_of_flashes_are_flashes_of_the_same_satellite():
     for start in (110, 150):
         part = linked[columns][start : start + 40].reset_index(drop=True)
         pd.testing.assert_frame_equal(part, linked[columns][:40])
+
+
+def test_thousands_of_detections_of_one_star_do_not_hide_a_satellite():
+    rng = np.random.default_rng(5)
+    star = FIELD / 3 + rng.normal(0, 0.1, (10_000, 2))
+    table = sky(np.concatenate([flashes(rng), star, rng.uniform(0, FIELD, (100, 2))]))
+    start = time.perf_counter()
+    linked = link_flashes(table)
+    assert time.perf_counter() - start < 5, "all pairs of detections take half a minute"
+    assert (linked["satellite"] == 0).sum() == 10
 
 
 def test_what_is_no_table_is_refused():

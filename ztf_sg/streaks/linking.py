@@ -20,6 +20,7 @@ NEIGHBOURS = 48  # of each detection that may be its next flash
 SMALLEST_STEP = 4.0  # below which detections are one source [arcsec]
 SEED_ERROR = 3.0  # of predictions from a pair [arcsec]
 ERROR = 0.5  # of positions [arcsec]
+CELLS = 4  # into which this is divided, so that copies are in one
 SIGMAS = 3.5  # largest distance from a prediction, in errors of it
 GAIN = 1.5  # relative change of speed per radian: 2 tan(angle from the nearest point of a straight orbit)
 LINE, CURVE = 2.0, 0.1  # share of this change that predictions by lines and by curves leave out
@@ -168,15 +169,17 @@ def _merged(points):
 
     Copies would be the nearest neighbours of each other, and others on the line of their own satellite.
     """
-    exact, copy_of = np.unique(points, axis=0, return_inverse=True)
-    first, second = cKDTree(exact).query_pairs(ERROR, output_type="ndarray").T
-    pairs = coo_array((np.ones(len(first)), (first, second)), shape=(len(exact), len(exact)))
-    n, source_of = connected_components(pairs, directed=False)
+    cells = np.floor(points / (ERROR / CELLS))  # one point of each is enough, as many copies have many pairs
+    _, chosen, cell_of = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    first, second = cKDTree(points[chosen]).query_pairs(ERROR, output_type="ndarray").T
+    pairs = coo_array((np.ones(len(first)), (first, second)), shape=(len(chosen), len(chosen)))
+    n, source_of_cell = connected_components(pairs, directed=False)
     if n == len(points):
         return points, np.arange(n)
+    source_of = source_of_cell[cell_of.ravel()]
     counts = np.bincount(source_of, minlength=n)
-    sources = [np.bincount(source_of, axis, n) / counts for axis in exact.T]
-    return np.stack(sources, axis=1), source_of[copy_of.ravel()]
+    sources = [np.bincount(source_of, axis, n) / counts for axis in points.T]
+    return np.stack(sources, axis=1), source_of
 
 
 def _neighbours(tree, points):
