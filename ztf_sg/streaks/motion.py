@@ -73,15 +73,17 @@ def motion_table(raw, table, exptime):
 def _errors(raw):
     r"""Return the errors of length [px] and angle [radian], (n,) each, in images whose PSF may not be round.
 
-    A segment of length :math:`L` has the variance :math:`L^2 / 12` along it. A PSF that is wider by a
-    variance :math:`v` along an axis makes the length up to :math:`\sqrt{L^2 + 12 v} - L` too large, and turns
-    the principal axis by :math:`\arctan(12 v / L^2) / 2` at most; this over :math:`\sqrt{2}` is typical.
+    A segment of length :math:`L` has the variance :math:`L^2 / 12` along it. If the PSF may be wider by a
+    variance :math:`v` along an axis, or across, a measured length :math:`L` is one between
+    :math:`\sqrt{L^2 - 12 v}`, or zero, and :math:`\sqrt{L^2 + 12 v}`. The principal axis is turned by
+    :math:`\arctan(12 v / L^2) / 2` at most; this over :math:`\sqrt{2}` is typical.
 
     Pixels tell this variance, so the error :math:`\sigma` of the length of a point is without bound: that of
     its square is :math:`2 L \sigma`, and :math:`\sqrt{2 L \sigma}` what the length may be.
     """
     measured = np.minimum(raw["length_error"], np.sqrt(2 * raw["length"] * raw["length_error"]))
     wider = 12 * UNROUND * raw["width"] ** 2
-    longer = np.sqrt(raw["length"] ** 2 + wider) - raw["length"]
+    least, most = (np.sqrt(np.maximum(raw["length"] ** 2 + sign * wider, 0)) for sign in (-1, 1))
+    unround = np.maximum(raw["length"] - least, most - raw["length"])
     turned = np.arctan2(wider, np.sqrt(2) * raw["length"] ** 2) / 2
-    return np.hypot(measured, longer), np.hypot(raw["angle_error"], turned)
+    return np.hypot(measured, unround), np.hypot(raw["angle_error"], turned)
