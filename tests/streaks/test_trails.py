@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
@@ -261,6 +262,13 @@ class TestArguments:
         with pytest.warns(UserWarning, match="no positions: the WCS cannot be used"):
             row = only(find_trails(make_image(make_trail(-100, 40, 420, 200)), fits.Header(cards)))
         assert np.isnan([row.ra1, row.dec1, row.ra2, row.dec2]).all()
+
+    def test_positions_are_icrs_whatever_the_wcs_has(self):
+        cards = {"CTYPE1": "GLON-TAN", "CTYPE2": "GLAT-TAN", "CRVAL1": 120.0, "CRVAL2": 30.0, "CDELT1": -3e-4}
+        header = fits.Header(cards | {"CDELT2": 3e-4})
+        row = only(find_trails(make_image(make_trail(-100, 40, 420, 200)), header))
+        end = WCS(header).pixel_to_world(row.x2, row.y2)
+        assert end.separation(SkyCoord(row.ra2, row.dec2, unit="deg")).arcsec < 1e-3
 
     @pytest.mark.parametrize("padding", [0.0, -999.0, np.finfo(np.float32).min])
     def test_the_edge_of_padding_is_no_trail(self, padding):

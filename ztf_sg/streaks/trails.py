@@ -423,8 +423,8 @@ def _add_positions(table, header):
     try:
         wcs = WCS(header).celestial
         for end in "12" if wcs.has_celestial else "":
-            places = wcs.all_pix2world(table[f"x{end}"], table[f"y{end}"], 0)
-            table[f"ra{end}"], table[f"dec{end}"] = places
+            position = wcs.pixel_to_world(*table[[f"x{end}", f"y{end}"]].to_numpy().T).icrs
+            table[f"ra{end}"], table[f"dec{end}"] = position.ra.deg, position.dec.deg
     except Exception as error:  # of wcslib, of many kinds
         reason = " ".join(str(error).split())
         warnings.warn(f"the trails have no positions: the WCS cannot be used ({reason})", stacklevel=3)
