@@ -240,13 +240,15 @@ def test_a_set_of_stamps_of_hardly_any_pixels_is_named(dicts):
     assert len(triplets_of(tiny, "skip")) == 0
 
 
-def test_files_called_after_their_images_are_those_of_their_folder(tmp_path, stamps):
+def test_files_called_after_their_images_are_those_of_their_folder(tmp_path, stamps, monkeypatch):
     for row in range(2):
         for kind, pixels in zip(IMAGES, stamps[row], strict=True):
             write(tmp_path / f"ZTF{row}" / f"{kind}.fits.gz", fits_stamp(pixels))
     loaded = load_alerts(tmp_path)
     check(loaded, stamps, slice(2))
     assert loaded.table["name"].tolist() == ["ZTF0", "ZTF1"]
+    monkeypatch.chdir(tmp_path / "ZTF1")
+    assert load_alerts(".").table["name"].tolist() == ["ZTF1"]
 
 
 def test_images_of_alerce_are_told_by_the_type_of_stamp(tmp_path, stamps):

@@ -7,6 +7,7 @@ difference image.
 """
 
 import re
+from pathlib import Path
 
 from astropy.io.fits import VerifyError
 from astropy.io.fits.card import Undefined
@@ -49,7 +50,7 @@ class FitsStamps:
         match = IMAGE_NAME.search(stem)
         alert = stem[: match.start()] if match else stem
         entry = self._alerts.setdefault(f"{folder}{slash}{alert}", {"where": where, "images": {}})
-        alert = alert or folder.rpartition("/")[2] or stem
+        alert = alert or Path(folder).resolve().name or stem
         try:
             images = fits_images(content)
             found = _named(images, match.lastgroup if match else None)
