@@ -1,11 +1,6 @@
 """Positions -> FITS cutouts, from any image service, with a manifest beside them.
 
-An image service has ``origin`` (the ORIGIN card of its images), ``search_images(ra, dec, size, filtercode,
-max_seeing, max_infobits)``, which returns ZTF metadata, and ``get_cutout(image, ra, dec, size)``, which
-returns the bytes of a FITS file. Each makes one attempt; what is to be tried again is decided here. It may
-have ``get_image(image)`` for whole images, ``concurrency``, the number of requests that it takes at a time,
-``retries``, its :class:`~ztf_sg.services.retries.Retries`, and ``check_positions(positions)``, which raises
-an error for a list of positions that it cannot serve.
+`ztf_sg.fetching.image_service` says what an image service is.
 """
 
 import logging
@@ -31,6 +26,7 @@ from ztf_sg.fetching.cut import (
     read_answer,
     trail_of,
 )
+from ztf_sg.fetching.image_service import check_service
 from ztf_sg.fetching.manifest import (
     FAILED,
     IMAGES_COLUMNS,
@@ -59,7 +55,6 @@ from ztf_sg.ztf import CUTOUT_SIZE, MAX_SEEING, image_name
 
 logger = logging.getLogger(__name__)
 
-NEEDED_OF_SERVICES = ("origin", "search_images", "get_cutout")
 IMAGE_FOLDER = ".images"  # of whole images, within the folder of cutouts, until their cutouts are made
 ENDING_THE_RUN = (ServiceDown, Stopped, WrongPassword)
 
@@ -440,16 +435,6 @@ class _Fetcher:
         others = {kind: self.counts[kind] for kind in (SKIPPED, FAILED)}
         self.bar.set_postfix(others | {"faults": self.retries.faults.total()}, refresh=False)
         self.bar.update(self.counts[SAVED] - self.bar.n)
-
-
-def check_service(service):
-    """Raise a TypeError unless something has what image services need."""
-    lacking = [name for name in NEEDED_OF_SERVICES if not hasattr(service, name)]
-    if lacking or isinstance(service, type):
-        fault = f"which lacks {', '.join(lacking)}" if lacking else "a class"
-        raise TypeError(
-            f"service: expected an image service, such as Irsa() or MockSky(), got {service!r}, {fault}"
-        )
 
 
 def _check_positions(selection, service):

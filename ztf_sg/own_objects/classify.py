@@ -14,7 +14,7 @@ from ztf_sg.checks import is_whole_number
 from ztf_sg.classification import PRETRAINED_ANY_DEPTH
 from ztf_sg.cutouts.listing import RESULTS as NOTES
 from ztf_sg.cutouts.listing import printable
-from ztf_sg.fetching.fetch import check_service
+from ztf_sg.fetching.image_service import check_service
 from ztf_sg.fetching.targets import check_filters
 from ztf_sg.files import local_path, lock_folder
 from ztf_sg.own_objects.part import read_part
@@ -65,8 +65,8 @@ def classify_positions(
         Folder that keeps what was done: ``part-00000.parquet`` and so on, one row per wanted image, and the
         cutouts as Parquet files in ``cutouts``. By default a temporary one, so that nothing is kept.
     service : image service, optional
-        See :mod:`ztf_sg.fetching.fetch`; :class:`~ztf_sg.services.irsa.Irsa` by default. Offline it is
-        :class:`ztf_sg.simulation.MockSky`.
+        See :mod:`ztf_sg.fetching.image_service`; :class:`~ztf_sg.services.irsa.Irsa` by default. Offline it
+        is :class:`ztf_sg.simulation.MockSky`.
     filters : sequence of str
         Some of "zg", "zr" and "zi".
     n_images : int
