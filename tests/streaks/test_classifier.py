@@ -212,7 +212,7 @@ def test_stated_errors_hold_for_points_and_streaks_of_stars_that_are_not_round(p
     assert angle[long].abs().quantile(0.8) < 2
     assert found["length_error"][long].median() < 1
     assert found["length_error"][~long].max() < 5
-    assert (length[truth["length"] < 0.5] > 2).mean() < 0.15
+    assert length[truth["length"] < 0.5].quantile(0.68) < 1.2
 
 
 def test_magnitudes_need_a_zero_point(pretrained):
