@@ -19,7 +19,8 @@ from ztf_sg.streaks.classifier import PRETRAINED, MovingObjectClassifier
 from ztf_sg.streaks.features import SEEN, raw_measures
 from ztf_sg.streaks.stamps import CLASS_NAMES, IMAGES
 
-# How many stamps of which kinds. Streaks need many, as they differ in length, brightness and what they cross.
+# How many stamps of which kinds. Streaks need many, as they differ in length, brightness and what they cross,
+# and so do the artifacts that look most like them.
 SAMPLES = (
     (("asteroid",), 4000),
     (("streak",), 7000),
@@ -30,6 +31,7 @@ SAMPLES = (
     (("comet",), 30),
     (("bad_column", "spike", "ghost", "dipole", "residual", "reference_edge", "cosmic_ray", "hot_pixels",
       "noise"), 4000),
+    (("cosmic_ray", "noise"), 1000),
 )  # fmt: skip
 ASTEROID, SATELLITE = CLASS_NAMES.index("asteroid"), CLASS_NAMES.index("satellite")
 # Signal-to-noise ratios of template light in front of which no asteroid is told but one that is longer than
@@ -57,8 +59,8 @@ def is_hopeless(triplets):
     star, is_long = raw["template_snr"], table["length"] > LONG
     hidden = (star > BLINDING_SNR) | ((star > HIDING_SNR) & ~is_long) | table["beside"]
     alone = raw[["companion", "line", "central"]].max(axis=1) < SEEN
-    is_hopeless = np.where(triplets.labels == ASTEROID, hidden, alone)
-    return is_hopeless & np.isin(triplets.labels, (ASTEROID, SATELLITE))
+    reasons = ((ASTEROID, hidden), (SATELLITE, alone))
+    return np.any([(triplets.labels == label) & reason for label, reason in reasons], axis=0)
 
 
 def train(path, share=1.0):

@@ -33,7 +33,7 @@ LIT = 1.5  # signal-to-noise ratio in a map of what counts as light on a line
 SEEN = 3.0  # signal-to-noise ratio in a map of the template from which on it has light
 
 MEASURES = (
-    "snr science_snr template_snr template_offset template_near template_around "
+    "snr science_snr template_snr template_near "
     "companion mirror flashes period covered_near template_lit sharpness "
     "null_chi2 point_chi2 trail_chi2 pixels point_flux point_width "
     "flux x y width length angle flux_error x_error y_error width_error length_error angle_error free_ends "
@@ -174,10 +174,7 @@ def measure(light, light_valid, template, template_valid, science, science_valid
     snr, x, y = brightest(bright, middle_x, middle_y, PEAK_RADIUS)
     found[0], found[1] = snr, filtered_at(science, science_valid, width, x, y)
     found[2] = brightest(background, x, y, 1.5)[0]
-    near, column, row = brightest(background, x, y, 2.5 * width)
-    found[3] = math.hypot(column - x, row - y) / width if near > TEMPLATE_LIGHT else 0.0
-    found[4] = brightest(background, x, y, 4 * width)[0]
-    found[5] = brightest(background, x, y, 10 * width)[0]
+    found[3] = brightest(background, x, y, 4 * width)[0]
     usable, clean = light_valid.copy(), light_valid.copy()
     hide(bright, background, light_valid, width, usable)
     found[COVERED] = _covered_near(light_valid, x, y, 5 * width)
