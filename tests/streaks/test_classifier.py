@@ -236,12 +236,12 @@ def test_the_period_of_flashes_is_measured(pretrained):
 
 def test_streaks_are_told_from_points_and_from_stars(pretrained):
     points, streaks, stars = (
-        simulate_stamps(40, 12, [kind], n_jobs=1) for kind in ("asteroid", "streak", "variable")
+        simulate_stamps(100, 12, [kind], n_jobs=1) for kind in ("asteroid", "streak", "variable")
     )
     found = pretrained.describe(streaks)
     assert (found["p_streak"] <= found["p_asteroid"]).all()
     clear = ((streaks.table["length"] > 8) & (streaks.table["snr"] > 10)).to_numpy()
-    assert clear.sum() > 5
+    assert clear.sum() > 20
     assert np.mean(found["p_streak"][clear] > 0.7) > 0.8
     assert pretrained.describe(points)["p_streak"].median() < 0.1
     assert pretrained.describe(stars)["p_streak"].median() < 0.02

@@ -86,7 +86,7 @@ def test_sign_of_a_negative_alert_is_known_where_two_images_give_the_third(stamp
     ]
     expected, *others = (matrix(measure_stamps(triplets)) for triplets in sets)
     for found in others:
-        assert np.abs(found - expected).mean() < 0.1  # the levels of the sky differ a little
+        assert np.abs(found - expected).mean() < 0.15  # the levels of the sky differ a little
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
