@@ -1,6 +1,6 @@
 """Print how well streaks of asteroids are found and measured, beside what is possible at all.
 
-python benchmarks/streaks.py [--per-cell 200] [--stamps 3000] [--seed 0]
+python benchmarks/streaks.py [--per-cell 500] [--stamps 3000] [--seed 0]
 
 Measured are streaks of Gaussian profile on white noise, drawn without the formula of the fit, whose errors
 are compared with the Cramer-Rao bound, and with the errors that are stated; these allow for PSFs that are not
@@ -140,7 +140,7 @@ def print_found(model, stamps, seed):
 def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--per-cell", type=int, default=200, help="streaks of each length and S/N")
+    parser.add_argument("--per-cell", type=int, default=500, help="streaks of each length and S/N")
     parser.add_argument("--stamps", type=int, default=3000, help="simulated streaks, and other stamps")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
