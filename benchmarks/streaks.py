@@ -19,7 +19,7 @@ from ztf_sg import MovingObjectClassifier, Triplets
 from ztf_sg.simulation.stamps import KINDS, simulate_stamps
 from ztf_sg.streaks import measure_stamps
 from ztf_sg.streaks.trail_fit import SIGMA_PER_FWHM, cramer_rao, profile_width
-from ztf_sg.streaks.trail_posterior import EVEN
+from ztf_sg.streaks.trail_posterior import EVEN, SHORTEST
 from ztf_sg.ztf import PIXEL_SCALE
 
 SIDE, NOISE, STEP = (
@@ -86,6 +86,36 @@ def least_error(length, snr, count):
     return np.sqrt(np.mean(np.square(ratios)))
 
 
+def least_angle_error(length, snr, count):
+    """Return the rms error of the angle of a short streak over its bound if only the width is known.
+
+    It is that of the direction of the mean of the posterior distribution, over a grid of lengths, middles
+    and angles. The prior is even but for the length, for which it is that of `trail_posterior`.
+    """
+    angles, middles = np.linspace(0, np.pi, 40, endpoint=False), np.arange(-1.5, 1.6, 0.5)
+    lengths, rng, ratios = np.arange(0.5, 3 * length, 1.0), np.random.default_rng([length, snr]), []
+    middle, half = (SIDE - 1) / 2, 2 * length + 4
+    cut = (slice(int(middle) - half, int(middle) + half + 1),) * 2
+    prior = ((lengths + SHORTEST) / (1 + (lengths / EVEN) ** 2))[:, None]
+    for fwhm in rng.uniform(*FWHM, max(count // 25, 1)):
+        grid = [
+            draw_streak(middle + dx, middle + dy, size, angle, fwhm)[cut].ravel()
+            for size in lengths for dx in middles for dy in middles for angle in angles
+        ]  # fmt: skip
+        profiles = np.array(grid, dtype=np.float32)
+        profiles /= np.sqrt((profiles**2).sum(axis=1, keepdims=True))
+        for angle in rng.uniform(0, np.pi, 25):
+            light = draw_streak(*(middle + rng.uniform(-0.3, 0.3, 2)), length, angle, fwhm)
+            flux = snr / np.sqrt((light**2).sum())
+            seen = flux * light[cut].ravel() + rng.normal(size=profiles.shape[1])
+            gain = 0.5 * np.maximum(profiles @ seen.astype(np.float32), 0) ** 2
+            weights = np.exp(gain - gain.max()).reshape(len(lengths), -1) * prior
+            mean = (weights.reshape(-1, len(angles)).sum(axis=0) * np.exp(2j * angles)).sum()
+            error = np.angle(mean * np.exp(-2j * angle)) / 2
+            ratios.append(np.rad2deg(error) / cramer_rao(flux, length, np.rad2deg(angle), fwhm)["angle"])
+    return np.sqrt(np.mean(np.square(ratios)))
+
+
 def print_errors(model, per_cell, rng):
     """Print rms errors over their bounds and over the errors that are stated, and medians."""
     rows = []
@@ -115,6 +145,12 @@ def print_errors(model, per_cell, rng):
         "least rms length / bound",
     ]
     print(pd.DataFrame(rows, columns=names).to_string(index=False, float_format="%.2f"))
+    shortest, faintest = LENGTHS[0], SNRS[0]
+    print(
+        f"rms angle / bound of the mean over all streaks at {shortest} px and S/N {faintest}, "
+        "if only the width is known: "
+        f"{least_angle_error(shortest, faintest, per_cell):.2f}"
+    )
 
 
 def print_found(model, stamps, seed):
