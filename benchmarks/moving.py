@@ -26,7 +26,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from ztf_sg import MovingObjectClassifier, MuyGPSClassifier, Triplets, load_alerts
 from ztf_sg.simulation.stamps import simulate_stamps
-from ztf_sg.streaks import FEATURES, measure_stamps
+from ztf_sg.streaks import FEATURES, classify_alerts, measure_stamps
 from ztf_sg.streaks.one_vs_rest import CLIP
 from ztf_sg.streaks.stamps import CLASS_NAMES
 
@@ -117,6 +117,22 @@ def print_ambiguous(model, real, simulated, flashes):
             table = model.describe(stamps, max_error)
             wrong = (table["class"] != np.array(CLASS_NAMES)[stamps.labels])[~table["ambiguous"]]
             print(f"  {name}: {table['ambiguous'].mean():.3f} of {len(stamps)}, {wrong.mean():.3f}")
+
+
+def print_what_is_lost(model, real):
+    """Print how many real asteroids are ambiguous by their difference image alone."""
+    asteroids = real[real.labels == ASTEROID]
+    alone = Triplets(difference=asteroids.difference, table=asteroids.table)
+    shares = [f"{model.ambiguous(alone, share).mean():.2f}" for share in MAX_ERRORS]
+    print(f"\nasteroids by the difference image alone: {', '.join(shares)} ambiguous, by max_error")
+
+
+def print_lengths(model, real):
+    """Print how often the lengths of real asteroids, which are points, exceed their errors."""
+    found = model.measure(real[real.labels == ASTEROID])
+    ratio = found["length"] / found["length_error"]
+    shares = [f"{np.mean(ratio > limit):.2f} above {limit} times" for limit in (2, 4)]
+    print(f"lengths of real asteroids: {', '.join(shares)} the error")
 
 
 def scaled_muygps():
@@ -239,13 +255,16 @@ def print_eight_bit(folder, model):
 
 
 def print_speed(model, stamps):
-    """Print how many stamps are classified per second from memory."""
+    """Print how many stamps are classified per second from memory, and also measured as alerts are."""
     large = stamps[np.tile(np.arange(len(stamps)), REPEATS)]
     model.predict_proba(large)
     start, used = time.perf_counter(), time.process_time()
     model.predict_proba(large)
     rate, each = len(large) / (time.perf_counter() - start), (time.process_time() - used) / len(large)
     print(f"\n{rate:.0f} stamps/s from memory, {1e3 * each:.2f} ms of one core each")
+    start = time.perf_counter()
+    classify_alerts(large, model)
+    print(f"classify_alerts: {len(large) / (time.perf_counter() - start):.0f} stamps/s")
 
 
 def main():
@@ -276,11 +295,13 @@ def main():
     print_score("rule, new light away from reference sources, asteroid or not",
                 real.labels[rest] == ASTEROID, rule(real)[rest], np.nan)  # fmt: skip
     print_ambiguous(model, real, simulated, flashes)
+    print_lengths(model, real)
     print_nights_left_out(real, features)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of images that are missing, as they shall be here
         alone = model.predict_proba(Triplets(difference=real.difference, table=real.table))
         print_line_finders(real, alone, options.baseline_stamps, options.seed)
+        print_what_is_lost(model, real)
         print_eight_bit(options.folder, model)
     print_speed(model, real)
 

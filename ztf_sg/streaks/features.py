@@ -27,7 +27,7 @@ LENGTH_GAIN = 9.0  # of chi squared, from which on a length is significant
 TRAIL_PARAMETERS = 2  # length and angle: those of a trail that a point has not
 # Signal-to-noise ratio that the best line or source of noise seldom has, and steepness of the step there.
 SEEN, STEEPNESS = 5.5, 1.5
-FAINT = 0.1  # ratio of the light of the template to that of the difference, below which it tells little
+FAINT = 0.1  # signal-to-noise ratio of the template, in that of the difference, below which it tells little
 BLUNT = 1.5  # sharpness that counts no more
 NOISE_NARROW = 0.8  # the usual `narrow` of lines of noise
 LOWER_QUANTILE = 0.1587  # of noise, one standard deviation below its median

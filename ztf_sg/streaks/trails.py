@@ -97,9 +97,10 @@ def find_trails(image, header=None, fwhm=None):
     Raises
     ------
     TypeError
-        If the header is none.
+        If the header is neither a header nor a mapping.
     ValueError
-        If the image is none, is too small or has hardly any data, or `fwhm` is no number from 0 to 30.
+        If the image is none, is too small or has hardly any data, or `fwhm` is no number above 0 and up to
+        30.
 
     Warns
     -----
